@@ -1,0 +1,153 @@
+"""Every knob of the protocol: frozen, validated once, relations stated, units in the names.
+
+Sources: membership defaults from SWIM (Das et al., DSN 2002) and Lifeguard (Dadgar et al., 2017)
+as weighed for ZeroMQ links that share the trainer's process; swap defaults measured in a pilot.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from gossip.errors import UsageError
+from gossip.messages import Segment
+
+
+def _require(condition: bool, text: str) -> None:
+    if not condition:
+        raise UsageError(text)
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipConfig:
+    """Who is here.
+
+    probe_interval_s        each peer probes one member, round-robin over a shuffled list.
+    probe_timeout_s         must be smaller than the interval; no Ack by then means suspicion.
+    suspicion_min_s         floor of the doubt; covers seconds of a starved trainer process.
+    gossip_interval_s       news is sent this often while there is news.
+    gossip_fanout           to this many members each time.
+    transmissions_factor    each claim is sent this many times ceil(log10(N + 1)).
+    sync_interval_s         full exchange with one random member; repairs what gossip lost.
+    probe_down_interval_s   one random down member is greeted again, so that splits heal.
+    tombstone_s             a down or left record is remembered this long.
+    join_retry_s            contacts are greeted this often until one answers.
+    found_after_s           with contacts but nobody who has a model: the lowest id founds.
+    members_max             more records than this are refused (bounds memory).
+    """
+
+    probe_interval_s: float = 1.0
+    probe_timeout_s: float = 0.5
+    suspicion_min_s: float = 5.3
+    gossip_interval_s: float = 0.2
+    gossip_fanout: int = 3
+    transmissions_factor: int = 4
+    sync_interval_s: float = 15.0
+    probe_down_interval_s: float = 15.0
+    tombstone_s: float = 24 * 3600.0
+    join_retry_s: float = 1.0
+    found_after_s: float = 3.0
+    members_max: int = 100_000
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.probe_timeout_s < self.probe_interval_s,
+            "probe_timeout_s must be above 0 and below probe_interval_s",
+        )
+        _require(self.suspicion_min_s > 0, "suspicion_min_s must be above 0")
+        _require(self.gossip_interval_s > 0, "gossip_interval_s must be above 0")
+        _require(self.gossip_fanout >= 1, "gossip_fanout must be at least 1")
+        _require(self.members_max >= 2, "members_max must be at least 2")
+
+    def suspicion_s(self, members: int) -> float:
+        """How long to doubt before saying down, for a group of ``members``.
+
+        1.5 ceil(log2(N + 1)) gossip rounds must fit in, so that a refutation can win the race
+        (membership.md section 2.4, there with 0.5 s rounds).
+        """
+        spread_s = 1.5 * math.ceil(math.log2(members + 1)) * 0.5
+        return max(self.suspicion_min_s, spread_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeConfig:
+    """How a swap crosses.
+
+    codec, reply_codec   names from gossip.codecs for the offer and the reply leg.
+    fragments            round-robin slices of the vector; each may have one open swap.
+    weight               w: both sides move this share of the correction; 1/2 meets in the middle.
+    window_bytes         pulled but not yet arrived, per transfer; at least one chunk.
+    upload_bytes_per_s   token bucket over all chunks sent (inf: no limit).
+    retry_s              an unanswered message is repeated this often.
+    withdraw_after_s     an offer with no Reply is withdrawn after this.
+    park_after_s         a Reply with no Done frees its fragment after this (its outcome is still
+                         awaited); must not be smaller than retry_s.
+    forget_after_s       a parked Reply with no Done is counted one-sided after this.
+    backoff_s            after Busy: a random wait up to this, then another partner.
+    outcomes_kept        recorded outcomes of own exchanges, for repeated Replies.
+    parked_max           parked Replies kept, each with its correction's bytes for a refund; over
+                         it the oldest is counted one-sided.
+    blob_bytes_max       no blob above this is ever reserved.
+    donations_max        snapshots served at once; further Adopts are answered Busy.
+    attempts_max         partners tried for one due swap before waiting for the next.
+    """
+
+    codec: str = "int8"
+    reply_codec: str = "int8"
+    fragments: int = 1
+    weight: float = 0.5
+    window_bytes: int = 8 << 20
+    upload_bytes_per_s: float = math.inf
+    retry_s: float = 0.5
+    withdraw_after_s: float = 10.0
+    park_after_s: float = 3.0
+    forget_after_s: float = 60.0
+    backoff_s: float = 0.1
+    outcomes_kept: int = 1024
+    parked_max: int = 8
+    blob_bytes_max: int = 1 << 34
+    donations_max: int = 4
+    attempts_max: int = 3
+
+    def __post_init__(self) -> None:
+        _require(self.fragments >= 1, "fragments must be at least 1")
+        _require(0 < self.weight <= 0.5, "weight must be above 0 and at most 1/2")
+        _require(self.upload_bytes_per_s > 0, "upload_bytes_per_s must be above 0")
+        _require(self.retry_s > 0, "retry_s must be above 0")
+        _require(self.park_after_s >= self.retry_s, "park_after_s must not be below retry_s")
+        _require(self.window_bytes >= 1 << 20, "window_bytes must be at least one chunk (1 MiB)")
+
+
+@dataclass(frozen=True, slots=True)
+class FinishConfig:
+    """When finalise() ends: after ceil(log2 N) + extra_swaps swaps, or deadline_s at the latest.
+
+    linger_s        a finished peer goes on answering until all are finished, at most this long.
+    leave_grace_s   a leaving peer waits this long for outcomes of swaps it has moved for.
+    """
+
+    extra_swaps: int = 3
+    deadline_s: float = 20.0
+    linger_s: float = 5.0
+    leave_grace_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The flat vector's shape as both sides must agree on it: digest and named segments."""
+
+    digest: bytes
+    segments: tuple[Segment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All knobs of one peer's protocol core."""
+
+    run: str = "default"
+    membership: MembershipConfig = field(default_factory=MembershipConfig)
+    exchange: ExchangeConfig = field(default_factory=ExchangeConfig)
+    finish: FinishConfig = field(default_factory=FinishConfig)
+
+    def __post_init__(self) -> None:
+        _require(0 < len(self.run) <= 100, "the run's name must have 1 to 100 characters")

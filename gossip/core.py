@@ -1,0 +1,453 @@
+"""The composed machine: one peer's whole protocol, and the only file that knows its parts.
+
+It routes inputs to membership, swaps, adoption and finishing, and joins them where one must hear
+of the other: a member that is down ends its swaps, a better lineage is adopted, a due swap needs a
+partner. It decides nothing that one of the parts could decide alone.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import assert_never
+
+from gossip.config import Config, Layout
+from gossip.deadlines import Deadlines
+from gossip.exchange.adoption import Adoption, AdoptionState, Donations
+from gossip.exchange.swap import Footing
+from gossip.exchange.swaps import Swaps
+from gossip.exchange.uploads import Uploads
+from gossip.finish import Finishing
+from gossip.machine import (
+    Applied,
+    Asked,
+    Computed,
+    ContactFailed,
+    Declined,
+    Departed,
+    DialFailed,
+    Effect,
+    Fault,
+    Finalised,
+    Finish,
+    Input,
+    Join,
+    Leave,
+    LineageChanged,
+    LinkLost,
+    LinkUp,
+    MemberChanged,
+    PhaseChanged,
+    Received,
+    Submitted,
+    SwapClosed,
+    Tell,
+    Woke,
+)
+from gossip.membership.swim import Swim
+from gossip.messages import (
+    NO_LINEAGE,
+    Ack,
+    Adopt,
+    Busy,
+    BusyReason,
+    Chunk,
+    Done,
+    ExchangeMessage,
+    Gone,
+    Gossip,
+    Hello,
+    Leg,
+    Notice,
+    Offer,
+    Outcome,
+    PeerId,
+    Phase,
+    Ping,
+    Record,
+    Refused,
+    Reply,
+    Seconds,
+    Snapshot,
+    Status,
+    Sync,
+    Want,
+    Welcome,
+)
+from gossip.topology.schedule import random_partner
+
+LINEAGE_CHECK_S = 0.5
+
+
+class Core:
+    """One peer's protocol; satisfies ``gossip.machine.Machine``.
+
+    ``me`` is the peer's own record (its boot must be above every earlier one of this peer).
+    """
+
+    def __init__(
+        self, me: Record, layout: Layout, config: Config, rng: random.Random, now: Seconds
+    ) -> None:
+        self._me = me.peer
+        self._config = config
+        self._rng = rng
+        self._lineage = NO_LINEAGE
+        self._phase = Phase.JOINING
+        self._samples = 0
+        self._samples_before = 0
+        self._next_fragment = 0
+        self._attempts_left = 0
+        self._last_partner: PeerId | None = None
+        self._boots: dict[PeerId, int] = {}
+        self._leaving = False
+        self._departed = False
+        self._joined = False
+        self._timers: Deadlines[str] = Deadlines()
+        self._finishing: Finishing | None = None
+        self.swim = Swim(me, layout.digest, layout.segments, config.membership, rng, now)
+        uploads = Uploads(config.exchange.upload_bytes_per_s, now)
+        self._uploads = uploads
+        self._swaps = Swaps(me.peer, me.boot, config.exchange, uploads)
+        self._adoption = Adoption(config.exchange)
+        self._donations = Donations(config.exchange, uploads)
+        self.swim.publish(0, NO_LINEAGE, Phase.JOINING, now)
+
+    # What the owner may look at.
+
+    @property
+    def lineage(self) -> bytes:
+        """The model family this peer belongs to; empty until it founded or adopted one."""
+        return self._lineage
+
+    @property
+    def phase(self) -> Phase:
+        """This peer's own phase."""
+        return self._phase
+
+    @property
+    def samples_total(self) -> int:
+        """Samples the whole swarm trained on in this lineage, as far as heard (grow-only)."""
+        return self.swim.samples_total(self._lineage) if self._lineage else 0
+
+    @property
+    def unsettled_swaps(self) -> int:
+        """Swaps that hold a fragment or still want an outcome."""
+        return self._swaps.unsettled_count
+
+    def training_members(self) -> list[PeerId]:
+        """Live members of this lineage, this peer included if it has one, sorted."""
+        mates = [peer for peer in self.swim.live() if self._is_mate(peer)]
+        return sorted([*mates, self._me]) if self._lineage else mates
+
+    # The machine.
+
+    def handle(self, happened: Input, now: Seconds) -> list[Effect]:
+        """Take one input; return what to do, in order."""
+        effects = self._route(happened, now)
+        effects += self._follow_up(effects, now)
+        if self._finishing is not None:
+            effects += self._step_finishing(now)
+        if self._leaving and not self._departed and self._swaps.unsettled_count == 0:
+            effects += self._depart(now)
+        effects += self._uploads.pump(now)
+        return effects
+
+    def deadline(self) -> Seconds:
+        """When to say Woke."""
+        return min(
+            self.swim.deadline(),
+            self._swaps.deadline(),
+            self._adoption.deadline(),
+            self._donations.deadline(),
+            self._uploads.deadline(),
+            self._timers.earliest(),
+        )
+
+    def _route(self, happened: Input, now: Seconds) -> list[Effect]:
+        match happened:
+            case Received(sender, message):
+                return self._received(sender, message, now)
+            case Submitted(samples, swap_due):
+                return self._submitted(samples, swap_due, now)
+            case Computed(transfer):
+                if transfer.leg is Leg.SNAPSHOT:
+                    return self._donations.computed(happened)
+                return self._swaps.computed(happened, now)
+            case Applied(exchange, applied):
+                if self._adoption.is_mine(exchange):
+                    return self._adopted(applied, now)
+                return self._swaps.applied(happened, now)
+            case LinkUp(peer):
+                return self.swim.link_up(peer, now) + self._swaps.link_up(peer, now)
+            case LinkLost(peer, cause):
+                effects = self.swim.link_lost(peer, cause, now)
+                return effects + self._swaps.link_lost(peer, now) + self._partner_lost(peer)
+            case DialFailed(address, cause):
+                return [Tell(ContactFailed(address, cause))]
+            case Asked(command):
+                return self._asked(command, now)
+            case Woke():
+                return self._woke(now)
+            case _:
+                assert_never(happened)
+
+    def _received(self, sender: PeerId, message: object, now: Seconds) -> list[Effect]:
+        if sender == self._me:
+            return [Tell(Fault(sender, "sender", "a message in my own name"))]
+        self.swim.heard_from(sender, now)
+        match message:
+            case Hello() | Welcome() | Refused() | Ping() | Ack() | Gossip() | Sync() | Notice():
+                effects = self.swim.hear(sender, message, now)
+                if self._lineage == NO_LINEAGE:
+                    effects += self._seek_lineage(now)
+                return effects
+            case (
+                Offer()
+                | Reply()
+                | Done()
+                | Busy()
+                | Gone()
+                | Adopt()
+                | Snapshot()
+                | Want()
+                | Chunk()
+            ):
+                return self._hear_exchange(sender, message, now)
+            case _:
+                raise AssertionError(f"not a message: {message!r}")
+
+    def _hear_exchange(
+        self, sender: PeerId, message: ExchangeMessage, now: Seconds
+    ) -> list[Effect]:
+        match message:
+            case Adopt():
+                lineage = NO_LINEAGE if self._footing().decline is not None else self._lineage
+                return self._donations.hear_adopt(sender, message, lineage, self.samples_total, now)
+            case Snapshot():
+                return self._adoption.hear_snapshot(sender, message, now)
+            case Chunk(transfer) if transfer.leg is Leg.SNAPSHOT:
+                return self._hear_snapshot_chunk(sender, message, now)
+            case Want(transfer) if self._donations.knows(transfer.exchange):
+                return self._donations.hear_want(sender, message, now)
+            case Done(exchange) if self._donations.knows(exchange):
+                return self._donations.drop(exchange)
+            case Busy(exchange) | Gone(exchange) if self._adoption.is_mine(exchange):
+                return self._adoption.partner_lost(sender)
+            case Busy(exchange, reason) if self._swaps.knows(exchange):
+                self._retry_soon(now)
+                effects = self._swaps.hear(sender, message, self._footing(), now)
+                return [Tell(Declined(sender, reason)), *effects]
+            case _:
+                return self._swaps.hear(sender, message, self._footing(), now)
+
+    def _hear_snapshot_chunk(self, sender: PeerId, chunk: Chunk, now: Seconds) -> list[Effect]:
+        effects = self._adoption.hear_chunk(sender, chunk, now)
+        if self._adoption.state is AdoptionState.REPLACING and effects:
+            # Corrections queued for the old model are applied or withdrawn before it is replaced.
+            effects = self._swaps.cancel(now, keep_moved=False) + effects
+        return effects
+
+    def _woke(self, now: Seconds) -> list[Effect]:
+        effects = self.swim.wake(now) + self._swaps.wake(now)
+        effects += self._adoption.wake(now) + self._donations.wake(now)
+        for name in self._timers.due(now):
+            match name:
+                case "swap":
+                    effects += self._start_swap(now)
+                case "lineage":
+                    effects += self._seek_lineage(now)
+                    self._timers.set("lineage", now + LINEAGE_CHECK_S)
+                case "found":
+                    effects += self._found_if_first(now)
+                case "depart":
+                    effects += self._swaps.cancel(now, keep_moved=False)
+                    effects += [] if self._departed else self._depart(now)
+        return effects
+
+    def _asked(self, command: Join | Finish | Leave, now: Seconds) -> list[Effect]:
+        match command:
+            case Join(contacts):
+                self._timers.set("lineage", now + LINEAGE_CHECK_S)
+                if not contacts:
+                    return self._found(now)
+                return self.swim.join(contacts, now)
+            case Finish(together):
+                self._finishing = Finishing(self._config, together, now)
+                return self._set_phase(Phase.FINISHING, now)
+            case Leave():
+                self._leaving = True
+                self._timers.set("depart", now + self._config.finish.leave_grace_s)
+                return self._swaps.cancel(now, keep_moved=True) + self._adoption.give_up()
+            case _:
+                assert_never(command)
+
+    def _depart(self, now: Seconds) -> list[Effect]:
+        self._departed = True
+        return [*self.swim.leave(now), Tell(Departed())]
+
+    def _follow_up(self, effects: list[Effect], now: Seconds) -> list[Effect]:
+        """What one part's report means for the others."""
+        more: list[Effect] = []
+        for effect in effects:
+            if not isinstance(effect, Tell):
+                continue
+            match effect.report:
+                case MemberChanged(record):
+                    more += self._member_changed(record, now)
+                case SwapClosed(fragment=fragment, outcome=Outcome.APPLIED):
+                    if self._finishing is not None:
+                        self._finishing.settled(fragment)
+                case _:
+                    pass
+        return more
+
+    def _member_changed(self, record: Record, now: Seconds) -> list[Effect]:
+        peer, boot = record.peer, self._boots.get(record.peer)
+        self._boots[peer] = record.boot
+        if record.status in (Status.DOWN, Status.LEFT):
+            return self._swaps.partner_down(peer, now) + self._partner_lost(peer)
+        if boot is not None and boot < record.boot:
+            return self._swaps.partner_down(peer, now, record.boot) + self._partner_lost(peer)
+        if not self._joined:
+            self._joined = True
+            self._timers.set("found", now + self._config.membership.found_after_s)
+        return []
+
+    def _partner_lost(self, peer: PeerId) -> list[Effect]:
+        return self._adoption.partner_lost(peer) + self._donations.partner_lost(peer)
+
+    # Lineage (rule 8).
+
+    def _found(self, now: Seconds) -> list[Effect]:
+        self._lineage = self._rng.getrandbits(64).to_bytes(8, "big")
+        founded = Tell(LineageChanged(self._lineage, None))
+        return [founded, *self._set_phase(Phase.TRAINING, now)]
+
+    def _found_if_first(self, now: Seconds) -> list[Effect]:
+        """Nobody has a model: the lowest id of those who see each other founds."""
+        if self._lineage != NO_LINEAGE or self._adoption.state is not AdoptionState.IDLE:
+            return []
+        nobody = not any(self._lineage_of(peer) for peer in self.swim.live())
+        if nobody and self._me < min(self.swim.live(), default=self._me + "~"):
+            return self._found(now)
+        self._timers.set("found", now + self._config.membership.found_after_s)
+        return []
+
+    def _seek_lineage(self, now: Seconds) -> list[Effect]:
+        """Adopt the lineage with most samples (ties: the lower id), if it is not mine already."""
+        if self._adoption.state is not AdoptionState.IDLE or self._leaving:
+            return []
+        seen = {self._lineage_of(peer): None for peer in self.swim.reachable()}
+        foreign = [lineage for lineage in seen if lineage not in (NO_LINEAGE, self._lineage)]
+        if not foreign:
+            return []
+        best = min(foreign, key=lambda each: (-self.swim.samples_total(each), each))
+        mine = (-self.samples_total, self._lineage)
+        if self._lineage and mine < (-self.swim.samples_total(best), best):
+            return []
+        donors = [peer for peer in self.swim.reachable() if self._lineage_of(peer) == best]
+        donor = self._rng.choice(donors)
+        return self._adoption.start(donor, self._swaps.next_exchange(), best, now)
+
+    def _adopted(self, applied: bool, now: Seconds) -> list[Effect]:
+        donor = self._adoption.donor
+        lineage, effects = self._adoption.replaced(applied)
+        if not lineage:
+            return effects
+        self._lineage = lineage
+        self._samples_before += self._samples
+        self._samples = 0
+        phase = Phase.TRAINING if self._finishing is None else Phase.FINISHING
+        changed = Tell(LineageChanged(lineage, donor))
+        return [*effects, changed, *self._set_phase(phase, now)]
+
+    def _lineage_of(self, peer: PeerId) -> bytes:
+        progress = self.swim.progress_of(peer)
+        return NO_LINEAGE if progress is None else progress.lineage
+
+    def _is_mate(self, peer: PeerId) -> bool:
+        return self._lineage != NO_LINEAGE and self._lineage_of(peer) == self._lineage
+
+    def _set_phase(self, phase: Phase, now: Seconds) -> list[Effect]:
+        changed = phase is not self._phase
+        self._phase = phase
+        self.swim.publish(self._samples, self._lineage, phase, now)
+        return [Tell(PhaseChanged(phase))] if changed else []
+
+    # Swaps: when and with whom.
+
+    def _footing(self) -> Footing:
+        decline = None
+        if self._leaving:
+            decline = BusyReason.LEAVING
+        elif self._lineage == NO_LINEAGE or self._adoption.state is AdoptionState.REPLACING:
+            decline = BusyReason.NOT_ADOPTED
+        return Footing(self._lineage, decline, self._samples)
+
+    def _submitted(self, samples: int, swap_due: bool, now: Seconds) -> list[Effect]:
+        if self._lineage == NO_LINEAGE or self._leaving:
+            return []
+        self._samples = max(self._samples, samples - self._samples_before)
+        effects: list[Effect] = []
+        if self._phase is Phase.TRAINING:
+            self.swim.publish(self._samples, self._lineage, self._phase, now)
+        elif self._finishing is None:
+            effects += self._set_phase(Phase.TRAINING, now)
+        if swap_due:
+            self._attempts_left = self._config.exchange.attempts_max
+            effects += self._start_swap(now)
+        return effects
+
+    def _start_swap(self, now: Seconds) -> list[Effect]:
+        """Open a swap on the next free fragment, if there is one and somebody to swap with."""
+        footing = self._footing()
+        fragments = self._config.exchange.fragments
+        turn = [(self._next_fragment + each) % fragments for each in range(fragments)]
+        free = [fragment for fragment in turn if self._swaps.is_free(fragment)]
+        if footing.decline is not None or not free or self._attempts_left <= 0:
+            return []
+        mates = [peer for peer in self.swim.reachable() if self._is_mate(peer)]
+        partner = random_partner(mates, self._last_partner, self._rng)
+        if partner is None:
+            return []
+        self._attempts_left -= 1
+        self._last_partner = partner
+        self._next_fragment = (free[0] + 1) % fragments
+        return self._swaps.start(partner, free[0], footing, now)
+
+    def _retry_soon(self, now: Seconds) -> None:
+        """Rule 2: after Busy a random back-off and another partner."""
+        self._timers.set("swap", now + self._rng.uniform(0.0, self._config.exchange.backoff_s))
+
+    # Finishing (rule 9).
+
+    def _step_finishing(self, now: Seconds) -> list[Effect]:
+        finishing = self._finishing
+        assert finishing is not None
+        mates = [peer for peer in self.swim.live() if self._is_mate(peer)]
+        phases = [self._phase_of(peer) for peer in mates]
+        if finishing.is_mixing:
+            if not finishing.has_enough(len(mates) + 1, now):
+                return self._mix_more(finishing, now)
+            finishing.stop_mixing(now)
+            return [*self._set_phase(Phase.FINISHED, now), *self._step_finishing(now)]
+        if finishing.may_go(phases, now):
+            self._finishing = None
+            return [Tell(Finalised(finishing.swaps, finishing.timed_out))]
+        self._wake_by(finishing.deadline)
+        return []
+
+    def _mix_more(self, finishing: Finishing, now: Seconds) -> list[Effect]:
+        self._wake_by(finishing.deadline)
+        if "swap" in self._timers:
+            return []
+        self._attempts_left = max(1, self._attempts_left)
+        self._retry_soon(now)
+        return self._start_swap(now)
+
+    def _wake_by(self, at: Seconds) -> None:
+        if "finish" not in self._timers:
+            self._timers.set("finish", at)
+
+    def _phase_of(self, peer: PeerId) -> Phase:
+        progress = self.swim.progress_of(peer)
+        return Phase.JOINING if progress is None else progress.phase

@@ -1,0 +1,1 @@
+"""How a swap crosses: offer, pull, reply, pull, done. Pure machines."""

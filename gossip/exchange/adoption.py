@@ -1,0 +1,255 @@
+"""How a newcomer gets the model (rule 8): one consistent snapshot, pulled from one member.
+
+``Adoption`` is the newcomer's side, ``Donations`` the member's. Neither decides whom to ask:
+the core does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from gossip.config import ExchangeConfig
+from gossip.deadlines import Deadlines
+from gossip.exchange.pull import Pull, is_sane
+from gossip.exchange.uploads import Uploads
+from gossip.machine import Compute, Computed, Effect, Fault, Release, Replace, Reserve, Send, Tell
+from gossip.messages import (
+    Adopt,
+    Blob,
+    Busy,
+    BusyReason,
+    Chunk,
+    Done,
+    ExchangeId,
+    Gone,
+    Leg,
+    Outcome,
+    PeerId,
+    Seconds,
+    Snapshot,
+    Transfer,
+    Want,
+)
+
+SNAPSHOT_CODEC = "fp32"
+
+
+class AdoptionState(Enum):
+    """Where the newcomer stands."""
+
+    IDLE = auto()
+    ASKED = auto()
+    PULLING = auto()
+    REPLACING = auto()
+
+
+class Adoption:
+    """At most one adoption at a time; giving up returns to IDLE and changes nothing else."""
+
+    def __init__(self, config: ExchangeConfig) -> None:
+        self._config = config
+        self._timers: Deadlines[str] = Deadlines()
+        self._exchange: ExchangeId | None = None
+        self._wanted = b""
+        self._pull: Pull | None = None
+        self._snapshot: Snapshot | None = None
+        self.state = AdoptionState.IDLE
+        self.donor: PeerId | None = None
+
+    def deadline(self) -> Seconds:
+        """When something is due next."""
+        return self._timers.earliest()
+
+    def is_mine(self, exchange: ExchangeId) -> bool:
+        """Whether this exchange is the adoption under way."""
+        return exchange == self._exchange
+
+    def start(
+        self, donor: PeerId, exchange: ExchangeId, lineage: bytes, now: Seconds
+    ) -> list[Effect]:
+        """Ask one member for its snapshot; only when idle."""
+        assert self.state is AdoptionState.IDLE
+        self.state = AdoptionState.ASKED
+        self.donor, self._exchange, self._wanted = donor, exchange, lineage
+        self._progress(now)
+        return [Send(donor, Adopt(exchange, lineage))]
+
+    def hear_snapshot(self, sender: PeerId, snapshot: Snapshot, now: Seconds) -> list[Effect]:
+        """The donor's answer: start to pull."""
+        ours = self.is_mine(snapshot.exchange) and sender == self.donor
+        if not ours or self.state is not AdoptionState.ASKED:
+            return []
+        blob = snapshot.snapshot
+        expected = snapshot.lineage == self._wanted and snapshot.codec == SNAPSHOT_CODEC
+        if not expected or not is_sane(blob, self._config.blob_bytes_max):
+            return [Tell(Fault(sender, "snapshot", "not what was asked")), *self.give_up()]
+        self.state = AdoptionState.PULLING
+        self._snapshot = snapshot
+        transfer = Transfer(snapshot.exchange, Leg.SNAPSHOT)
+        self._pull = Pull(transfer, blob, self._config.window_bytes)
+        self._progress(now)
+        reserve = Reserve(transfer, blob, -1, snapshot.codec)
+        return [reserve, *(Send(sender, want) for want in self._pull.ask())]
+
+    def hear_chunk(self, sender: PeerId, chunk: Chunk, now: Seconds) -> list[Effect]:
+        """A stored chunk of the snapshot."""
+        if self._pull is None or sender != self.donor or chunk.transfer != self._pull.transfer:
+            return []
+        new = self._pull.take(chunk)
+        if new is None:
+            return [Tell(Fault(sender, "chunk", "not a chunk of the snapshot"))]
+        if not new or self.state is not AdoptionState.PULLING:
+            return []
+        self._progress(now)
+        if not self._pull.is_complete:
+            return [Send(sender, want) for want in self._pull.ask()]
+        assert self._snapshot is not None
+        self.state = AdoptionState.REPLACING
+        self._timers.clear("silence")
+        self._timers.clear("stalled")
+        snapshot = self._snapshot
+        replace = Replace(self._pull.transfer, snapshot.snapshot, snapshot.codec, snapshot.lineage)
+        return [replace]
+
+    def replaced(self, applied: bool) -> tuple[bytes, list[Effect]]:
+        """The hook answered: the adopted lineage (empty if it could not), and a word of thanks."""
+        assert self._exchange is not None and self.donor is not None
+        outcome = Outcome.APPLIED if applied else Outcome.REFUSED
+        done = Send(self.donor, Done(self._exchange, outcome))
+        lineage = self._wanted if applied else b""
+        return lineage, [done, *self.give_up()]
+
+    def partner_lost(self, peer: PeerId) -> list[Effect]:
+        """The donor is gone, unless its bytes are all here already."""
+        if peer != self.donor or self.state is AdoptionState.REPLACING:
+            return []
+        return self.give_up()
+
+    def wake(self, now: Seconds) -> list[Effect]:
+        """Ask again after silence; give up when stalled."""
+        effects: list[Effect] = []
+        for name in self._timers.due(now):
+            if self.donor is None or self._exchange is None:
+                continue
+            if name == "stalled":
+                effects += self.give_up()
+            elif self.state is AdoptionState.ASKED:
+                self._timers.set("silence", now + self._config.retry_s)
+                effects.append(Send(self.donor, Adopt(self._exchange, self._wanted)))
+            elif self._pull is not None:
+                self._timers.set("silence", now + self._config.retry_s)
+                effects += [Send(self.donor, want) for want in self._pull.ask_again()]
+        return effects
+
+    def give_up(self) -> list[Effect]:
+        """Back to idle; the bytes are let go."""
+        effects: list[Effect] = []
+        if self._pull is not None:
+            effects.append(Release(self._pull.transfer))
+        self.state = AdoptionState.IDLE
+        self.donor = self._exchange = self._pull = self._snapshot = None
+        self._timers.clear("silence")
+        self._timers.clear("stalled")
+        return effects
+
+    def _progress(self, now: Seconds) -> None:
+        self._timers.set("silence", now + self._config.retry_s)
+        self._timers.set("stalled", now + self._config.withdraw_after_s)
+
+
+@dataclass(slots=True)
+class _Donation:
+    to: PeerId
+    blob: Blob | None = None
+    lineage: bytes = b""
+    samples: int = 0
+
+
+class Donations:
+    """Snapshots this peer serves; bounded in number, dropped after a stall."""
+
+    def __init__(self, config: ExchangeConfig, uploads: Uploads) -> None:
+        self._config = config
+        self._uploads = uploads
+        self._donations: dict[ExchangeId, _Donation] = {}
+        self._timers: Deadlines[ExchangeId] = Deadlines()
+
+    def deadline(self) -> Seconds:
+        """When something is due next."""
+        return self._timers.earliest()
+
+    def knows(self, exchange: ExchangeId) -> bool:
+        """Whether this exchange is a donation under way."""
+        return exchange in self._donations
+
+    def hear_adopt(
+        self, sender: PeerId, adopt: Adopt, lineage: bytes, samples: int, now: Seconds
+    ) -> list[Effect]:
+        """Somebody wants my model; ``lineage`` empty means I have none to give."""
+        known = self._donations.get(adopt.exchange)
+        if known is not None:
+            return self._answer(adopt.exchange, known) if known.to == sender else []
+        if adopt.exchange.initiator != sender:
+            return [Tell(Fault(sender, "adopt", "exchange id is not the sender's"))]
+        if not lineage:
+            return [Send(sender, Busy(adopt.exchange, BusyReason.NOT_ADOPTED))]
+        if adopt.lineage != lineage:
+            return [Send(sender, Busy(adopt.exchange, BusyReason.FOREIGN_LINEAGE))]
+        if len(self._donations) >= self._config.donations_max:
+            return [Send(sender, Busy(adopt.exchange, BusyReason.LIMIT))]
+        self._donations[adopt.exchange] = _Donation(sender, None, lineage, samples)
+        self._timers.set(adopt.exchange, now + self._config.withdraw_after_s)
+        return [Compute(Transfer(adopt.exchange, Leg.SNAPSHOT), -1, SNAPSHOT_CODEC)]
+
+    def computed(self, happened: Computed) -> list[Effect]:
+        """The snapshot is ready."""
+        exchange = happened.transfer.exchange
+        donation = self._donations.get(exchange)
+        if donation is None:
+            return [Release(happened.transfer)] if happened.blob is not None else []
+        if happened.blob is None:
+            return [Send(donation.to, Gone(exchange)), *self.drop(exchange)]
+        donation.blob = happened.blob
+        return self._answer(exchange, donation)
+
+    def hear_want(self, sender: PeerId, want: Want, now: Seconds) -> list[Effect]:
+        """Serve chunks of a snapshot."""
+        donation = self._donations[want.transfer.exchange]
+        if donation.to != sender or donation.blob is None:
+            return []
+        self._timers.set(want.transfer.exchange, now + self._config.withdraw_after_s)
+        if not self._uploads.serve(sender, want, donation.blob):
+            return [Tell(Fault(sender, "want", "bytes outside the blob"))]
+        return []
+
+    def drop(self, exchange: ExchangeId) -> list[Effect]:
+        """Served, given up, or the newcomer is gone."""
+        if self._donations.pop(exchange, None) is None:
+            return []
+        self._timers.clear(exchange)
+        transfer = Transfer(exchange, Leg.SNAPSHOT)
+        self._uploads.forget(transfer)
+        return [Release(transfer)]
+
+    def partner_lost(self, peer: PeerId) -> list[Effect]:
+        """Drop what was meant for a peer that is gone."""
+        effects: list[Effect] = []
+        for exchange in [key for key, each in self._donations.items() if each.to == peer]:
+            effects += self.drop(exchange)
+        return effects
+
+    def wake(self, now: Seconds) -> list[Effect]:
+        """Drop what stalled."""
+        effects: list[Effect] = []
+        for exchange in self._timers.due(now):
+            effects += self.drop(exchange)
+        return effects
+
+    def _answer(self, exchange: ExchangeId, donation: _Donation) -> list[Effect]:
+        if donation.blob is None:
+            return []
+        snapshot = Snapshot(
+            exchange, donation.lineage, donation.samples, donation.blob, SNAPSHOT_CODEC
+        )
+        return [Send(donation.to, snapshot)]

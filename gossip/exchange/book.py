@@ -1,0 +1,137 @@
+"""The book of all exchanges of one peer: which are open, which are over, and what is due.
+
+Invariants
+- at most one swap per fragment is open (settled and parked ones no longer count);
+- every exchange this peer initiated ends with a recorded outcome, kept for repeated Replies;
+- all collections are bounded.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from gossip.config import ExchangeConfig
+from gossip.deadlines import Deadlines
+from gossip.exchange.swap import Swap
+from gossip.exchange.table import Event, State
+from gossip.exchange.uploads import Uploads
+from gossip.machine import Effect, Release, Role, Send, SwapClosed, Tell
+from gossip.messages import (
+    Done,
+    ExchangeId,
+    Gone,
+    Leg,
+    Outcome,
+    PeerId,
+    Seconds,
+)
+
+PEERS_REMEMBERED_MAX = 100_000
+
+
+class Book:
+    """See the module."""
+
+    def __init__(self, me: PeerId, boot: int, config: ExchangeConfig, uploads: Uploads) -> None:
+        self.config = config
+        self.uploads = uploads
+        self.swaps: dict[ExchangeId, Swap] = {}
+        self.open: dict[int, Swap] = {}
+        self.timers: Deadlines[tuple[Event, ExchangeId]] = Deadlines()
+        self._me = me
+        self._boot = boot
+        self._seq = 0
+        self._highest: OrderedDict[PeerId, tuple[int, int]] = OrderedDict()
+        self._outcomes: OrderedDict[int, tuple[PeerId, Outcome]] = OrderedDict()
+
+    def next_exchange(self) -> ExchangeId:
+        """A fresh id; the sequence only rises within one boot (rule 3)."""
+        self._seq += 1
+        return ExchangeId(self._me, self._boot, self._seq)
+
+    def add(self, swap: Swap) -> None:
+        """Enter a new swap; its fragment must be free."""
+        assert swap.fragment not in self.open, f"fragment {swap.fragment} has an open swap"
+        self.swaps[swap.exchange] = self.open[swap.fragment] = swap
+
+    def of_partner(self, peer: PeerId) -> list[Swap]:
+        """All swaps with one partner, oldest first."""
+        return [swap for swap in self.swaps.values() if swap.partner == peer]
+
+    def parked(self) -> list[Swap]:
+        """Swaps that wait for an outcome without holding a fragment, oldest first."""
+        return [swap for swap in self.swaps.values() if swap.state is State.PARKED]
+
+    def is_new(self, exchange: ExchangeId) -> bool:
+        """Whether this offer is above all ever seen of its initiator (rule 3)."""
+        highest = self._highest.get(exchange.initiator, (-1, -1))
+        return (exchange.boot, exchange.seq) > highest
+
+    def remember(self, exchange: ExchangeId) -> None:
+        """Never take this offer, or an older one of its initiator, again."""
+        self._highest[exchange.initiator] = (exchange.boot, exchange.seq)
+        self._highest.move_to_end(exchange.initiator)
+        if len(self._highest) > PEERS_REMEMBERED_MAX:
+            self._highest.popitem(last=False)
+
+    def recorded(self, sender: PeerId, exchange: ExchangeId) -> list[Effect]:
+        """Answer about an exchange that is over: its outcome if it was mine, else Gone."""
+        mine = exchange.initiator == self._me and exchange.boot == self._boot
+        record = self._outcomes.get(exchange.seq) if mine else None
+        if record is None or record[0] != sender:
+            return [Send(sender, Gone(exchange))]
+        return [Send(sender, Done(exchange, record[1]))]
+
+    def progress(self, swap: Swap, now: Seconds) -> None:
+        """Something moved: silence and stall are counted from now."""
+        self.listen(swap, now)
+        stall_s = {
+            State.REPLIED: self.config.park_after_s,
+            State.PARKED: self.config.forget_after_s,
+        }.get(swap.state, self.config.withdraw_after_s)
+        self.timers.set((Event.STALLED, swap.exchange), now + stall_s)
+
+    def listen(self, swap: Swap, now: Seconds) -> None:
+        """I spoke: silence is counted from now, the stall goes on."""
+        self.timers.set((Event.SILENCE, swap.exchange), now + self.config.retry_s)
+
+    def quiet(self, swap: Swap) -> None:
+        """Nothing is awaited from the partner."""
+        self.timers.clear((Event.SILENCE, swap.exchange))
+        self.timers.clear((Event.STALLED, swap.exchange))
+
+    def free(self, swap: Swap) -> None:
+        """The swap no longer holds its fragment."""
+        if self.open.get(swap.fragment) is swap:
+            del self.open[swap.fragment]
+
+    def close(self, swap: Swap, why: str, now: Seconds) -> list[Effect]:
+        """End this side, record its outcome if it is mine, let go of all bytes."""
+        del self.swaps[swap.exchange]
+        self.free(swap)
+        self.quiet(swap)
+        if swap.role is Role.INITIATOR:
+            outcome = swap.outcome or Outcome.REFUSED
+            self._outcomes[swap.exchange.seq] = (swap.partner, outcome)
+            if len(self._outcomes) > self.config.outcomes_kept:
+                self._outcomes.popitem(last=False)
+        return [
+            *self.release(swap, Leg.CODE),
+            *self.release(swap, Leg.CORRECTION),
+            Tell(
+                SwapClosed(
+                    swap.exchange,
+                    swap.partner,
+                    swap.role,
+                    swap.fragment,
+                    swap.outcome,
+                    why,
+                    now - swap.opened_at,
+                )
+            ),
+        ]
+
+    def release(self, swap: Swap, leg: Leg) -> list[Effect]:
+        """Let go of one blob's bytes, queued chunks included."""
+        self.uploads.forget(swap.transfer(leg))
+        return [Release(swap.transfer(leg))]

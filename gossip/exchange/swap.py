@@ -1,0 +1,107 @@
+"""One side of one exchange: its state, and the messages and effects that speak of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gossip.exchange.pull import Pull
+from gossip.exchange.table import State
+from gossip.machine import Apply, Compute, Role, Send
+from gossip.messages import (
+    Blob,
+    BusyReason,
+    ExchangeId,
+    Leg,
+    Offer,
+    Outcome,
+    PeerId,
+    Reply,
+    Seconds,
+    Transfer,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """How this peer stands when it starts a swap or is offered one.
+
+    ``decline`` is the reason to answer Busy, if any; ``clip_bound`` the largest norm of a
+    correction it will take.
+    """
+
+    lineage: bytes
+    decline: BusyReason | None
+    samples: int = 0
+    clip_bound: float = math.inf
+
+
+@dataclass(slots=True)
+class Swap:
+    """One side of one exchange; only the actions change it.
+
+    ``hook_answered``: the hook has applied (or could not apply) this side's correction.
+    ``park_when_applied``: the partner went silent before that; park as soon as it has.
+    """
+
+    exchange: ExchangeId
+    role: Role
+    partner: PeerId
+    fragment: int
+    state: State
+    opened_at: Seconds
+    codec: str
+    reply_codec: str
+    footing: Footing
+    clip_bound: float
+    code: Blob | None = None
+    correction: Blob | None = None
+    weight: float = 0.0
+    pull: Pull | None = None
+    outcome: Outcome | None = None
+    hook_answered: bool = False
+    park_when_applied: bool = False
+
+    def transfer(self, leg: Leg) -> Transfer:
+        """The key of one of this exchange's blobs."""
+        return Transfer(self.exchange, leg)
+
+    def offer(self) -> Send:
+        """A's opening message."""
+        assert self.code is not None
+        offer = Offer(
+            self.exchange,
+            self.footing.lineage,
+            self.footing.samples,
+            self.fragment,
+            self.code,
+            self.codec,
+            self.reply_codec,
+            self.clip_bound,
+        )
+        return Send(self.partner, offer)
+
+    def reply(self) -> Send:
+        """B's answer."""
+        assert self.correction is not None
+        reply = Reply(self.exchange, self.fragment, self.correction, self.reply_codec, self.weight)
+        return Send(self.partner, reply)
+
+    def correct(self) -> Compute:
+        """B's work: the correction from A's code."""
+        return Compute(
+            self.transfer(Leg.CORRECTION),
+            self.fragment,
+            self.codec,
+            self.code,
+            self.reply_codec,
+            self.clip_bound,
+        )
+
+    def apply(self, signed_weight: float, undo: bool = False) -> Apply:
+        """Move this side by ``signed_weight`` times the correction."""
+        assert self.correction is not None
+        transfer = self.transfer(Leg.CORRECTION)
+        return Apply(
+            transfer, self.fragment, self.correction, self.reply_codec, signed_weight, undo
+        )

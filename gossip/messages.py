@@ -1,0 +1,321 @@
+"""Every message that crosses the wire, one frozen dataclass each, and the values they carry.
+
+Nothing here knows sockets, clocks or tensors. A message never holds bulk bytes: those are a
+``Blob`` by reference, and travel as the payload of a ``Chunk`` on the bulk plane.
+
+Invariant: every field is an int, float, str, bytes, bool, enum, another dataclass or named tuple
+of this module, or a tuple of such; so ``gossip.wire`` can pack all of them with one rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple, NewType, TypeAlias
+
+PeerId = NewType("PeerId", str)
+"""Sixteen lower-case hex digits; the owner keeps it for life. Compared as text: lower wins."""
+
+Seconds: TypeAlias = float
+"""The injected clock's time. Only differences mean anything."""
+
+NO_LINEAGE = b""
+"""Lineage of a peer that has not adopted a model yet."""
+
+
+class Blob(NamedTuple):
+    """Bytes by reference.
+
+    ``digest`` (16 bytes) is the hash of the chunk hashes in order, so chunks can be checked one
+    by one as they arrive, in any order, with no pass of its own over the whole.
+    """
+
+    digest: bytes
+    size_bytes: int
+    chunk_bytes: int
+
+
+class ExchangeId(NamedTuple):
+    """Who asked, in which life of theirs, and their rising number (DESIGN section 4, rule 3)."""
+
+    initiator: PeerId
+    boot: int
+    seq: int
+
+
+class Leg(IntEnum):
+    """Which blob of an exchange."""
+
+    CODE = 0
+    CORRECTION = 1
+    SNAPSHOT = 2
+
+
+class Transfer(NamedTuple):
+    """One blob on its way: the key under which both sides know its bytes."""
+
+    exchange: ExchangeId
+    leg: Leg
+
+
+class Status(IntEnum):
+    """Rank of a claim about a member; the larger rank wins at equal (boot, incarnation)."""
+
+    ALIVE = 0
+    SUSPECT = 1
+    DOWN = 2
+    LEFT = 3
+
+
+class Phase(IntEnum):
+    """Where a peer stands. FINISHING and FINISHED end when training goes on."""
+
+    JOINING = 0
+    TRAINING = 1
+    FINISHING = 2
+    FINISHED = 3
+
+
+class Outcome(IntEnum):
+    """What the initiator did with a correction."""
+
+    APPLIED = 0
+    REFUSED = 1
+
+
+class BusyReason(IntEnum):
+    """Why a swap was declined."""
+
+    FRAGMENT_OPEN = 0
+    NOT_ADOPTED = 1
+    LEAVING = 2
+    FOREIGN_LINEAGE = 3
+    LIMIT = 4
+
+
+class RefusalReason(IntEnum):
+    """Why a peer was turned away for good."""
+
+    LAYOUT = 0
+    CODEC = 1
+
+
+class Segment(NamedTuple):
+    """One named tensor inside the flat vector."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is claimed about one member: a point of a join-semilattice (membership.md section 2.2).
+
+    Only the subject ever raises ``(boot, incarnation)``. Addresses are ``HOST:PORT``; empty when
+    the peer cannot be dialed. ``capacity`` weighs its share of the data.
+    """
+
+    peer: PeerId
+    boot: int
+    incarnation: int
+    status: Status
+    control_address: str
+    bulk_address: str
+    host: str = ""
+    capacity: float = 1.0
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Order of claims about one member: the larger wins."""
+        return (self.boot, self.incarnation, int(self.status))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A peer's grow-only account of itself; the larger ``(boot, version)`` wins.
+
+    ``samples`` counts what this boot trained on since it adopted ``lineage``.
+    """
+
+    peer: PeerId
+    boot: int
+    version: int
+    samples: int
+    lineage: bytes
+    phase: Phase
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Order of claims about one peer: the larger wins."""
+        return (self.boot, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Rumors:
+    """Claims that ride on another message."""
+
+    records: tuple[Record, ...] = ()
+    progress: tuple[Progress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message on every link: who I am and which model I hold. Answered by Welcome or Refused."""
+
+    record: Record
+    progress: Progress
+    layout_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Answer to Hello: everyone I know, myself included."""
+
+    rumors: Rumors
+    layout_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """You cannot take part: ``segments`` is my layout, so that you can name the difference."""
+
+    reason: RefusalReason
+    detail: str
+    segments: tuple[Segment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you there? ``boot`` is the life of yours I know; a different one is answered by a Notice."""
+
+    probe: int
+    boot: int
+    rumors: Rumors = field(default_factory=Rumors)
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """I am, in this life and incarnation."""
+
+    probe: int
+    boot: int
+    incarnation: int
+    rumors: Rumors = field(default_factory=Rumors)
+
+
+@dataclass(frozen=True, slots=True)
+class Gossip:
+    """News for you; nothing to answer."""
+
+    rumors: Rumors
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Anti-entropy: all I know. With ``reply_wanted`` the other answers with all it knows."""
+
+    rumors: Rumors
+    reply_wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """The group holds this about you; refute it if it is wrong."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A -> B: my code of this fragment's anchor, to be pulled.
+
+    ``clip_bound`` is the largest norm of a correction A will take (inf: no bound).
+    """
+
+    exchange: ExchangeId
+    lineage: bytes
+    samples: int
+    fragment: int
+    code: Blob
+    codec: str
+    reply_codec: str
+    clip_bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """B -> A: the correction c, to be pulled; both sides move by ``weight`` times c."""
+
+    exchange: ExchangeId
+    fragment: int
+    correction: Blob
+    codec: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A -> B: what became of your Reply. Refused: queue the same amount back."""
+
+    exchange: ExchangeId
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """B -> A: not now; try another partner. Nothing was applied on either side."""
+
+    exchange: ExchangeId
+    reason: BusyReason
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """I do not know this exchange (any more): drop it."""
+
+    exchange: ExchangeId
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Newcomer -> member: may I have one consistent snapshot of your model?"""
+
+    exchange: ExchangeId
+    lineage: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Answer to Adopt: the snapshot, to be pulled, and whose lineage it is."""
+
+    exchange: ExchangeId
+    lineage: bytes
+    samples: int
+    snapshot: Blob
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Receiver -> holder: send these bytes of this blob (offset is a multiple of the chunk size)."""
+
+    transfer: Transfer
+    offset_bytes: int
+    length_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Holder -> receiver, on the bulk plane. The driver attaches the payload and its digest;
+    the core hears of a chunk only after the driver checked and stored it."""
+
+    transfer: Transfer
+    offset_bytes: int
+    length_bytes: int
+    digest: bytes = b""
+
+
+MembershipMessage: TypeAlias = Hello | Welcome | Refused | Ping | Ack | Gossip | Sync | Notice
+ExchangeMessage: TypeAlias = Offer | Reply | Done | Busy | Gone | Adopt | Snapshot | Want | Chunk
+Message: TypeAlias = MembershipMessage | ExchangeMessage
