@@ -1,0 +1,137 @@
+"""Flags that several sub-commands share, and what their values mean."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from gossip.codecs import CODEC_NAMES
+from gossip.config import Config, ExchangeConfig, FinishConfig
+from gossip.errors import UsageError
+from gossip.mixing.outer import OuterStep
+from peers.hook import Cadence
+
+STRATEGIES = {"average": OuterStep(), "gossip-nesterov": OuterStep(0.8, 0.7)}
+"""Plain gossip averaging, and the outer step for rare swaps (algorithms.md section 8)."""
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} must be above 0")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number above 0."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value
+
+
+def address(text: str) -> str:
+    """HOST:PORT."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def option(text: str) -> tuple[str, str]:
+    """NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def add_task_flags(parser: argparse.ArgumentParser) -> None:
+    """What to train and how to mix."""
+    parser.add_argument("task", metavar="TASK", help="digits, line, or path/to/file.py:task")
+    parser.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        type=option,
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of a built-in task, such as -o skew=label (repeatable)",
+    )
+    parser.add_argument("--run", help="name of the run; peers of other runs are strangers")
+    parser.add_argument("--samples", type=count, help="stop when the whole swarm saw so many")
+    parser.add_argument("--seconds", type=positive, help="stop this peer after so long")
+    parser.add_argument("--pace", type=positive, metavar="STEPS/S", help="at most so many steps/s")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    parser.add_argument("--seed", type=int, default=0, help="of the founder's initial model")
+    parser.add_argument("--threads", type=count, help="torch threads (default: torch's own)")
+    parser.add_argument(
+        "--every", type=count, default=16, metavar="STEPS", help="steps between swaps (default: 16)"
+    )
+    parser.add_argument(
+        "--codec", choices=CODEC_NAMES, default="int8", help="of both legs (default: int8)"
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=tuple(STRATEGIES),
+        default="average",
+        help="what a swap does to the model (default: average)",
+    )
+    parser.add_argument(
+        "--outer-every",
+        type=count,
+        metavar="STEPS",
+        help="steps between outer steps of gossip-nesterov (default: as --every)",
+    )
+    parser.add_argument("--fragments", type=count, default=1, help="slices swapped in turn")
+    parser.add_argument(
+        "--upload", type=positive, metavar="MB/S", help="send at most so many MB of chunks a second"
+    )
+    parser.add_argument(
+        "--finalise",
+        type=positive,
+        default=20.0,
+        metavar="S",
+        help="agree for at most so long at the end (default: 20)",
+    )
+
+
+def protocol_config(flags: argparse.Namespace) -> Config:
+    """The protocol's config that the flags ask for."""
+    exchange = ExchangeConfig(
+        codec=flags.codec,
+        reply_codec=flags.codec,
+        fragments=flags.fragments,
+        upload_bytes_per_s=float("inf") if flags.upload is None else flags.upload * 1e6,
+    )
+    finish = FinishConfig(deadline_s=flags.finalise)
+    return Config(run=flags.run or flags.task, exchange=exchange, finish=finish)
+
+
+def cadence(flags: argparse.Namespace) -> Cadence:
+    """How often to swap and to publish."""
+    if flags.outer_every is not None and flags.strategy == "average":
+        raise UsageError("--outer-every needs --strategy gossip-nesterov")
+    return Cadence(flags.every, flags.outer_every or 0)
+
+
+def outer(flags: argparse.Namespace) -> OuterStep:
+    """The outer step of the chosen strategy."""
+    return STRATEGIES[flags.strategy]
+
+
+def existing_folder(text: str) -> Path:
+    """A folder, made if it is not there. Raises UsageError when it cannot be."""
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as wrong:
+        raise UsageError(f"cannot make the folder {path}: {wrong.strerror}") from wrong
+    return path

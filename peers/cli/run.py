@@ -1,0 +1,128 @@
+"""``gossip run TASK``: one peer daemon on this host."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from peers.cli import Parser
+from peers.cli.flags import (
+    add_task_flags,
+    address,
+    cadence,
+    existing_folder,
+    outer,
+    positive,
+    protocol_config,
+)
+from peers.join import PeerConfig
+from peers.runner import Outcome, Plan, Runner
+from peers.tasks.loading import load_task
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def make_parser() -> Parser:
+    """The flags of ``gossip run``."""
+    parser = Parser(prog="gossip run", description="Start one peer on this host.")
+    add_task_flags(parser)
+    parser.add_argument(
+        "--join",
+        action="append",
+        type=address,
+        default=[],
+        metavar="HOST:PORT",
+        help="any peer of the run (repeatable); none: this peer founds the run",
+    )
+    parser.add_argument(
+        "--listen",
+        type=address,
+        default="127.0.0.1:29700",
+        metavar="HOST:PORT",
+        help="where others reach this peer; bulk takes the next port; port 0: any two "
+        "(default: 127.0.0.1:29700)",
+    )
+    parser.add_argument("--advertise", metavar="HOST", help="the host others dial, if another")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="the run's key (see gossip key)")
+    parser.add_argument("--insecure", action="store_true", help="listen to strangers without a key")
+    parser.add_argument("--dir", metavar="DIR", help="identity, events and the final model go here")
+    parser.add_argument(
+        "--join-timeout", type=positive, default=30.0, metavar="S", help="(default: 30)"
+    )
+    parser.add_argument("--journal", action="store_true", help="keep every input for gossip replay")
+    parser.add_argument("--json", action="store_true", help="the result as one JSON line")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log more")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one peer until it is done or told to stop."""
+    flags = make_parser().parse_args(arguments)
+    level = logging.DEBUG if flags.verbose else logging.INFO
+    logging.basicConfig(stream=sys.stderr, level=level, format=LOG_FORMAT)
+    if flags.threads is not None:
+        torch.set_num_threads(flags.threads)
+    folder = None if flags.dir is None else existing_folder(flags.dir)
+    plan = Plan(
+        samples=flags.samples,
+        seconds=flags.seconds,
+        pace=flags.pace,
+        device=flags.device,
+        model_seed=flags.seed,
+        export=None if folder is None else folder / "model.safetensors",
+    )
+    settings = PeerConfig(
+        listen=flags.listen,
+        advertise=flags.advertise,
+        key_file=flags.key,
+        insecure=flags.insecure,
+        folder=folder,
+        join_timeout_s=flags.join_timeout,
+        journal=flags.journal,
+        cadence=cadence(flags),
+        outer=outer(flags),
+    )
+    task = load_task(flags.task, dict(flags.option))
+    runner = Runner(task, plan, protocol_config(flags), settings)
+    stop_on_signals(runner)
+    logging.getLogger("gossip.peer").info("task %s", task.describe())
+    outcome = runner.run(flags.join)
+    print_outcome(outcome, flags.json)
+    return 0
+
+
+def stop_on_signals(runner: Runner) -> None:
+    """The first SIGTERM or SIGINT leaves politely; a second one exits at once."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del frame
+        if runner.stop.is_set():
+            os._exit(128 + number)
+        runner.stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+
+
+def print_outcome(outcome: Outcome, as_json: bool) -> None:
+    """The result: one JSON line, or a few words."""
+    if as_json:
+        print(json.dumps(asdict(outcome)), flush=True)
+        return
+    figures = " ".join(f"{name} {value:.4f}" for name, value in outcome.figures.items())
+    how = "stopped" if outcome.stopped else "agreed" if outcome.agreed else "not fully agreed"
+    print(
+        f"{how}: {figures} · {outcome.samples:,} of {outcome.samples_total:,} samples here · "
+        f"{outcome.swaps:,} swaps · {outcome.sent_bytes / 1e6:.2f} MB sent · "
+        f"longest stall {outcome.longest_stall_s * 1e3:.1f} ms",
+        flush=True,
+    )

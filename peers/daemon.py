@@ -1,0 +1,244 @@
+"""The I/O thread of one peer: feeds the core, and does what it asks for.
+
+It owns the sockets, the clock, the blobs and the journal. It never touches theta, and reads phi
+only under its locks. Everything received is fed before timers, so that a peer that was starved
+hears its neighbors out before it suspects any of them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from gossip.core import Core
+from gossip.machine import (
+    Applied,
+    Apply,
+    Compute,
+    Departed,
+    Dial,
+    DialFailed,
+    Effect,
+    Fault,
+    Hangup,
+    Input,
+    LinkLost,
+    LinkUp,
+    Persist,
+    Received,
+    Release,
+    Replace,
+    Report,
+    Reserve,
+    Send,
+    Tell,
+    Woke,
+)
+from gossip.messages import Chunk, PeerId, Phase, Record
+from gossip.transport.transport import (
+    Arrived,
+    ChunkArrived,
+    DialRefused,
+    Event,
+    Junk,
+    LinkClosed,
+    LinkOpened,
+    Transport,
+)
+from peers.desk import Desk
+from peers.hook import Hook
+from peers.journal import Journal
+from peers.mailbox import Adoption, Correction, Mailbox
+
+POLL_MAX_S = 0.5
+VIEW_EVERY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the I/O thread last knew, for other threads to read."""
+
+    phase: Phase = Phase.JOINING
+    lineage: bytes = b""
+    samples_total: int = 0
+    members: tuple[Record, ...] = ()
+    mates: tuple[PeerId, ...] = ()
+    unsettled_swaps: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What the daemon tells its owner: ``report`` for each report, ``contacts`` to keep."""
+
+    report: Callable[[Report], None] = lambda _: None
+    contacts: Callable[[tuple[str, ...]], None] = lambda _: None
+    crashed: Callable[[BaseException], None] = lambda _: None
+
+
+@dataclass(slots=True)
+class Daemon:
+    """See the module. ``run`` is the thread; ``stop`` may be called from any other."""
+
+    core: Core
+    transport: Transport
+    desk: Desk
+    mailbox: Mailbox
+    hook: Hook
+    journal: Journal | None = None
+    outbox: Outbox = field(default_factory=Outbox)
+    clock: Callable[[], float] = time.monotonic
+    view: View = field(default_factory=View)
+    faults: Counter[str] = field(default_factory=Counter)
+    departed: threading.Event = field(default_factory=threading.Event)
+    _inbox: deque[Input] = field(default_factory=deque)
+    _stopping: bool = False
+    _view_at_s: float = 0.0
+
+    def stop(self) -> None:
+        """Let ``run`` return soon, and say nothing more to anybody."""
+        self._stopping = True
+        self.transport.wake()
+
+    def run(self) -> None:
+        """Serve until stopped. An error here is our bug: it is told to the owner and re-raised."""
+        try:
+            while not self._stopping:
+                self._turn()
+        except BaseException as bug:
+            self.outbox.crashed(bug)
+            raise
+        finally:
+            self.transport.close()
+            if self.journal is not None:
+                self.journal.close()
+
+    def _turn(self) -> None:
+        wait_s = min(max(0.0, self.core.deadline() - self.clock()), POLL_MAX_S)
+        for event in self.transport.poll(wait_s):
+            self._take(event)
+            self._drain()
+        for happened in self.mailbox.news():
+            self._inbox.append(happened)
+        self._drain()
+        if self.clock() >= self.core.deadline():
+            self._inbox.append(Woke())
+            self._drain()
+        if self.clock() >= self._view_at_s:
+            self._look()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Arrived(sender, message):
+                self._inbox.append(Received(sender, message))
+            case ChunkArrived(sender, chunk, payload):
+                if self.desk.store(chunk, payload):
+                    stored = Chunk(chunk.transfer, chunk.offset_bytes, chunk.length_bytes)
+                    self._inbox.append(Received(sender, stored))
+                else:
+                    self._fault(Fault(sender, "chunk", "damaged, or not asked for"))
+            case LinkOpened(peer):
+                self._inbox.append(LinkUp(peer))
+            case LinkClosed(peer, cause):
+                self._inbox.append(LinkLost(peer, cause))
+            case DialRefused(address, cause):
+                self._inbox.append(DialFailed(address, cause))
+            case Junk(peer, kind, detail):
+                self._fault(Fault(peer, kind, detail))
+            case _:
+                assert_never(event)
+
+    def _drain(self) -> None:
+        while self._inbox:
+            happened = self._inbox.popleft()
+            now = self.clock()
+            effects = self.core.handle(happened, now)
+            if self.journal is not None:
+                self.journal.note(now, happened, effects)
+            for effect in effects:
+                self._do(effect)
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Send(to, message):
+                self._send(to, message)
+            case Reserve():
+                answer = self.desk.reserve(effect)
+                if answer is not None:
+                    self._inbox.append(answer)
+            case Release(transfer):
+                self.desk.release(transfer)
+            case Compute():
+                self._inbox.append(self.desk.compute(effect))
+            case Apply():
+                self._apply(effect)
+            case Replace():
+                self._replace(effect)
+            case Dial(peer, control_address, bulk_address):
+                greeting = self.core.hello() if peer is None else None
+                self.transport.dial(peer, control_address, bulk_address, greeting)
+            case Hangup(peer):
+                self.transport.hang_up(peer)
+            case Persist(contacts):
+                self.outbox.contacts(contacts)
+            case Tell(report):
+                self._tell(report)
+            case _:
+                assert_never(effect)
+
+    def _send(self, to: PeerId, message: object) -> None:
+        if not isinstance(message, Chunk):
+            self.transport.send(to, message)  # type: ignore[arg-type] # narrowed by Send's type
+            return
+        found = self.desk.payload(message)
+        if found is not None:
+            view, chunk = found
+            self.transport.send_chunk(to, chunk, view)
+
+    def _apply(self, effect: Apply) -> None:
+        c_n = None if self.hook.is_closed else self.desk.decode(effect)
+        exchange = effect.transfer.exchange
+        if c_n is not None:
+            work = Correction(exchange, effect.fragment, c_n, effect.signed_weight, effect.undo)
+            self.mailbox.to_hook(work)
+        elif not effect.undo:
+            self._inbox.append(Applied(exchange, applied=False))
+
+    def _replace(self, effect: Replace) -> None:
+        snapshot_N = None if self.hook.is_closed else self.desk.snapshot_of(effect)
+        if snapshot_N is None:
+            self._inbox.append(Applied(effect.transfer.exchange, applied=False))
+        else:
+            self.mailbox.to_hook(Adoption(effect.transfer.exchange, snapshot_N))
+
+    def _tell(self, report: Report) -> None:
+        if isinstance(report, Fault):
+            self._fault(report)
+            return
+        self._look()
+        if isinstance(report, Departed):
+            self.departed.set()
+        self.outbox.report(report)
+
+    def _fault(self, fault: Fault) -> None:
+        self.faults[fault.kind] += 1
+        self.outbox.report(fault)
+
+    def _look(self) -> None:
+        self._view_at_s = self.clock() + VIEW_EVERY_S
+        counters = self.transport.counters
+        self.view = View(
+            self.core.phase,
+            self.core.lineage,
+            self.core.samples_total,
+            tuple(self.core.swim.records()),
+            tuple(self.core.training_members()),
+            self.core.unsettled_swaps,
+            counters.sent_bytes,
+            counters.received_bytes,
+        )

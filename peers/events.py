@@ -1,0 +1,104 @@
+"""What happened to this peer, one JSON object per line, for people and for programs.
+
+Every line has ``at_s`` (seconds since the peer began) and ``event``. The file is only appended to,
+a line at a time, so a reader never sees half of one, and kill -9 loses at most the last.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TextIO
+
+from gossip.errors import UsageError
+from gossip.machine import Declined, Fault, MemberChanged, Report, SwapClosed
+
+log = logging.getLogger("gossip.peer")
+log.addHandler(logging.NullHandler())
+
+Plain = str | int | float | bool | None | list["Plain"] | dict[str, "Plain"]
+
+QUIET = (SwapClosed, Declined, Fault)
+"""Reports that come many a second: counted in the status line, not logged one by one."""
+
+
+def plain(value: object) -> Plain:
+    """A value as JSON knows it: dataclasses by field, enums by name, bytes in hex."""
+    if isinstance(value, Enum):
+        return value.name.lower()
+    if isinstance(value, bytes):
+        return value.hex()
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(each) for each in value]
+    return str(value)
+
+
+class EventLog:
+    """Writes ``events.jsonl``; stops, and warns once, when the disk is full."""
+
+    def __init__(self, path: Path | None, peer: str) -> None:
+        self._began_s = time.monotonic()
+        self._peer = peer
+        self._file: TextIO | None = None
+        if path is not None:
+            try:
+                self._file = path.open("a", encoding="utf-8", buffering=1)
+            except OSError as wrong:
+                raise UsageError(f"cannot write {path}: {wrong.strerror}") from wrong
+
+    def write(self, event: str, values: Mapping[str, object]) -> None:
+        """Append one line; any thread (one ``write`` call of the file per line)."""
+        if self._file is None:
+            return
+        line: dict[str, Plain] = {
+            "at_s": round(time.monotonic() - self._began_s, 4),
+            "unix_s": round(time.time(), 3),
+            "event": event,
+            "peer": self._peer,
+        }
+        line.update((key, plain(value)) for key, value in values.items())
+        try:
+            self._file.write(json.dumps(line) + "\n")
+        except OSError as wrong:
+            self._file = None
+            log.warning("events are no longer written: %s; training goes on", wrong.strerror)
+
+    def report(self, report: Report) -> None:
+        """One report of the core: a line in the file, and in the log if people care."""
+        name = _snake(type(report).__name__)
+        values = plain(report)
+        assert isinstance(values, dict)
+        self.write(name, values)
+        if isinstance(report, MemberChanged):
+            record = report.record
+            status = record.status.name.lower()
+            log.info(
+                "member %s at %s is %s: %s",
+                record.peer[:6],
+                record.control_address,
+                status,
+                report.why,
+            )
+        elif not isinstance(report, QUIET):
+            log.info("%s %s", name, " ".join(f"{key}={each}" for key, each in values.items()))
+
+    def close(self) -> None:
+        """Flush and close."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{each.lower()}" if each.isupper() else each for each in name).lstrip("_")

@@ -1,0 +1,145 @@
+"""The trainer's side of a peer: runs after each step of the user's own optimizer.
+
+The only writer of theta and phi (DESIGN section 4, rule 4). It never waits for the network: it
+applies the corrections that are ready, publishes when the cadence says so, and returns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from gossip.errors import UsageError
+from gossip.machine import Applied, Submitted
+from gossip.mixing.replica import Replica
+from peers.mailbox import Adoption, Correction, Mailbox
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """How often, in local optimizer steps.
+
+    swap_every      a swap is due; with 1, as often as the last one is settled (never waiting).
+    publish_every   the anchor follows theta, or the outer step is taken; 0 means with every swap.
+    """
+
+    swap_every: int = 16
+    publish_every: int = 0
+
+    def __post_init__(self) -> None:
+        if self.swap_every < 1:
+            raise UsageError("swap_every must be at least 1 step")
+        if self.publish_every < 0:
+            raise UsageError("publish_every must be 0 (with every swap) or a number of steps")
+
+    def swap_due(self, step: int) -> bool:
+        """Whether a swap is due after local step ``step`` (counted from 1)."""
+        return step % self.swap_every == 0
+
+    def publish_due(self, step: int) -> bool:
+        """Whether the anchor moves after local step ``step``."""
+        return step % (self.publish_every or self.swap_every) == 0
+
+
+@dataclass(slots=True)
+class StallMeter:
+    """What the training loop spent on us, in seconds; gaps are from one hook call to the next."""
+
+    longest_stall_s: float = 0.0
+    total_stall_s: float = 0.0
+    longest_gap_s: float = 0.0
+    last_ended_s: float | None = None
+
+    def note(self, began_s: float, ended_s: float) -> None:
+        """One hook call."""
+        self.longest_stall_s = max(self.longest_stall_s, ended_s - began_s)
+        self.total_stall_s += ended_s - began_s
+        if self.last_ended_s is not None:
+            self.longest_gap_s = max(self.longest_gap_s, ended_s - self.last_ended_s)
+        self.last_ended_s = ended_s
+
+
+class Hook:
+    """See the module. All methods but the constructor belong to the trainer's thread.
+
+    ``samples`` counts what this peer trained on; a skipped optimizer step does not count.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        mailbox: Mailbox,
+        cadence: Cadence,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._replica = replica
+        self._mailbox = mailbox
+        self._cadence = cadence
+        self._clock = clock
+        self._due = False
+        self._closed = False
+        self.steps = 0
+        self.samples = 0
+        self.applied = 0
+        self.meter = StallMeter()
+
+    def after_step(self, samples: int) -> None:
+        """One optimizer step was taken on ``samples`` samples."""
+        began_s = self._clock()
+        self.steps += 1
+        self.samples += samples
+        if self.apply_queued():
+            if self._cadence.publish_due(self.steps):
+                self._publish()
+            self._due = self._due or self._cadence.swap_due(self.steps)
+            if self._due and self._replica.settle():
+                self._due = False
+                self._mailbox.to_core(Submitted(self.samples, swap_due=True))
+        self.meter.note(began_s, self._clock())
+
+    def apply_queued(self) -> bool:
+        """Apply what the I/O thread queued; False while a publish on a device is under way."""
+        if not self._replica.settle():
+            return False
+        with torch.no_grad():
+            for work in self._mailbox.work():
+                match work:
+                    case Correction():
+                        self._correct(work)
+                    case Adoption(exchange, snapshot_N):
+                        self._replica.replace(snapshot_N)
+                        self._mailbox.to_core(Applied(exchange, applied=True))
+        return True
+
+    def publish_now(self) -> None:
+        """Let the anchor follow theta at once (before finalise), waiting for a device's copy."""
+        self._replica.settle(wait=True)
+        self.apply_queued()
+        self._publish()
+        self._replica.settle(wait=True)
+
+    def close(self) -> None:
+        """No hook will run any more: what is queued will not be applied, and the core is told."""
+        self._closed = True
+        for work in self._mailbox.work():
+            if isinstance(work, Adoption) or not work.undo:
+                self._mailbox.to_core(Applied(work.exchange, applied=False))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether queued work will never be applied."""
+        return self._closed
+
+    def _publish(self) -> None:
+        with torch.no_grad():
+            self._replica.publish()
+
+    def _correct(self, work: Correction) -> None:
+        self._replica.apply_correction(work.fragment, work.c_n, work.signed_weight, work.exchange)
+        self._replica.give_back(work.c_n)
+        self.applied += 1
+        if not work.undo:
+            self._mailbox.to_core(Applied(work.exchange, applied=True))

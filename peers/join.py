@@ -1,0 +1,460 @@
+"""Make an existing training loop a peer: ``with peers.join(model, optimizer, run=...) as peer:``.
+
+The optimizer stays the user's own; a post-hook on it does everything (research: LRSchedulers,
+GradScaler and accelerate accept nothing else). On leaving the block the peer says goodbye.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from gossip.codecs import make_codec
+from gossip.config import Config
+from gossip.errors import JoinError, LayoutMismatch, UsageError
+from gossip.machine import (
+    Asked,
+    ContactFailed,
+    Finalised,
+    Finish,
+    Join,
+    Leave,
+    LineageChanged,
+    MemberChanged,
+    OneSided,
+    Report,
+    SwapClosed,
+    TurnedAway,
+)
+from gossip.messages import Outcome, PeerId, Record, Status
+from gossip.mixing.flat import FlatModel, first_difference
+from gossip.mixing.outer import OuterStep
+from gossip.mixing.replica import Replica
+from gossip.replication.placement import owned
+from gossip.transport.keys import load_run_key
+from gossip.transport.transport import Transport
+from gossip.transport.zeromq import ZeroMQTransport
+from peers.contacts import load_contacts, save_contacts
+from peers.daemon import Daemon, Outbox, View
+from peers.desk import Desk
+from peers.events import EventLog
+from peers.export import export_model
+from peers.hook import Cadence, Hook
+from peers.identity import Identity, fresh_identity, load_identity
+from peers.journal import Header, Journal
+from peers.mailbox import Mailbox
+
+REMEMBERED_TRIED_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """Everything about one peer that is not the protocol's.
+
+    listen          HOST:PORT of the control plane; bulk takes the next port. Port 0: any two.
+    advertise       the host others dial, when it differs from the one listened on.
+    key_file        the run's CURVE key (``gossip key``); needed to listen beyond loopback unless
+                    ``insecure``.
+    folder          identity, events and known contacts are kept here; None keeps nothing.
+    join_timeout_s  how long to look for a contact, and a model, before giving up.
+    journal         keep every input for ``gossip replay``.
+    """
+
+    listen: str = "127.0.0.1:0"
+    advertise: str | None = None
+    key_file: Path | None = None
+    insecure: bool = False
+    folder: Path | None = None
+    join_timeout_s: float = 30.0
+    journal: bool = False
+    seed: int | None = None
+    cadence: Cadence = field(default_factory=Cadence)
+    outer: OuterStep = field(default_factory=OuterStep)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What this peer's swaps came to."""
+
+    swaps: int = 0
+    failed: int = 0
+    one_sided: int = 0
+    last_partner: PeerId | None = None
+
+
+class Peer:
+    """One peer around a model and its optimizer; made by ``join``, used as a context manager.
+
+    Only the thread that trains may call its methods. Properties are snapshots, never waits.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        contacts: Sequence[str],
+        config: Config,
+        settings: PeerConfig,
+        samples_per_step: int,
+    ) -> None:
+        self._model = model
+        self._optimizer = hookable(optimizer)
+        self._contacts = tuple(contacts)
+        self._config = config
+        self._settings = settings
+        self._samples_per_step = samples_per_step
+        self._mailbox = Mailbox()
+        self._finalised = threading.Event()
+        self._timed_out = False
+        self._turned_away: TurnedAway | None = None
+        self._contact_failures: dict[str, str] = {}
+        self._crash: BaseException | None = None
+        self._tally = Tally()
+        self._daemon: Daemon | None = None
+        self._thread: threading.Thread | None = None
+        self._remove_hook: Callable[[], None] = lambda: None
+        self._events = EventLog(None, "")
+        self.identity: Identity = fresh_identity()
+        self._remembered: tuple[str, ...] = ()
+        self.join_s = 0.0
+
+    # Entering and leaving.
+
+    def __enter__(self) -> Peer:
+        began_s = time.monotonic()
+        self._start()
+        try:
+            self._wait_for_model()
+        except BaseException:
+            self._shut_down()
+            raise
+        self.join_s = time.monotonic() - began_s
+        handle = self._optimizer.register_step_post_hook(self._after_step)
+        self._remove_hook = handle.remove
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Settle what is open, tell the others, stop the thread. Harmless twice."""
+        if self._daemon is None or self._thread is None:
+            return
+        self._remove_hook()
+        self._daemon.hook.close()
+        self._mailbox.to_core(Asked(Leave()))
+        grace_s = self._config.finish.leave_grace_s + 2.0
+        self._daemon.departed.wait(grace_s if self._thread.is_alive() else 0.0)
+        self._shut_down()
+
+    # While training.
+
+    @property
+    def view(self) -> View:
+        """What the I/O thread last knew: members, progress, bytes."""
+        return self._running().view
+
+    @property
+    def hook(self) -> Hook:
+        """The trainer's side: steps, samples, stalls."""
+        return self._running().hook
+
+    @property
+    def tally(self) -> Tally:
+        """What this peer's swaps came to."""
+        return self._tally
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """Broken rules of others, counted by kind."""
+        return dict(self._running().faults)
+
+    @property
+    def events(self) -> EventLog:
+        """Where this peer writes what happens."""
+        return self._events
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT by which others may join."""
+        return self._running().transport.control_address
+
+    @property
+    def samples_total(self) -> int:
+        """Samples trained on by the whole swarm in this lineage, as far as heard."""
+        view = self.view
+        mine = self.hook.samples
+        return max(view.samples_total, mine)
+
+    def shards(self, count: int) -> tuple[int, ...]:
+        """Which of ``count`` data shards are this peer's now, by bounded rendezvous hashing."""
+        view = self.view
+        here = [(each.peer, each.capacity) for each in view.members if each.peer in view.mates]
+        if self.identity.peer not in [peer for peer, _ in here]:
+            here.append((self.identity.peer, 1.0))
+        return tuple(owned(count, sorted(here), self.identity.peer))
+
+    def wait_for_peers(self, count: int, timeout_s: float) -> bool:
+        """Wait until ``count`` peers, this one included, share the model; False when too late."""
+        until_s = time.monotonic() + timeout_s
+        while len(self.view.mates) < count and time.monotonic() < until_s:
+            self._pump(0.05)
+        return len(self.view.mates) >= count
+
+    def step(self, samples: int | None = None) -> None:
+        """By hand what the optimizer's hook does, for loops without a torch optimizer."""
+        self._check()
+        self.hook.after_step(self._samples_per_step if samples is None else samples)
+
+    def idle(self, wait_s: float) -> None:
+        """Have nothing to train on for a moment: wait for corrections, and apply them."""
+        self._pump(wait_s)
+
+    @property
+    def disagreement(self) -> float:
+        """How far the last partner's model was from this one: norm(c) / norm(phi)."""
+        return self._running().desk.disagreement
+
+    def finalise(self, together: bool = False) -> bool:
+        """Mix without training until the peers agree; False when the deadline came first.
+
+        ``together``: the run is over, so everybody is expected to finish. Training may go on
+        afterwards either way.
+        """
+        self._check()
+        self.hook.publish_now()
+        self._finalised.clear()
+        self._mailbox.to_core(Asked(Finish(together)))
+        finish = self._config.finish
+        until_s = time.monotonic() + finish.deadline_s + finish.linger_s + 2.0
+        while not self._finalised.is_set() and time.monotonic() < until_s:
+            self._pump(0.02)
+        self._pump(0.0)
+        return self._finalised.is_set() and not self._timed_out
+
+    def export(self, path: Path, notes: dict[str, str] | None = None) -> None:
+        """Write this peer's model as safetensors; see ``peers.export``."""
+        export_model(self._model, path, notes)
+
+    # Inside.
+
+    def _start(self) -> None:
+        settings = self._settings
+        if settings.folder is not None:
+            self.identity = load_identity(settings.folder)
+        me, boot = self.identity.peer, self.identity.boot
+        self._events = EventLog(
+            settings.folder / "events.jsonl" if settings.folder else None, self.identity.short
+        )
+        flat = FlatModel.from_module(self._model)
+        replica = Replica(flat, settings.outer, self._config.exchange.fragments)
+        transport = open_transport(self.identity, self._config.run, settings)
+        desk = Desk(replica, transport.busy)
+        hook = Hook(replica, self._mailbox, settings.cadence)
+        record = Record(
+            me, boot, 0, Status.ALIVE, transport.control_address, transport.bulk_address
+        )
+        seed = random.SystemRandom().getrandbits(63) if settings.seed is None else settings.seed
+        header = Header(seed, time.monotonic(), record, flat.layout, self._config)
+        journal = None
+        if settings.journal and settings.folder is not None:
+            journal = Journal(settings.folder / f"journal-{boot}.bin", header)
+        outbox = Outbox(self._report, self._keep_contacts, self._crashed)
+        self._layout = flat.layout
+        self._daemon = Daemon(header.core(), transport, desk, self._mailbox, hook, journal, outbox)
+        self._mailbox.wake = transport.wake
+        self._thread = threading.Thread(target=self._daemon.run, name="gossip-io", daemon=True)
+        self._thread.start()
+        if not self._contacts and settings.folder is not None:
+            self._remembered = load_contacts(settings.folder, transport.control_address)
+        self._mailbox.to_core(Asked(Join(self._contacts or self._remembered)))
+
+    def _wait_for_model(self) -> None:
+        """Until the peer founded or adopted a model.
+
+        With nobody named, the peers remembered from an earlier life are tried for a moment; if
+        none of them answers, this peer founds the run anew.
+        """
+        began_s = time.monotonic()
+        until_s = began_s + self._settings.join_timeout_s
+        while self.view.lineage == b"":
+            self._check()
+            alone = all(each.peer == self.identity.peer for each in self.view.members)
+            if self._remembered and alone and time.monotonic() >= began_s + REMEMBERED_TRIED_S:
+                self._remembered = ()
+                self._mailbox.to_core(Asked(Join(())))
+            if self._turned_away is not None:
+                away = self._turned_away
+                what = first_difference(self._layout.segments, away.segments) or away.detail
+                raise LayoutMismatch(
+                    f"peer {away.by[:6]} trains another model: {what}; nothing was mixed"
+                )
+            if time.monotonic() >= until_s:
+                raise JoinError(self._why_not_joined())
+            self._pump(0.02)
+
+    def _why_not_joined(self) -> str:
+        tried = ", ".join(self._contacts)
+        waited = f"{self._settings.join_timeout_s:g} s"
+        if self._contact_failures:
+            whys = ", ".join(f"{each} ({why})" for each, why in self._contact_failures.items())
+            return f"no contact can be reached within {waited}: {whys}; is a peer listening there?"
+        if any(each.peer != self.identity.peer for each in self.view.members):
+            return f"the swarm at {tried} was found but nobody gave its model within {waited}"
+        return (
+            f"{tried} accepts connections but did not answer within {waited}: "
+            f"is it a peer of run {self._config.run!r} with the same key?"
+        )
+
+    def _pump(self, wait_s: float) -> None:
+        """Do the hook's work while nobody trains."""
+        self._check()
+        self._mailbox.arrived.wait(wait_s)
+        self.hook.apply_queued()
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        del optimizer, args, kwargs
+        self.step()
+
+    def _check(self) -> None:
+        if self._crash is not None:
+            raise RuntimeError("the peer's I/O thread failed; this is a bug") from self._crash
+
+    def _running(self) -> Daemon:
+        if self._daemon is None:
+            raise UsageError("the peer has not joined: use it in a with block")
+        return self._daemon
+
+    def _shut_down(self) -> None:
+        if self._daemon is not None and self._thread is not None:
+            self._daemon.stop()
+            self._thread.join(timeout=5.0)
+        self._events.close()
+
+    # Called by the I/O thread.
+
+    def _report(self, report: Report) -> None:
+        match report:
+            case SwapClosed(partner=partner, outcome=Outcome.APPLIED):
+                self._tally.swaps += 1
+                self._tally.last_partner = partner
+            case SwapClosed():
+                self._tally.failed += 1
+            case TurnedAway():
+                self._turned_away = report
+            case ContactFailed(address, cause):
+                self._contact_failures[address] = cause.name.lower()
+            case MemberChanged() | LineageChanged():
+                self._contact_failures.clear()
+            case Finalised(timed_out=timed_out):
+                self._timed_out = timed_out
+                self._finalised.set()
+            case OneSided():
+                self._tally.one_sided += 1
+            case _:
+                pass
+        self._events.report(report)
+
+    def _keep_contacts(self, contacts: tuple[str, ...]) -> None:
+        if self._settings.folder is not None:
+            save_contacts(self._settings.folder, contacts)
+
+    def _crashed(self, bug: BaseException) -> None:
+        self._crash = bug
+
+
+def join(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    run: str = "default",
+    contacts: Sequence[str] = (),
+    listen: str = "127.0.0.1:0",
+    every: int = 16,
+    codec: str = "int8",
+    samples_per_step: int = 1,
+    settings: PeerConfig | None = None,
+    config: Config | None = None,
+) -> Peer:
+    """Make this training loop a peer of ``run``; use the result in a ``with`` block.
+
+    model, optimizer    yours, on any one device; the optimizer must already hold the parameters.
+    contacts            HOST:PORT of any peers of the run; none founds it.
+    listen              where others reach this peer.
+    every               local steps between swaps.
+    codec               fp32, bf16 or int8, for both legs of a swap.
+    samples_per_step    what one optimizer step counts for in the swarm's progress.
+    settings, config    all other knobs; ``listen``, ``every``, ``run`` and ``codec`` win over them.
+
+    Raises UsageError for wrong arguments; entering the block raises JoinError when no contact
+    answers, LayoutMismatch when the swarm trains another model, TransportError when the port is
+    in use. Nothing has changed then.
+    """
+    make_codec(codec)
+    if samples_per_step < 1:
+        raise UsageError("samples_per_step must be at least 1")
+    settings = settings or PeerConfig()
+    cadence = replace(settings.cadence, swap_every=every)
+    settings = replace(settings, listen=listen, cadence=cadence)
+    config = config or Config()
+    exchange = replace(config.exchange, codec=codec, reply_codec=codec)
+    config = replace(config, run=run, exchange=exchange)
+    return Peer(model, optimizer, contacts, config, settings, samples_per_step)
+
+
+def hookable(optimizer: Optimizer) -> Optimizer:
+    """The innermost torch optimizer: wrappers such as accelerate's hold it in ``.optimizer``.
+
+    Raises UsageError when there is none.
+    """
+    inner: Any = optimizer
+    while not hasattr(inner, "_optimizer_step_post_hooks"):
+        inner = getattr(inner, "optimizer", None)
+        if inner is None:
+            raise UsageError(
+                f"{type(optimizer).__name__} is not a torch optimizer; call peer.step() by hand"
+            )
+    assert isinstance(inner, Optimizer)
+    return inner
+
+
+def open_transport(identity: Identity, run: str, settings: PeerConfig) -> Transport:
+    """Bind this peer's sockets.
+
+    Raises UsageError for an address or key that cannot be used, TransportError for a port in use.
+    """
+    keys = None if settings.key_file is None else load_run_key(settings.key_file)
+    host = settings.listen.rpartition(":")[0].strip("[]")
+    if keys is None and not settings.insecure and not is_loopback(host):
+        raise UsageError(
+            f"listening on {settings.listen} lets strangers in: give --key FILE (make one with "
+            "`gossip key FILE`, copy it to every peer) or say --insecure"
+        )
+    return ZeroMQTransport(
+        identity.peer, identity.boot, run, settings.listen, settings.advertise, keys
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
