@@ -14,7 +14,7 @@ from torch import nn
 
 from gossip.config import Config
 from gossip.errors import UsageError
-from peers.join import Peer, PeerConfig
+from peers.peer import Peer, PeerConfig
 from peers.loading import ShardLoader
 from peers.tasks.task import Batch, Task
 

@@ -24,7 +24,7 @@ from peers.cli.flags import (
     positive,
     protocol_config,
 )
-from peers.join import PeerConfig
+from peers.peer import PeerConfig
 from peers.runner import Outcome, Plan, Runner
 from peers.tasks.loading import load_task
 

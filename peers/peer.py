@@ -55,6 +55,7 @@ from peers.journal import Header, Journal
 from peers.mailbox import Mailbox
 
 REMEMBERED_TRIED_S = 5.0
+FINISH_EXACT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class PeerConfig:
     folder          identity, events and known contacts are kept here; None keeps nothing.
     join_timeout_s  how long to look for a contact, and a model, before giving up.
     journal         keep every input for ``gossip replay``.
+    finish_codec    for the swaps of finalise(); ``auto``: fp32 for models up to 64 MiB, so that
+                    peers agree exactly, above that the run's codec.
     """
 
     listen: str = "127.0.0.1:0"
@@ -77,6 +80,7 @@ class PeerConfig:
     folder: Path | None = None
     join_timeout_s: float = 30.0
     journal: bool = False
+    finish_codec: str = "auto"
     seed: int | None = None
     cadence: Cadence = field(default_factory=Cadence)
     outer: OuterStep = field(default_factory=OuterStep)
@@ -262,7 +266,11 @@ class Peer:
             settings.folder / "events.jsonl" if settings.folder else None, self.identity.short
         )
         flat = FlatModel.from_module(self._model)
-        replica = Replica(flat, settings.outer, self._config.exchange.fragments)
+        config = self._config
+        if settings.finish_codec != "auto" or 4 * flat.elements <= FINISH_EXACT_BYTES:
+            codec = "fp32" if settings.finish_codec == "auto" else settings.finish_codec
+            config = replace(config, exchange=replace(config.exchange, finish_codec=codec))
+        replica = Replica(flat, settings.outer, config.exchange.fragments)
         transport = open_transport(self.identity, self._config.run, settings)
         desk = Desk(replica, transport.busy)
         hook = Hook(replica, self._mailbox, settings.cadence)
@@ -270,7 +278,7 @@ class Peer:
             me, boot, 0, Status.ALIVE, transport.control_address, transport.bulk_address
         )
         seed = random.SystemRandom().getrandbits(63) if settings.seed is None else settings.seed
-        header = Header(seed, time.monotonic(), record, flat.layout, self._config)
+        header = Header(seed, time.monotonic(), record, flat.layout, config)
         journal = None
         if settings.journal and settings.folder is not None:
             journal = Journal(settings.folder / f"journal-{boot}.bin", header)
