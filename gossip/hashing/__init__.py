@@ -1,0 +1,1 @@
+"""WHERE a key lives: consistent hashing."""

@@ -1,0 +1,1 @@
+"""HOW MANY copies there are, and who reads which shard."""

@@ -1,0 +1,1 @@
+"""WITH WHOM a peer swaps: schedules, pure functions of the member list."""

@@ -1,0 +1,140 @@
+"""Laws of the partner schedules."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossip.messages import PeerId
+from gossip.topology.schedule import matching, one_peer_exponential, random_partner
+
+
+def swarm(count: int) -> list[PeerId]:
+    """So many peers, sorted."""
+    return [PeerId(f"{number:016x}") for number in range(count)]
+
+
+def test_a_random_partner_is_uniform_over_all_but_the_last() -> None:
+    """6,000 draws over four: each of the three allowed within five standard deviations."""
+    peers, rng = swarm(4), random.Random(3)
+    drawn = Counter(random_partner(peers, peers[1], rng) for _ in range(6_000))
+
+    assert peers[1] not in drawn
+    deviation = math.sqrt(6_000 * (1 / 3) * (2 / 3))
+    for peer in (peers[0], peers[2], peers[3]):
+        assert drawn[peer] == pytest.approx(2_000, abs=5 * deviation)
+
+
+def test_a_random_partner_is_uniform_when_the_last_one_is_gone() -> None:
+    """A last partner that is no candidate any more takes no chance away."""
+    peers, rng = swarm(3), random.Random(4)
+    drawn = Counter(random_partner(peers, PeerId("f" * 16), rng) for _ in range(3_000))
+
+    for peer in peers:
+        assert drawn[peer] == pytest.approx(1_000, abs=5 * math.sqrt(3_000 * 2 / 9))
+
+
+def test_the_only_candidate_is_met_again_and_again() -> None:
+    """Two peers alone must swap with each other; nobody at all means nobody."""
+    rng = random.Random(0)
+
+    assert random_partner(swarm(1), swarm(1)[0], rng) == swarm(1)[0]
+    assert random_partner([], None, rng) is None
+
+
+@given(count=st.integers(2, 40), round_=st.integers(0, 200))
+def test_the_exponential_schedule_is_symmetric(count: int, round_: int) -> None:
+    """Whoever I meet meets me, and nobody meets itself."""
+    peers = swarm(count)
+    for me in peers:
+        partner = one_peer_exponential(peers, me, round_)
+        if partner is not None:
+            assert partner != me
+            assert me == one_peer_exponential(peers, partner, round_)
+
+
+@given(k=st.integers(1, 6), sweep=st.integers(0, 3), seed=st.integers(0, 99))
+def test_a_sweep_over_a_power_of_two_gives_everyone_the_exact_mean(
+    k: int, sweep: int, seed: int
+) -> None:
+    """2^k peers hold the exact mean of all after k rounds of averaging in pairs."""
+    peers, rng = swarm(2**k), random.Random(seed)
+    values = {peer: Fraction(rng.randrange(1_000)) for peer in peers}
+    mean = sum(values.values(), Fraction(0)) / len(peers)
+
+    for round_ in range(sweep * k, (sweep + 1) * k):
+        met = {peer: one_peer_exponential(peers, peer, round_) for peer in peers}
+        values = {a: (values[a] + values[b]) / 2 for a, b in met.items() if b is not None}
+
+    assert [mean] * 2**k == list(values.values())
+
+
+@given(count=st.integers(2, 40))
+def test_nobody_rests_in_two_sweeps_in_a_row(count: int) -> None:
+    """With N not a power of two some rest, but in turn."""
+    peers = swarm(count)
+    rounds = count.bit_length() - 1
+    for sweep in range(8):
+        resting = [
+            {me for me in peers if one_peer_exponential(peers, me, s * rounds) is None}
+            for s in (sweep, sweep + 1)
+        ]
+
+        assert count - 2**rounds == len(resting[0])
+        assert not resting[0] & resting[1]
+
+
+def test_other_sizes_still_reach_agreement() -> None:
+    """Seven peers come within a millionth of their start in eighty sweeps, mean preserved."""
+    peers = swarm(7)
+    values = {peer: float(place) for place, peer in enumerate(peers)}
+    for round_ in range(160):
+        met = {peer: one_peer_exponential(peers, peer, round_) or peer for peer in peers}
+        values = {a: (values[a] + values[b]) / 2 for a, b in met.items()}
+
+    assert [pytest.approx(3.0, abs=1e-6)] * 7 == list(values.values())
+
+
+def test_a_stranger_and_a_peer_alone_meet_nobody() -> None:
+    """Who is not in the list, or alone in it, rests."""
+    assert one_peer_exponential(swarm(4), PeerId("f" * 16), 0) is None
+    assert one_peer_exponential(swarm(4)[1:], swarm(1)[0], 0) is None
+    assert one_peer_exponential(swarm(1), swarm(1)[0], 5) is None
+    assert one_peer_exponential([], swarm(1)[0], 5) is None
+
+
+@given(count=st.integers(0, 31), seed=st.integers(0, 99))
+def test_a_matching_pairs_everyone_once(count: int, seed: int) -> None:
+    """All but one of an odd number are in exactly one pair, and the input is left as it was."""
+    peers = swarm(count)
+    pairs = matching(peers, random.Random(seed))
+    paired = [peer for pair in pairs for peer in pair]
+
+    assert count // 2 == len(pairs)
+    assert len(set(paired)) == len(paired)
+    assert swarm(count) == peers
+
+
+@pytest.mark.parametrize("count", [4, 8, 16])
+def test_a_random_matching_contracts_disagreement_as_the_theory_says(count: int) -> None:
+    """The mean factor over 4,000 matchings is (N-2) / (2(N-1)) within five standard errors."""
+    peers, rng = swarm(count), random.Random(count)
+    factors = []
+    for _ in range(4_000):
+        # The same values each time: the chance is in the matching alone.
+        values = {peer: float(place**2) for place, peer in enumerate(peers)}
+        mean = sum(values.values()) / count
+        before = sum((value - mean) ** 2 for value in values.values())
+        for a, b in matching(peers, rng):
+            values[a] = values[b] = (values[a] + values[b]) / 2
+        factors.append(sum((value - mean) ** 2 for value in values.values()) / before)
+
+    average = sum(factors) / len(factors)
+    error = math.sqrt(sum((f - average) ** 2 for f in factors)) / len(factors)
+    assert average == pytest.approx((count - 2) / (2 * (count - 1)), abs=5 * error)
