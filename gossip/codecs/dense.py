@@ -1,0 +1,47 @@
+"""fp32 and bf16: every value as it is, or rounded to its upper half."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gossip.codecs.codec import (
+    CHUNK_BYTES_MAX,
+    Buffer,
+    as_bytes_S,
+    check_elements,
+    check_length,
+    check_magnitude,
+)
+
+
+class DenseCodec:
+    """Values one after the other in ``dtype``; a chunk is 1 MiB. Holds no scratch."""
+
+    def __init__(self, name: str, dtype: torch.dtype) -> None:
+        self.name = name
+        self.chunk_bytes = CHUNK_BYTES_MAX
+        self.chunk_elements = CHUNK_BYTES_MAX // dtype.itemsize
+        self._dtype = dtype
+        # The largest of the narrow type: above it a finite fp32 would round to infinity.
+        self._limit = min(torch.finfo(dtype).max, torch.finfo(torch.float32).max)
+
+    def code_bytes(self, elements: int) -> int:
+        """Bytes of the code of ``elements`` values."""
+        return elements * self._dtype.itemsize
+
+    def encode(self, values_N: Tensor, out: Buffer) -> None:
+        """See Codec.encode. Rounds to nearest even."""
+        check_elements(values_N.numel())
+        out_S = as_bytes_S(out)
+        assert out_S.numel() == self.code_bytes(values_N.numel()), "out has a wrong length"
+        check_magnitude(values_N, self._limit, self.name)
+        out_S.view(self._dtype).copy_(values_N)
+
+    def decode(self, code: Buffer, out_N: Tensor) -> None:
+        """See Codec.decode. Exact."""
+        check_elements(out_N.numel())
+        code_S = as_bytes_S(code)
+        check_length(code_S, self.code_bytes(out_N.numel()), self.name)
+        out_N.copy_(code_S.view(self._dtype))
+        check_magnitude(out_N, self._limit, self.name)  # after the copy: it is in cache now

@@ -1,0 +1,1 @@
+"""What a swap does to parameters: the flat vector, the outer step, corrections."""
