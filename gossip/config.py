@@ -74,6 +74,8 @@ class ExchangeConfig:
     """How a swap crosses.
 
     codec, reply_codec   names from gossip.codecs for the offer and the reply leg.
+    finish_codec         for both legs of swaps started while finishing, where agreement counts more
+                         than bytes; empty: as ``codec`` and ``reply_codec``.
     fragments            round-robin slices of the vector; each may have one open swap.
     weight               w: both sides move this share of the correction; 1/2 meets in the middle.
     window_bytes         pulled but not yet arrived, per transfer; at least one chunk.
@@ -94,6 +96,7 @@ class ExchangeConfig:
 
     codec: str = "int8"
     reply_codec: str = "int8"
+    finish_codec: str = ""
     fragments: int = 1
     weight: float = 0.5
     window_bytes: int = 8 << 20

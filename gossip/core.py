@@ -13,10 +13,10 @@ from typing import assert_never
 from gossip.config import Config, Layout
 from gossip.deadlines import Deadlines
 from gossip.exchange.adoption import Adoption, AdoptionState, Donations
+from gossip.exchange.finish import Finishing
 from gossip.exchange.swap import Footing
 from gossip.exchange.swaps import Swaps
 from gossip.exchange.uploads import Uploads
-from gossip.finish import Finishing
 from gossip.machine import (
     Applied,
     Asked,
@@ -43,6 +43,7 @@ from gossip.machine import (
     Tell,
     Woke,
 )
+from gossip.membership.lineages import Lineages
 from gossip.membership.swim import Swim
 from gossip.messages import (
     NO_LINEAGE,
@@ -73,7 +74,7 @@ from gossip.messages import (
     Want,
     Welcome,
 )
-from gossip.topology.schedule import random_partner
+from gossip.topology.turns import Turns
 
 LINEAGE_CHECK_S = 0.5
 
@@ -94,9 +95,6 @@ class Core:
         self._phase = Phase.JOINING
         self._samples = 0
         self._samples_before = 0
-        self._next_fragment = 0
-        self._attempts_left = 0
-        self._last_partner: PeerId | None = None
         self._boots: dict[PeerId, int] = {}
         self._leaving = False
         self._departed = False
@@ -104,6 +102,8 @@ class Core:
         self._timers: Deadlines[str] = Deadlines()
         self._finishing: Finishing | None = None
         self.swim = Swim(me, layout.digest, layout.segments, config.membership, rng, now)
+        self._lineages = Lineages(self.swim)
+        self._turns = Turns(config.exchange, rng)
         uploads = Uploads(config.exchange.upload_bytes_per_s, now)
         self._uploads = uploads
         self._swaps = Swaps(me.peer, me.boot, config.exchange, uploads)
@@ -133,10 +133,14 @@ class Core:
         """Swaps that hold a fragment or still want an outcome."""
         return self._swaps.unsettled_count
 
+    def hello(self) -> Hello:
+        """How this peer introduces itself to a contact."""
+        return self.swim.hello()
+
     def training_members(self) -> list[PeerId]:
         """Live members of this lineage, this peer included if it has one, sorted."""
-        mates = [peer for peer in self.swim.live() if self._is_mate(peer)]
-        return sorted([*mates, self._me]) if self._lineage else mates
+        others = self._lineages.live(self._lineage)
+        return sorted([*others, self._me]) if self._lineage else others
 
     # The machine.
 
@@ -326,27 +330,21 @@ class Core:
         """Nobody has a model: the lowest id of those who see each other founds."""
         if self._lineage != NO_LINEAGE or self._adoption.state is not AdoptionState.IDLE:
             return []
-        nobody = not any(self._lineage_of(peer) for peer in self.swim.live())
-        if nobody and self._me < min(self.swim.live(), default=self._me + "~"):
+        lowest = all(self._me < peer for peer in self.swim.live())
+        if lowest and self._lineages.nobody_has_one():
             return self._found(now)
         self._timers.set("found", now + self._config.membership.found_after_s)
         return []
 
     def _seek_lineage(self, now: Seconds) -> list[Effect]:
-        """Adopt the lineage with most samples (ties: the lower id), if it is not mine already."""
+        """Ask a member of a better lineage, if there is one, for its model."""
         if self._adoption.state is not AdoptionState.IDLE or self._leaving:
             return []
-        seen = {self._lineage_of(peer): None for peer in self.swim.reachable()}
-        foreign = [lineage for lineage in seen if lineage not in (NO_LINEAGE, self._lineage)]
-        if not foreign:
+        better = self._lineages.better_than(self._lineage)
+        if better == NO_LINEAGE:
             return []
-        best = min(foreign, key=lambda each: (-self.swim.samples_total(each), each))
-        mine = (-self.samples_total, self._lineage)
-        if self._lineage and mine < (-self.swim.samples_total(best), best):
-            return []
-        donors = [peer for peer in self.swim.reachable() if self._lineage_of(peer) == best]
-        donor = self._rng.choice(donors)
-        return self._adoption.start(donor, self._swaps.next_exchange(), best, now)
+        donor = self._rng.choice(self._lineages.reachable(better))
+        return self._adoption.start(donor, self._swaps.next_exchange(), better, now)
 
     def _adopted(self, applied: bool, now: Seconds) -> list[Effect]:
         donor = self._adoption.donor
@@ -359,13 +357,6 @@ class Core:
         phase = Phase.TRAINING if self._finishing is None else Phase.FINISHING
         changed = Tell(LineageChanged(lineage, donor))
         return [*effects, changed, *self._set_phase(phase, now)]
-
-    def _lineage_of(self, peer: PeerId) -> bytes:
-        progress = self.swim.progress_of(peer)
-        return NO_LINEAGE if progress is None else progress.lineage
-
-    def _is_mate(self, peer: PeerId) -> bool:
-        return self._lineage != NO_LINEAGE and self._lineage_of(peer) == self._lineage
 
     def _set_phase(self, phase: Phase, now: Seconds) -> list[Effect]:
         changed = phase is not self._phase
@@ -393,61 +384,49 @@ class Core:
         elif self._finishing is None:
             effects += self._set_phase(Phase.TRAINING, now)
         if swap_due:
-            self._attempts_left = self._config.exchange.attempts_max
+            self._turns.grant(self._config.exchange.attempts_max)
             effects += self._start_swap(now)
         return effects
 
     def _start_swap(self, now: Seconds) -> list[Effect]:
         """Open a swap on the next free fragment, if there is one and somebody to swap with."""
         footing = self._footing()
-        fragments = self._config.exchange.fragments
-        turn = [(self._next_fragment + each) % fragments for each in range(fragments)]
-        free = [fragment for fragment in turn if self._swaps.is_free(fragment)]
-        if footing.decline is not None or not free or self._attempts_left <= 0:
+        if footing.decline is not None:
             return []
-        mates = [peer for peer in self.swim.reachable() if self._is_mate(peer)]
-        partner = random_partner(mates, self._last_partner, self._rng)
-        if partner is None:
+        partners = self._lineages.reachable(self._lineage)
+        turn = self._turns.next(self._swaps.is_free, partners)
+        if turn is None:
             return []
-        self._attempts_left -= 1
-        self._last_partner = partner
-        self._next_fragment = (free[0] + 1) % fragments
-        return self._swaps.start(partner, free[0], footing, now)
+        codec = "" if self._finishing is None else self._config.exchange.finish_codec
+        return self._swaps.start(turn.partner, turn.fragment, footing, now, codec)
 
     def _retry_soon(self, now: Seconds) -> None:
         """Rule 2: after Busy a random back-off and another partner."""
-        self._timers.set("swap", now + self._rng.uniform(0.0, self._config.exchange.backoff_s))
+        self._timers.set("swap", now + self._turns.backoff_s())
 
     # Finishing (rule 9).
 
     def _step_finishing(self, now: Seconds) -> list[Effect]:
         finishing = self._finishing
         assert finishing is not None
-        mates = [peer for peer in self.swim.live() if self._is_mate(peer)]
-        phases = [self._phase_of(peer) for peer in mates]
+        others = self._lineages.live(self._lineage)
         if finishing.is_mixing:
-            if not finishing.has_enough(len(mates) + 1, now):
+            if not finishing.has_enough(len(others) + 1, now):
                 return self._mix_more(finishing, now)
             finishing.stop_mixing(now)
+            self._timers.clear("swap")
+            self._turns.grant(0)
             return [*self._set_phase(Phase.FINISHED, now), *self._step_finishing(now)]
-        if finishing.may_go(phases, now):
+        if finishing.may_go([self._lineages.phase(peer) for peer in others], now):
             self._finishing = None
             return [Tell(Finalised(finishing.swaps, finishing.timed_out))]
-        self._wake_by(finishing.deadline)
+        self._timers.set("finish", finishing.deadline)
         return []
 
     def _mix_more(self, finishing: Finishing, now: Seconds) -> list[Effect]:
-        self._wake_by(finishing.deadline)
+        self._timers.set("finish", finishing.deadline)
         if "swap" in self._timers:
             return []
-        self._attempts_left = max(1, self._attempts_left)
+        self._turns.grant(1)
         self._retry_soon(now)
         return self._start_swap(now)
-
-    def _wake_by(self, at: Seconds) -> None:
-        if "finish" not in self._timers:
-            self._timers.set("finish", at)
-
-    def _phase_of(self, peer: PeerId) -> Phase:
-        progress = self.swim.progress_of(peer)
-        return Phase.JOINING if progress is None else progress.phase

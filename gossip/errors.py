@@ -1,7 +1,7 @@
 """The error tree: who broke the rule decides the class.
 
     GossipError
-    |- UsageError          you: a wrong flag, file or argument; raised to the caller, nothing has changed
+    |- UsageError          you: a wrong flag, file or argument; nothing has changed
     |  |- LayoutMismatch   your model differs from the swarm's; names the first tensor that differs
     |- JoinError           the world: no contact answered; nothing has changed, trying again is safe
     |- RemoteError         they: a neighbor sent what the protocol forbids; counted and dropped

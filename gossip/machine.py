@@ -133,15 +133,7 @@ class Woke:
 
 
 Input: TypeAlias = (
-    Received
-    | Submitted
-    | Computed
-    | Applied
-    | LinkUp
-    | LinkLost
-    | DialFailed
-    | Asked
-    | Woke
+    Received | Submitted | Computed | Applied | LinkUp | LinkLost | DialFailed | Asked | Woke
 )
 
 
@@ -361,16 +353,7 @@ class Tell:
 
 
 Effect: TypeAlias = (
-    Send
-    | Reserve
-    | Release
-    | Compute
-    | Apply
-    | Replace
-    | Dial
-    | Hangup
-    | Persist
-    | Tell
+    Send | Reserve | Release | Compute | Apply | Replace | Dial | Hangup | Persist | Tell
 )
 
 

@@ -161,7 +161,7 @@ class Rumors:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First message on every link: who I am and which model I hold. Answered by Welcome or Refused."""
+    """First on every link: who I am, which model I hold. Answered by Welcome or Refused."""
 
     record: Record
     progress: Progress
@@ -187,7 +187,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Are you there? ``boot`` is the life of yours I know; a different one is answered by a Notice."""
+    """Are you there? ``boot`` is the life of yours I know; another is answered by a Notice."""
 
     probe: int
     boot: int
@@ -298,7 +298,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Receiver -> holder: send these bytes of this blob (offset is a multiple of the chunk size)."""
+    """Receiver -> holder: send these bytes of this blob, from a chunk's beginning."""
 
     transfer: Transfer
     offset_bytes: int

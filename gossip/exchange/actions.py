@@ -22,9 +22,7 @@ def start_pull(book: Book, swap: Swap, leg: Leg, blob: Blob, now: Seconds) -> li
     swap.pull = Pull(transfer, blob, book.config.window_bytes)
     book.progress(swap, now)
     codec = swap.codec if leg is Leg.CODE else swap.reply_codec
-    reserve = Reserve(
-        transfer, blob, swap.fragment, codec, swap.reply_codec, swap.clip_bound
-    )
+    reserve = Reserve(transfer, blob, swap.fragment, codec, swap.reply_codec, swap.clip_bound)
     return [reserve, *(Send(swap.partner, want) for want in swap.pull.ask())]
 
 
@@ -124,6 +122,14 @@ def _close(book: Book, swap: Swap, now: Seconds) -> list[Effect]:
     return book.close(swap, "one-sided" if swap.outcome is None else "settled", now)
 
 
+def _miss(book: Book, swap: Swap, now: Seconds) -> list[Effect]:
+    """B's own hook failed. If A's move stands it stands alone; else nothing is left to say."""
+    if swap.outcome is not Outcome.APPLIED:
+        return _close(book, swap, now)
+    swap.outcome = None
+    return _count(book, swap, now)
+
+
 def _park(book: Book, swap: Swap, now: Seconds) -> list[Effect]:
     """Free the fragment but go on wanting the outcome.
 
@@ -165,6 +171,7 @@ STEPS: dict[Action, Step] = {
     Action.SETTLE: _settle,
     Action.REFUND: _refund,
     Action.COUNT: _count,
+    Action.MISS: _miss,
     Action.CLOSE: _close,
     Action.PARK: _park,
     Action.DROP: _drop,

@@ -114,7 +114,8 @@ class Adoption:
 
     def replaced(self, applied: bool) -> tuple[bytes, list[Effect]]:
         """The hook answered: the adopted lineage (empty if it could not), and a word of thanks."""
-        assert self._exchange is not None and self.donor is not None
+        assert self._exchange is not None
+        assert self.donor is not None
         outcome = Outcome.APPLIED if applied else Outcome.REFUSED
         done = Send(self.donor, Done(self._exchange, outcome))
         lineage = self._wanted if applied else b""

@@ -111,7 +111,8 @@ class Book:
         self.free(swap)
         self.quiet(swap)
         if swap.role is Role.INITIATOR:
-            outcome = swap.outcome or Outcome.REFUSED
+            # Not "or": Outcome.APPLIED is 0.
+            outcome = Outcome.REFUSED if swap.outcome is None else swap.outcome
             self._outcomes[swap.exchange.seq] = (swap.partner, outcome)
             if len(self._outcomes) > self.config.outcomes_kept:
                 self._outcomes.popitem(last=False)

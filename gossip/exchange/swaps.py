@@ -74,8 +74,13 @@ class Swaps:
         """When something is due next."""
         return self._book.timers.earliest()
 
-    def start(self, partner: PeerId, fragment: int, footing: Footing, now: Seconds) -> list[Effect]:
-        """Open a swap as initiator: first the code of my anchor. The fragment must be free."""
+    def start(
+        self, partner: PeerId, fragment: int, footing: Footing, now: Seconds, codec: str = ""
+    ) -> list[Effect]:
+        """Open a swap as initiator: first the code of my anchor. The fragment must be free.
+
+        ``codec``, if given, is used on both legs instead of the configured ones.
+        """
         swap = Swap(
             exchange=self._book.next_exchange(),
             role=Role.INITIATOR,
@@ -83,8 +88,8 @@ class Swaps:
             fragment=fragment,
             state=State.ENCODING,
             opened_at=now,
-            codec=self._config.codec,
-            reply_codec=self._config.reply_codec,
+            codec=codec or self._config.codec,
+            reply_codec=codec or self._config.reply_codec,
             footing=footing,
             clip_bound=footing.clip_bound,
         )

@@ -82,6 +82,7 @@ class Action(Enum):
     REFUND = auto()
     PARK = auto()
     COUNT = auto()
+    MISS = auto()
     DROP = auto()
     DECLINE = auto()
 
@@ -148,7 +149,7 @@ TABLE: dict[tuple[Role, State, Event], Action] = {
     (_B, State.REPLIED, Event.CANCEL): Action.COUNT,
     # B, outcome known or counted: the fragment is free once the hook has moved it.
     (_B, State.SETTLING, Event.APPLIED): Action.CLOSE,
-    (_B, State.SETTLING, Event.NOT_APPLIED): Action.CLOSE,
+    (_B, State.SETTLING, Event.NOT_APPLIED): Action.MISS,
     # B, parked: the fragment is free again, the outcome still wanted.
     (_B, State.PARKED, Event.OFFER): Action.REPEAT_REPLY,
     (_B, State.PARKED, Event.SILENCE): Action.REPEAT_REPLY,

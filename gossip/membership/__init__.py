@@ -1,0 +1,1 @@
+"""WHO is here: SWIM membership over lattice records."""

@@ -1,0 +1,251 @@
+"""What this peer does again and again: probe, gossip, sync, knock at the down, join.
+
+A round runs only while it has a purpose, so a quiet group costs one Ping and one Ack a probe
+interval and one Sync a sync interval, and a lone peer sleeps. Each round starts at a random phase,
+so that peers started together do not act together.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from enum import IntEnum
+
+from gossip.config import MembershipConfig
+from gossip.deadlines import Deadlines
+from gossip.machine import Dial, Effect, Hangup, Persist, Send
+from gossip.membership.probe import Prober
+from gossip.membership.view import View
+from gossip.messages import Gossip, Hello, PeerId, Ping, Seconds, Sync
+
+CONTACTS_KEPT = 64
+"""Most addresses asked to be kept for the next start."""
+
+PEERS_PER_PROGRESS_INTERVAL = 16
+"""My sample count becomes news once a probe interval in groups of up to this size, and
+proportionally less often in larger ones, so that the traffic per peer stays the same."""
+
+
+class _Tick(IntEnum):
+    PROBE = 0
+    GOSSIP = 1
+    SYNC = 2
+    KNOCK = 3
+    JOIN = 4
+    PROGRESS = 5
+    PERSIST = 6
+
+
+class Rounds:
+    """The rounds of one peer over its view, and the contacts it joins through."""
+
+    def __init__(
+        self,
+        view: View,
+        prober: Prober,
+        layout_digest: bytes,
+        config: MembershipConfig,
+        rng: random.Random,
+        now: Seconds,
+    ) -> None:
+        self._view = view
+        self._roster = view.roster
+        self._prober = prober
+        self._layout_digest = layout_digest
+        self._config = config
+        self._rng = rng
+        self._ticks: Deadlines[_Tick] = Deadlines()
+        self._contacts: tuple[str, ...] = ()
+        # Whether anybody said Welcome, or Refused.
+        self._answered = False
+        # Linked, but not members yet, in the order met; bounded by the links there are.
+        self._strangers: dict[PeerId, None] = {}
+        self._knocked_at: PeerId | None = None
+        self._kept: tuple[str, ...] = ()
+        self._progress_told_at = now - config.probe_interval_s
+
+    def deadline(self) -> Seconds:
+        """When the next round is due, or ``math.inf``."""
+        return self._ticks.earliest()
+
+    def due(self, now: Seconds) -> list[Effect]:
+        """Run the rounds whose time has come."""
+        effects: list[Effect] = []
+        for tick in self._ticks.due(now):
+            effects += self._run(tick, now)
+        return effects
+
+    def arm(self, now: Seconds) -> None:
+        """Start the rounds that have become needed; call it after every input."""
+        config = self._config
+        live, down = bool(self._roster.live), bool(self._roster.down)
+        if live and len(self._view.news):
+            self._start(_Tick.GOSSIP, now + config.gossip_interval_s)
+        if self._view.addresses_changed:
+            self._view.addresses_changed = False
+            self._start(_Tick.PERSIST, now + config.gossip_interval_s)
+        if self._view.myself.has_left:
+            return
+        for tick, wanted, interval_s in (
+            (_Tick.PROBE, live, config.probe_interval_s),
+            (_Tick.SYNC, live, config.sync_interval_s),
+            (_Tick.KNOCK, down, config.probe_down_interval_s),
+        ):
+            if wanted and tick not in self._ticks:
+                self._ticks.set(tick, now + self._rng.random() * interval_s)
+
+    def stop(self) -> None:
+        """No more rounds but those that pass on news."""
+        for tick in _Tick:
+            self._ticks.clear(tick)
+
+    def _start(self, tick: _Tick, at: Seconds) -> None:
+        if tick not in self._ticks:
+            self._ticks.set(tick, at)
+
+    def _run(self, tick: _Tick, now: Seconds) -> list[Effect]:
+        match tick:
+            case _Tick.PROBE:
+                return self._probe_next(now)
+            case _Tick.GOSSIP:
+                return self._gossip()
+            case _Tick.SYNC:
+                return self._sync(now)
+            case _Tick.KNOCK:
+                return self._knock(now)
+            case _Tick.JOIN:
+                return self._join_again(now)
+            case _Tick.PROGRESS:
+                self.tell_progress(now)
+                return []
+            case _Tick.PERSIST:
+                return self._keep_contacts()
+
+    # ---------------------------------------------------------------- joining
+
+    def join(self, contacts: tuple[str, ...], now: Seconds) -> list[Effect]:
+        """Dial these addresses, my own excepted, until each is a live member's; see _join_again."""
+        own = self._roster.me.control_address
+        self._contacts = tuple(dict.fromkeys(address for address in contacts if address != own))
+        if self._contacts:
+            self._ticks.set(_Tick.JOIN, now + self._config.join_retry_s)
+        return self._dial_contacts()
+
+    def hello(self) -> Hello:
+        """Who I am and which model I hold."""
+        return Hello(self._roster.me, self._view.myself.progress, self._layout_digest)
+
+    def greeting(self, peer: PeerId) -> Effect:
+        """Introduce myself to a peer."""
+        return Send(peer, self.hello())
+
+    def met(self, peer: PeerId) -> Effect:
+        """Greet a peer whose link came up; a stranger again and again, until it is a member."""
+        if self._roster.get(peer) is None:
+            self._strangers[peer] = None
+        return self.greeting(peer)
+
+    def lost(self, peer: PeerId) -> None:
+        """Do not greet over a link that is gone."""
+        self._strangers.pop(peer, None)
+
+    def answered(self) -> bool:
+        """Somebody welcomed me; True when it is the first one."""
+        first, self._answered = not self._answered, True
+        return first
+
+    def refused(self, by: PeerId) -> None:
+        """A stranger I greeted will not have me: asking it again is no use."""
+        if by in self._strangers:
+            self.lost(by)
+            self._answered = True
+
+    def _join_again(self, now: Seconds) -> list[Effect]:
+        """Greet and dial who has not become a member; one welcome is not enough.
+
+        The first to welcome a newcomer may be another newcomer: two of them, each content with
+        the other, would be a swarm of their own. A contact that starts later is found this way too.
+        """
+        self._strangers = {each: None for each in self._strangers if not self._roster.get(each)}
+        hasty = self._strangers or not self._answered
+        config = self._config
+        wait_s = config.join_retry_s if hasty else config.probe_down_interval_s
+        self._ticks.set(_Tick.JOIN, now + wait_s)
+        return [*self._dial_contacts(), *map(self.greeting, self._strangers)]
+
+    def _dial_contacts(self) -> list[Effect]:
+        known = self._live_addresses()
+        return [Dial(None, address, "") for address in self._contacts if address not in known]
+
+    def _live_addresses(self) -> dict[str, None]:
+        records = [self._roster.get(peer) for peer in self._roster.live]
+        return {record.control_address: None for record in records if record}
+
+    def _keep_contacts(self) -> list[Effect]:
+        """Ask to keep the addresses of live members; none at all would be no use to a restart."""
+        known = self._live_addresses()
+        kept = tuple(heapq.nsmallest(CONTACTS_KEPT, (address for address in known if address)))
+        if not kept or kept == self._kept:
+            return []
+        self._kept = kept
+        return [Persist(kept)]
+
+    # ---------------------------------------------------------------- probing
+
+    def probe(self, peer: PeerId, now: Seconds) -> Effect:
+        """Ping a live member; its answer must come within the time-out."""
+        record = self._roster.get(peer)
+        assert record is not None
+        number = self._prober.start(peer, now)
+        return Send(peer, Ping(number, record.boot, self._view.some_news()))
+
+    def _probe_next(self, now: Seconds) -> list[Effect]:
+        if not self._roster.live:
+            return []
+        self._ticks.set(_Tick.PROBE, now + self._config.probe_interval_s)
+        return [self.probe(self._prober.next_target(self._roster.live), now)]
+
+    def _knock(self, now: Seconds) -> list[Effect]:
+        """Greet one down member; the link of the last one that stayed silent is given up."""
+        effects: list[Effect] = []
+        if self._knocked_at is not None and not self._view.is_live(self._knocked_at):
+            effects.append(Hangup(self._knocked_at))
+        self._knocked_at = None
+        if not self._roster.down:
+            return effects
+        self._ticks.set(_Tick.KNOCK, now + self._config.probe_down_interval_s)
+        record = self._roster.get(self._rng.choice(self._roster.down))
+        if record is None or not record.control_address:
+            return effects
+        self._knocked_at = record.peer
+        dial = Dial(record.peer, record.control_address, record.bulk_address)
+        return [*effects, dial, self.greeting(record.peer)]
+
+    # ---------------------------------------------------------------- spreading
+
+    def _gossip(self) -> list[Effect]:
+        live = self._roster.live
+        chosen = self._rng.sample(live, min(self._config.gossip_fanout, len(live)))
+        effects: list[Effect] = []
+        for peer in chosen:
+            if len(self._view.news):
+                effects.append(Send(peer, Gossip(self._view.some_news())))
+        return effects
+
+    def _sync(self, now: Seconds) -> list[Effect]:
+        if not self._roster.live:
+            return []
+        self._ticks.set(_Tick.SYNC, now + self._config.sync_interval_s)
+        return [Send(self._rng.choice(self._roster.live), Sync(self._view.everything(), True))]
+
+    def tell_progress_soon(self, now: Seconds) -> None:
+        """My sample count rose: make it news, but not too often."""
+        crowd = max(1.0, len(self._roster.live) / PEERS_PER_PROGRESS_INTERVAL)
+        due_at = self._progress_told_at + crowd * self._config.probe_interval_s
+        self._start(_Tick.PROGRESS, max(now, due_at))
+
+    def tell_progress(self, now: Seconds) -> None:
+        """Make my account news now."""
+        self._progress_told_at = now
+        self._ticks.clear(_Tick.PROGRESS)
+        self._view.news.add_progress(self._view.myself.progress)

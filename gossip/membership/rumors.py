@@ -1,0 +1,92 @@
+"""News: claims on their way through the swarm, each sent a bounded number of times.
+
+SWIM's infection-style dissemination (Das et al., DSN 2002, section 4.1): a claim is sent at most
+factor ceil(log10(N + 1)) times by each peer, least-sent first, so what is new is never starved by
+what is old. A newer claim about the same subject takes the place of the older one.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import Generic, TypeVar
+
+from gossip.messages import PeerId, Progress, Record, Rumors
+
+CLAIMS_PER_MESSAGE = 64
+"""Most records, and most progress items, that ride on one message (about 10 KB together)."""
+
+Claim = TypeVar("Claim")
+
+
+def transmissions(factor: int, members: int) -> int:
+    """How often one peer sends one claim in a group of ``members``, itself included."""
+    return factor * math.ceil(math.log10(members + 1))
+
+
+class RumorQueue(Generic[Claim]):
+    """One claim a subject and how often it was sent; least-sent first, then the oldest.
+
+    Invariant: a subject is in exactly one of the buckets, the one numbered by its sends.
+    """
+
+    def __init__(self) -> None:
+        self._by_sends: list[dict[PeerId, Claim]] = []
+        self._sends: dict[PeerId, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._sends)
+
+    def push(self, subject: PeerId, claim: Claim) -> None:
+        """Make this the news about its subject, not sent yet."""
+        if subject in self._sends:
+            del self._by_sends[self._sends[subject]][subject]
+        self._place(subject, claim, 0)
+
+    def take(self, limit: int, sends_max: int) -> tuple[Claim, ...]:
+        """Up to ``limit`` claims to send now; each is counted as sent, and dropped at the most."""
+        chosen: list[tuple[PeerId, int]] = []
+        for sends, bucket in enumerate(self._by_sends):
+            chosen += [(subject, sends) for subject in islice(bucket, limit - len(chosen))]
+        claims: list[Claim] = []
+        for subject, sends in chosen:
+            claim = self._by_sends[sends].pop(subject)
+            del self._sends[subject]
+            claims.append(claim)
+            if sends + 1 < sends_max:
+                self._place(subject, claim, sends + 1)
+        return tuple(claims)
+
+    def _place(self, subject: PeerId, claim: Claim, sends: int) -> None:
+        while len(self._by_sends) <= sends:
+            self._by_sends.append({})
+        self._by_sends[sends][subject] = claim
+        self._sends[subject] = sends
+
+
+class News:
+    """What this peer has to pass on: records, and progress coalesced per peer."""
+
+    def __init__(self, factor: int) -> None:
+        self._factor = factor
+        self._records: RumorQueue[Record] = RumorQueue()
+        self._progress: RumorQueue[Progress] = RumorQueue()
+
+    def __len__(self) -> int:
+        return len(self._records) + len(self._progress)
+
+    def add_record(self, record: Record) -> None:
+        """A claim that won here is news about its subject."""
+        self._records.push(record.peer, record)
+
+    def add_progress(self, progress: Progress) -> None:
+        """An account that won here is news about its peer."""
+        self._progress.push(progress.peer, progress)
+
+    def take(self, members: int) -> Rumors:
+        """What to send along with one message in a group of ``members``; counts it as sent."""
+        sends_max = transmissions(self._factor, members)
+        return Rumors(
+            self._records.take(CLAIMS_PER_MESSAGE, sends_max),
+            self._progress.take(CLAIMS_PER_MESSAGE, sends_max),
+        )

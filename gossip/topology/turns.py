@@ -1,0 +1,56 @@
+"""Whose turn it is: which fragment is swapped next, with whom, and how often to try. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gossip.config import ExchangeConfig
+from gossip.messages import PeerId
+from gossip.topology.schedule import random_partner
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One swap to open."""
+
+    fragment: int
+    partner: PeerId
+
+
+class Turns:
+    """Fragments go round robin over the free ones; partners are drawn at random.
+
+    A due swap may be tried ``attempts_max`` times (after Busy, with another partner each time).
+    """
+
+    def __init__(self, config: ExchangeConfig, rng: random.Random) -> None:
+        self._config = config
+        self._rng = rng
+        self._attempts_left = 0
+        self._next_fragment = 0
+        self._last_partner: PeerId | None = None
+
+    def grant(self, attempts: int) -> None:
+        """A swap is due: allow so many attempts from now on."""
+        self._attempts_left = attempts
+
+    def next(self, is_free: Callable[[int], bool], partners: Sequence[PeerId]) -> Turn | None:
+        """The next swap to open, using up one attempt; None if there is nothing to do."""
+        fragments = self._config.fragments
+        order = [(self._next_fragment + each) % fragments for each in range(fragments)]
+        fragment = next((each for each in order if is_free(each)), None)
+        if fragment is None or self._attempts_left <= 0:
+            return None
+        partner = random_partner(partners, self._last_partner, self._rng)
+        if partner is None:
+            return None
+        self._attempts_left -= 1
+        self._last_partner = partner
+        self._next_fragment = (fragment + 1) % fragments
+        return Turn(fragment, partner)
+
+    def backoff_s(self) -> float:
+        """How long to wait after Busy (rule 2)."""
+        return self._rng.uniform(0.0, self._config.backoff_s)

@@ -1,0 +1,1 @@
+"""Moving messages between peers; the only network input and output."""

@@ -1,0 +1,191 @@
+"""ZeroMQ sockets with the options this protocol needs, each with its monitor.
+
+Sources: the options are those of zmq_setsockopt(3) of libzmq 4.3; the liveness times are from
+the measurements behind the membership design (a peer whose interpreter is held for seconds still
+answers ZMTP pings from its I/O thread, a frozen or vanished process does not).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from gossip.errors import TransportError
+from gossip.transport.addresses import Address
+from gossip.transport.keys import CurveKeys
+from gossip.transport.lines import Line, Plane
+from gossip.wire.frames import CHUNK_BYTES_MAX, CONTROL_FRAME_BYTES_MAX
+
+ZSocket: TypeAlias = "zmq.Socket[bytes]"
+
+HANDSHAKE_S = 4.0
+"""A connection that has not shown itself to be one of us by then is cut."""
+
+QUEUED_MAX = {Plane.CONTROL: 1000, Plane.BULK: 16}
+"""Messages queued per link and direction: small ones, or 16 MiB of chunks."""
+
+FRAME_BYTES_MAX = {Plane.CONTROL: CONTROL_FRAME_BYTES_MAX, Plane.BULK: CHUNK_BYTES_MAX}
+"""Above it the ZeroMQ library cuts the connection before it allocates."""
+
+LINGER_S = {Plane.CONTROL: 0.3, Plane.BULK: 0.0}
+"""How long a closed socket may go on sending: a word of farewell, no chunks."""
+
+PING_S = {Plane.CONTROL: (1.0, 4.0), Plane.BULK: (10.0, 60.0)}
+"""ZMTP ping interval and timeout of dialed links. A ping behind 16 MiB of chunks on a slow line
+is late without meaning anything, so bulk is patient; control judges the peer."""
+
+RETRY_S = (0.1, 2.0)
+"""First and largest pause between attempts to connect."""
+
+CONNECT_S = 3.0
+"""An attempt to connect that nobody answers ends after this."""
+
+FAILED = (
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+    | zmq.Event.HANDSHAKE_FAILED_AUTH
+)
+_WATCHED = (
+    zmq.Event.CONNECTED
+    | zmq.Event.CONNECT_RETRIED
+    | zmq.Event.ACCEPTED
+    | zmq.Event.DISCONNECTED
+    | zmq.Event.HANDSHAKE_SUCCEEDED
+    | FAILED
+)
+_MONITOR_QUEUE_MAX = 100_000
+"""Far above what piles up between two polls: a full monitor would stop ZeroMQ's own thread."""
+
+
+def generate_run_key() -> CurveKeys:
+    """A fresh key pair for a run; ``gossip.transport.keys`` keeps it in a file."""
+    public, secret = zmq.curve_keypair()
+    return CurveKeys(public, secret)
+
+
+class Sockets:
+    """Opens and closes all sockets of one transport, in a context of their own.
+
+    Every socket and monitor opened here is registered with ``poller`` until it is closed.
+    """
+
+    def __init__(self, curve: CurveKeys | None) -> None:
+        self.poller = zmq.Poller()
+        self._curve = curve
+        self._context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, self._context.get(zmq.SOCKET_LIMIT))
+        self._names = itertools.count()
+
+    def listen(self, plane: Plane, where: Address) -> tuple[ZSocket, ZSocket, int]:
+        """A listening socket, its monitor and its port. Raises TransportError."""
+        listener = self._socket(zmq.ROUTER, plane, where)
+        listener.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        listener.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        # A ZAP domain with no ZAP service lets NULL and CURVE peers in as ever, but refuses
+        # ZMTP 1 and 2, whose handshake almost any bytes would pass for.
+        listener.setsockopt(zmq.ZAP_DOMAIN, b"gossip")
+        if self._curve is not None:
+            listener.setsockopt(zmq.CURVE_SERVER, 1)
+            listener.setsockopt(zmq.CURVE_SECRETKEY, self._curve.secret)
+        monitor = self._monitor(listener)
+        try:
+            listener.bind(f"tcp://{where}")
+        except zmq.ZMQError as wrong:
+            self.close(listener, monitor)
+            if wrong.errno == zmq.EADDRINUSE:
+                raise TransportError(f"port {where.port} is in use ({where})") from wrong
+            raise TransportError(f"cannot listen on {where}: {wrong}") from wrong
+        endpoint = listener.getsockopt(zmq.LAST_ENDPOINT)
+        assert isinstance(endpoint, bytes)
+        return listener, monitor, int(endpoint.rstrip(b"\0").rpartition(b":")[2])
+
+    def dial(self, plane: Plane, address: Address, routing: bytes) -> Line[ZSocket]:
+        """A line that connects by itself, again and again. Raises TransportError when sockets
+        or file descriptors have run out."""
+        try:
+            dealer = self._socket(zmq.DEALER, plane, address)
+        except zmq.ZMQError as wrong:
+            raise TransportError(f"no socket to dial {address}: {wrong}") from wrong
+        dealer.setsockopt(zmq.ROUTING_ID, routing)
+        interval_s, timeout_s = PING_S[plane]
+        dealer.setsockopt(zmq.HEARTBEAT_IVL, round(interval_s * 1000))
+        dealer.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(timeout_s * 1000))
+        dealer.setsockopt(zmq.RECONNECT_IVL, round(RETRY_S[0] * 1000))
+        dealer.setsockopt(zmq.RECONNECT_IVL_MAX, round(RETRY_S[1] * 1000))
+        dealer.setsockopt(zmq.CONNECT_TIMEOUT, round(CONNECT_S * 1000))
+        if self._curve is not None:
+            dealer.setsockopt(zmq.CURVE_PUBLICKEY, self._curve.public)
+            dealer.setsockopt(zmq.CURVE_SECRETKEY, self._curve.secret)
+            dealer.setsockopt(zmq.CURVE_SERVERKEY, self._curve.public)
+        try:
+            monitor = self._monitor(dealer)
+            dealer.connect(f"tcp://{address}")
+        except zmq.ZMQError as wrong:
+            self.poller.unregister(dealer)
+            dealer.close(linger=0)
+            raise TransportError(f"cannot dial {address}: {wrong}") from wrong
+        return Line(dealer, monitor, address)
+
+    def close(self, watched: ZSocket, monitor: ZSocket) -> None:
+        """Close a socket and its monitor; unsent messages have ``LINGER_S`` left."""
+        for each in (watched, monitor):
+            with contextlib.suppress(KeyError):  # a listener whose bind failed
+                self.poller.unregister(each)
+        # In this order: ZeroMQ's thread would wait for ever on a monitor nobody holds.
+        watched.disable_monitor()
+        monitor.close(linger=0)
+        watched.close()
+
+    def close_all(self) -> None:
+        """Close what is open and wait until it has lingered."""
+        self._context.destroy()
+
+    def _socket(self, kind: int, plane: Plane, address: Address) -> ZSocket:
+        made = self._context.socket(kind)
+        made.setsockopt(zmq.LINGER, round(LINGER_S[plane] * 1000))
+        made.setsockopt(zmq.SNDHWM, QUEUED_MAX[plane])
+        made.setsockopt(zmq.RCVHWM, QUEUED_MAX[plane])
+        made.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX[plane])
+        made.setsockopt(zmq.HANDSHAKE_IVL, round(HANDSHAKE_S * 1000))
+        made.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        made.setsockopt(zmq.IPV6, int(address.host.startswith("[")))
+        self.poller.register(made, zmq.POLLIN)
+        return made
+
+    def _monitor(self, watched: ZSocket) -> ZSocket:
+        endpoint = f"inproc://monitor-{next(self._names)}"
+        watched.monitor(endpoint, _WATCHED)
+        monitor = self._context.socket(zmq.PAIR)
+        monitor.setsockopt(zmq.RCVHWM, _MONITOR_QUEUE_MAX)
+        monitor.connect(endpoint)
+        self.poller.register(monitor, zmq.POLLIN)
+        return monitor
+
+
+def monitor_events(monitor: ZSocket, at_most: int) -> Iterator[tuple[zmq.Event, int]]:
+    """What a monitor has to tell, oldest first: event and value (descriptor or error number)."""
+    with contextlib.suppress(zmq.Again):
+        for _ in range(at_most):
+            told = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))
+            yield zmq.Event(told["event"]), told["value"]
+
+
+def queue_message(
+    target: ZSocket, parts: list[bytes], payload: memoryview | None
+) -> zmq.MessageTracker | None:
+    """Queue one message, the payload without copying; None when there is no room or no way."""
+    try:
+        if payload is None:
+            target.send_multipart(parts, zmq.NOBLOCK)
+            return zmq.MessageTracker()
+        target.send_multipart(parts, zmq.NOBLOCK | zmq.SNDMORE)
+        return target.send(payload, zmq.NOBLOCK, copy=False, track=True)
+    except zmq.ZMQError as wrong:
+        if wrong.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+            return None
+        raise

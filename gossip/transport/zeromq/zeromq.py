@@ -1,0 +1,350 @@
+"""The transport over TCP: routes, links and queues on top of the sockets.
+
+Each peer listens with two ROUTER sockets, control and bulk, and dials others with one DEALER per
+plane. Both DEALERs of a link carry the same routing id, ``peer:boot:nonce``, so a peer that
+cannot be dialed is answered over its own link, on both planes, once one frame of it arrived.
+
+All sockets are used by the thread that calls ``poll``. Another thread may construct the object
+(binding fails early, where the owner sees it) and hand it over by starting the thread or through
+a queue: both are the full memory fence ZeroMQ asks for when sockets change threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import zmq
+
+from gossip.errors import FrameError, TransportError, UsageError
+from gossip.machine import LinkCause
+from gossip.messages import Chunk, Message, PeerId, Transfer
+from gossip.transport.addresses import (
+    Address,
+    dialable_addresses,
+    listen_address,
+    read_address,
+    read_routing_id,
+)
+from gossip.transport.doorway import Doorway
+from gossip.transport.keys import CurveKeys
+from gossip.transport.lines import Link, Plane
+from gossip.transport.probe import Probes
+from gossip.transport.transport import (
+    Arrived,
+    ChunkArrived,
+    Counters,
+    Event,
+    Junk,
+)
+from gossip.transport.zeromq.links import MONITOR_EVENTS_PER_POLL, Links
+from gossip.transport.zeromq.sockets import (
+    FAILED,
+    HANDSHAKE_S,
+    Sockets,
+    ZSocket,
+    monitor_events,
+    queue_message,
+)
+from gossip.wire import frames
+
+CONTROL_PER_POLL = 1000
+BULK_BYTES_PER_POLL = 4 << 20
+ROUTES_MAX = 100_000
+"""Peers whose way back is remembered; over it the one learned first is forgotten."""
+
+
+class ZeroMQTransport:
+    """Satisfies ``Transport`` over TCP.
+
+    ``listen`` is HOST:PORT: control at PORT and bulk at PORT + 1, or both anywhere when PORT is
+    0. ``advertise`` (HOST or HOST:PORT) is what others dial where that differs. With ``curve``
+    only holders of the same key get a word in. Raises UsageError for an address that is none and
+    TransportError when it cannot be listened on; then nothing stays open.
+    """
+
+    def __init__(
+        self,
+        me: PeerId,
+        boot: int,
+        run: str,
+        listen: str,
+        advertise: str | None = None,
+        curve: CurveKeys | None = None,
+    ) -> None:
+        where = listen_address(listen)
+        self.counters = Counters(curve is not None)
+        self._me = me
+        self._boot = boot
+        self._run = frames.run_digest(run)
+        self._listeners: dict[Plane, ZSocket] = {}
+        self._doorways: dict[ZSocket, tuple[Doorway, Plane]] = {}
+        self._routes: dict[PeerId, tuple[int, bytes]] = {}
+        self._sending: dict[Transfer, deque[zmq.MessageTracker]] = {}
+        self._turn = 0
+        self._sockets = Sockets(curve)
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._sockets.poller.register(self._wake_out, zmq.POLLIN)
+        self._links = Links(me, boot, self._sockets, self.counters, Probes(self.wake))
+        self._events = self._links.events
+        try:
+            port = self._listen(Plane.CONTROL, where)
+            beside = where._replace(port=where.port + 1 if where.port else 0)
+            bulk_port = self._listen(Plane.BULK, beside)
+            control, bulk = dialable_addresses(where._replace(port=port), bulk_port, advertise)
+        except (TransportError, UsageError):
+            self.close()
+            raise
+        self.control_address, self.bulk_address = str(control), str(bulk)
+
+    def dial(
+        self,
+        peer: PeerId | None,
+        control_address: str,
+        bulk_address: str,
+        greeting: Message | None,
+    ) -> None:
+        """See Transport.dial."""
+        control, bulk = read_address(control_address), read_address(bulk_address)
+        if control is None or control.port == 0 or (bulk_address and bulk is None):
+            self._junk(peer, "address", f"cannot dial {control_address[:64]!r}")
+            self._links.tell_lost(peer, control_address, LinkCause.REFUSED)
+            return
+        try:
+            link = self._links.open(peer, control, bulk)
+        except TransportError as wrong:
+            self._junk(peer, "address", str(wrong))
+            self._links.tell_lost(peer, control_address, LinkCause.SILENT)
+            return
+        if greeting is not None:
+            link.greeting = self._encode(greeting)
+            self._links.greet(link)
+
+    def hang_up(self, peer: PeerId) -> None:
+        """See Transport.hang_up."""
+        self._links.hang_up(peer)
+        self._routes.pop(peer, None)
+
+    def send(self, to: PeerId, message: Message) -> bool:
+        """See Transport.send."""
+        frame = self._encode(message)
+        if frame is None:
+            return False
+        for target, route in self._ways(to, Plane.CONTROL):
+            if queue_message(target, [*route, frame], None) is not None:
+                self.counters.sent(Plane.CONTROL, len(frame))
+                return True
+        self.counters.dropped += 1
+        return False
+
+    def send_chunk(self, to: PeerId, chunk: Chunk, payload: memoryview) -> bool:
+        """See Transport.send_chunk. Payloads below 64 KiB are copied (pyzmq's threshold)."""
+        assert payload.nbytes == chunk.length_bytes <= frames.CHUNK_BYTES_MAX
+        header = frames.encode_chunk_header(self._run, self._me, chunk)
+        for target, route in self._ways(to, Plane.BULK):
+            tracker = queue_message(target, [*route, header], payload)
+            if tracker is not None:
+                self._sending.setdefault(chunk.transfer, deque()).append(tracker)
+                self.counters.sent(Plane.BULK, len(header), payload.nbytes)
+                return True
+        self.counters.dropped += 1
+        return False
+
+    def busy(self, transfer: Transfer) -> bool:
+        """See Transport.busy."""
+        trackers = self._sending.get(transfer)
+        while trackers and trackers[0].done:
+            trackers.popleft()
+        if not trackers:
+            self._sending.pop(transfer, None)
+        return bool(trackers)
+
+    def poll(self, timeout_s: float) -> list[Event]:
+        """See Transport.poll."""
+        for transfer in list(self._sending):
+            self.busy(transfer)
+        wait_s = 0.0 if self._events else max(0.0, timeout_s)
+        wait_ms = None if wait_s == math.inf else math.ceil(wait_s * 1000)
+        ready = [each for each, _ in self._sockets.poller.poll(wait_ms)]
+        if self._wake_out.fileno() in ready:
+            with contextlib.suppress(BlockingIOError):
+                self._wake_out.recv(4096)
+        self._links.take_answers()
+        for monitor in ready:
+            if monitor in self._doorways:
+                self._watch_doorway(monitor)
+            else:
+                self._links.watch(monitor)
+        for each in ready:
+            self._take_control(each)
+        self._take_bulk(ready)
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def wake(self) -> None:
+        """See Transport.wake."""
+        with contextlib.suppress(OSError):  # full: a wake is pending; closed: nobody waits
+            self._wake_in.send(b"\0")
+
+    def close(self) -> None:
+        """See Transport.close; waits 0.3 s at most. Calling it again does nothing."""
+        self._links.close()
+        for monitor, (doorway, plane) in self._doorways.items():
+            self._sockets.close(self._listeners[plane], monitor)
+            doorway.close()
+        self._doorways.clear()
+        self._listeners.clear()
+        self._sockets.close_all()
+        self._sending.clear()
+        self._wake_in.close()
+        self._wake_out.close()
+
+    # Listening and finding the way.
+
+    def _listen(self, plane: Plane, where: Address) -> int:
+        self._listeners[plane], monitor, port = self._sockets.listen(plane, where)
+        self._doorways[monitor] = (Doorway(port, HANDSHAKE_S), plane)
+        return port
+
+    def _ways(self, to: PeerId, plane: Plane) -> Iterator[tuple[ZSocket, list[bytes]]]:
+        """Sockets that lead to a peer, best first, each with the frames that name the route."""
+        link = self._links.to(to)
+        line = link.usable(plane, up=True) if link is not None else None
+        if line is not None:
+            yield line.socket, []
+        if to in self._routes:
+            yield self._listeners[plane], [self._routes[to][1]]
+        line = link.usable(plane, up=False) if link is not None else None
+        if line is not None:
+            yield line.socket, []
+
+    def _encode(self, message: Message) -> bytes | None:
+        """A control frame, or None (counted) when the message is too large for one."""
+        assert not isinstance(message, Chunk), "chunks travel by send_chunk"
+        try:
+            return frames.encode_control(self._run, self._me, message)
+        except FrameError:
+            self.counters.oversized += 1
+            return None
+
+    # What the monitors tell.
+
+    def _watch_doorway(self, monitor: ZSocket) -> None:
+        doorway, plane = self._doorways[monitor]
+        for event, value in monitor_events(monitor, MONITOR_EVENTS_PER_POLL):
+            now_s = time.monotonic()
+            if event == zmq.Event.ACCEPTED:
+                doorway.accepted(value, now_s)
+            elif event == zmq.Event.HANDSHAKE_SUCCEEDED:
+                doorway.settled()
+                self.counters.shook_hands(plane)
+            elif event & FAILED:
+                doorway.failed()
+                self._junk(None, "handshake", f"on the {plane.name.lower()} port")
+            elif event == zmq.Event.DISCONNECTED:
+                fault = doorway.disconnected(value, now_s)
+                if fault is not None:
+                    self._junk(None, fault, f"cut on the {plane.name.lower()} port")
+
+    # What arrives.
+
+    def _take_control(self, source: ZSocket) -> None:
+        link = self._links.of(source, Plane.CONTROL)
+        if link is None and source is not self._listeners[Plane.CONTROL]:
+            return
+        with contextlib.suppress(zmq.Again):
+            for _ in range(CONTROL_PER_POLL):
+                route, *parts = _split(source.recv_multipart(zmq.NOBLOCK), link is None)
+                self.counters.received(Plane.CONTROL, *map(len, parts))
+                claimed = _claimed(link, route)
+                if len(parts) != 1:
+                    self._junk(claimed, "shape", f"{len(parts)} control frames")
+                    continue
+                try:
+                    sender, message = frames.decode_control(self._run, parts[0])
+                except FrameError as wrong:
+                    self._junk(claimed, wrong.kind, str(wrong))
+                    continue
+                if self._accepts(sender, link, route):
+                    self._events.append(Arrived(sender, message))
+
+    def _take_bulk(self, ready: list[ZSocket]) -> None:
+        """A few MiB of chunks, one at a time from each socket in turn."""
+        sources = [
+            each
+            for each in ready
+            if each is self._listeners[Plane.BULK] or self._links.of(each, Plane.BULK) is not None
+        ]
+        left_bytes = BULK_BYTES_PER_POLL
+        self._turn += 1
+        waiting = deque(sources)
+        waiting.rotate(self._turn)
+        while waiting and left_bytes > 0:
+            source = waiting.popleft()
+            with contextlib.suppress(zmq.Again):
+                left_bytes -= self._take_chunk(source)
+                waiting.append(source)
+
+    def _take_chunk(self, source: ZSocket) -> int:
+        """Receive one bulk message; returns its size in bytes. Raises zmq.Again when none is
+        there. The payload stays in the buffer ZeroMQ received it into."""
+        link = self._links.of(source, Plane.BULK)
+        received = source.recv_multipart(zmq.NOBLOCK, copy=False)
+        route = received.pop(0).bytes if link is None else b""
+        sizes = [len(each) for each in received]
+        self.counters.received(Plane.BULK, *sizes)
+        claimed = _claimed(link, route)
+        try:
+            if len(received) != 2:
+                raise FrameError(f"{len(received)} bulk frames")
+            sender, chunk = frames.decode_chunk(self._run, received[0].buffer, sizes[1])
+        except FrameError as wrong:
+            self._junk(claimed, wrong.kind, str(wrong))
+        else:
+            if self._accepts(sender, link, route):
+                payload = received[1].buffer
+                self._events.append(ChunkArrived(sender, chunk, payload))
+        return sum(sizes) + 1
+
+    def _accepts(self, sender: PeerId, link: Link[ZSocket] | None, route: bytes) -> bool:
+        """Whether a valid frame came the way its sender's frames may come; learns the way."""
+        claimed = _claimed(link, route)
+        if sender == self._me:
+            self._junk(None, "self", "a frame of this peer's own")
+            return False
+        if claimed != sender and (link is None or link.peer is not None):
+            self._junk(claimed, "sender", f"a frame of {sender}")
+            return False
+        if link is None:
+            _, boot = read_routing_id(route) or (sender, 0)
+            if boot >= self._routes.get(sender, (0, b""))[0]:
+                self._routes[sender] = (boot, route)
+            if len(self._routes) > ROUTES_MAX:
+                del self._routes[next(iter(self._routes))]
+        elif link.peer is None:
+            self._links.learn(link, sender)
+        return True
+
+    def _junk(self, peer: PeerId | None, kind: str, detail: str) -> None:
+        self.counters.faults[kind] += 1
+        self._events.append(Junk(peer, kind, detail))
+
+
+def _split(received: list[bytes], routed: bool) -> list[bytes]:
+    """Route first, then the frames that crossed the wire; a DEALER hears no route."""
+    return received if routed else [b"", *received]
+
+
+def _claimed(link: Link[ZSocket] | None, route: bytes) -> PeerId | None:
+    """Whom the link leads to, or who the dialing side says it is."""
+    if link is not None:
+        return link.peer
+    known = read_routing_id(route)
+    return known[0] if known else None

@@ -1,0 +1,1 @@
+"""Messages to bytes and back; nothing a stranger sends costs more than its own length."""
