@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from peers.peer import Peer, PeerConfig, join
+    from peers.peer import Peer, join
+    from peers.settings import PeerConfig
 
 __all__ = ["Peer", "PeerConfig", "join"]
 
@@ -17,6 +18,6 @@ __all__ = ["Peer", "PeerConfig", "join"]
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'peers' has no attribute {name!r}")
-    from peers import peer
+    from peers import peer, settings
 
-    return getattr(peer, name)
+    return getattr(settings if name == "PeerConfig" else peer, name)

@@ -6,12 +6,11 @@ GradScaler and accelerate accept nothing else). On leaving the block the peer sa
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,7 +19,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gossip.codecs import make_codec
-from gossip.config import Config
 from gossip.errors import JoinError, LayoutMismatch, UsageError
 from gossip.machine import (
     Asked,
@@ -38,52 +36,20 @@ from gossip.machine import (
 )
 from gossip.messages import Outcome, PeerId, Record, Status
 from gossip.mixing.flat import FlatModel, first_difference
-from gossip.mixing.outer import OuterStep
 from gossip.mixing.replica import Replica
 from gossip.replication.placement import owned
-from gossip.transport.keys import load_run_key
-from gossip.transport.transport import Transport
-from gossip.transport.zeromq import ZeroMQTransport
 from peers.contacts import load_contacts, save_contacts
 from peers.daemon import Daemon, Outbox, View
 from peers.desk import Desk
 from peers.events import EventLog
 from peers.export import export_model
-from peers.hook import Cadence, Hook
+from peers.hook import Hook
 from peers.identity import Identity, fresh_identity, load_identity
 from peers.journal import Header, Journal
 from peers.mailbox import Mailbox
+from peers.settings import PeerConfig, hookable, open_transport
 
 REMEMBERED_TRIED_S = 5.0
-FINISH_EXACT_BYTES = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class PeerConfig:
-    """Everything about one peer that is not the protocol's.
-
-    listen          HOST:PORT of the control plane; bulk takes the next port. Port 0: any two.
-    advertise       the host others dial, when it differs from the one listened on.
-    key_file        the run's CURVE key (``gossip key``); needed to listen beyond loopback unless
-                    ``insecure``.
-    folder          identity, events and known contacts are kept here; None keeps nothing.
-    join_timeout_s  how long to look for a contact, and a model, before giving up.
-    journal         keep every input for ``gossip replay``.
-    finish_codec    for the swaps of finalise(); ``auto``: fp32 for models up to 64 MiB, so that
-                    peers agree exactly, above that the run's codec.
-    """
-
-    listen: str = "127.0.0.1:0"
-    advertise: str | None = None
-    key_file: Path | None = None
-    insecure: bool = False
-    folder: Path | None = None
-    join_timeout_s: float = 30.0
-    journal: bool = False
-    finish_codec: str = "auto"
-    seed: int | None = None
-    cadence: Cadence = field(default_factory=Cadence)
-    outer: OuterStep = field(default_factory=OuterStep)
 
 
 @dataclass(slots=True)
@@ -107,14 +73,13 @@ class Peer:
         model: nn.Module,
         optimizer: Optimizer,
         contacts: Sequence[str],
-        config: Config,
         settings: PeerConfig,
         samples_per_step: int,
     ) -> None:
         self._model = model
         self._optimizer = hookable(optimizer)
         self._contacts = tuple(contacts)
-        self._config = config
+        self._config = settings.protocol
         self._settings = settings
         self._samples_per_step = samples_per_step
         self._mailbox = Mailbox()
@@ -266,10 +231,7 @@ class Peer:
             settings.folder / "events.jsonl" if settings.folder else None, self.identity.short
         )
         flat = FlatModel.from_module(self._model)
-        config = self._config
-        if settings.finish_codec != "auto" or 4 * flat.elements <= FINISH_EXACT_BYTES:
-            codec = "fp32" if settings.finish_codec == "auto" else settings.finish_codec
-            config = replace(config, exchange=replace(config.exchange, finish_codec=codec))
+        config = settings.protocol_for(flat.elements)
         replica = Replica(flat, settings.outer, config.exchange.fragments)
         transport = open_transport(self.identity, self._config.run, settings)
         desk = Desk(replica, transport.busy)
@@ -394,10 +356,8 @@ def join(
     contacts: Sequence[str] = (),
     listen: str = "127.0.0.1:0",
     every: int = 16,
-    codec: str = "int8",
     samples_per_step: int = 1,
     settings: PeerConfig | None = None,
-    config: Config | None = None,
 ) -> Peer:
     """Make this training loop a peer of ``run``; use the result in a ``with`` block.
 
@@ -405,64 +365,22 @@ def join(
     contacts            HOST:PORT of any peers of the run; none founds it.
     listen              where others reach this peer.
     every               local steps between swaps.
-    codec               fp32, bf16 or int8, for both legs of a swap.
     samples_per_step    what one optimizer step counts for in the swarm's progress.
-    settings, config    all other knobs; ``listen``, ``every``, ``run`` and ``codec`` win over them.
+    settings            all other knobs; the arguments above win over them.
 
     Raises UsageError for wrong arguments; entering the block raises JoinError when no contact
     answers, LayoutMismatch when the swarm trains another model, TransportError when the port is
     in use. Nothing has changed then.
     """
-    make_codec(codec)
     if samples_per_step < 1:
         raise UsageError("samples_per_step must be at least 1")
     settings = settings or PeerConfig()
-    cadence = replace(settings.cadence, swap_every=every)
-    settings = replace(settings, listen=listen, cadence=cadence)
-    config = config or Config()
-    exchange = replace(config.exchange, codec=codec, reply_codec=codec)
-    config = replace(config, run=run, exchange=exchange)
-    return Peer(model, optimizer, contacts, config, settings, samples_per_step)
-
-
-def hookable(optimizer: Optimizer) -> Optimizer:
-    """The innermost torch optimizer: wrappers such as accelerate's hold it in ``.optimizer``.
-
-    Raises UsageError when there is none.
-    """
-    inner: Any = optimizer
-    while not hasattr(inner, "_optimizer_step_post_hooks"):
-        inner = getattr(inner, "optimizer", None)
-        if inner is None:
-            raise UsageError(
-                f"{type(optimizer).__name__} is not a torch optimizer; call peer.step() by hand"
-            )
-    assert isinstance(inner, Optimizer)
-    return inner
-
-
-def open_transport(identity: Identity, run: str, settings: PeerConfig) -> Transport:
-    """Bind this peer's sockets.
-
-    Raises UsageError for an address or key that cannot be used, TransportError for a port in use.
-    """
-    keys = None if settings.key_file is None else load_run_key(settings.key_file)
-    host = settings.listen.rpartition(":")[0].strip("[]")
-    if keys is None and not settings.insecure and not is_loopback(host):
-        raise UsageError(
-            f"listening on {settings.listen} lets strangers in: give --key FILE (make one with "
-            "`gossip key FILE`, copy it to every peer) or say --insecure"
-        )
-    return ZeroMQTransport(
-        identity.peer, identity.boot, run, settings.listen, settings.advertise, keys
+    settings = replace(
+        settings,
+        listen=listen,
+        cadence=replace(settings.cadence, swap_every=every),
+        protocol=replace(settings.protocol, run=run),
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    for codec in (settings.protocol.exchange.codec, settings.protocol.exchange.reply_codec):
+        make_codec(codec)  # raises for a name it does not know
+    return Peer(model, optimizer, contacts, settings, samples_per_step)

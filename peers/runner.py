@@ -12,14 +12,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gossip.config import Config
 from gossip.errors import UsageError
-from peers.peer import Peer, PeerConfig
 from peers.loading import ShardLoader
+from peers.peer import Peer
+from peers.settings import PeerConfig
 from peers.tasks.task import Batch, Task
 
 STATUS_EVERY_S = 0.5
 SHARDS_LOOKED_UP_EVERY_S = 0.25
+STOP_LOOKED_UP_EVERY_S = 0.2
 EVALUATION_SHARE = 0.05
 """Evaluating on the way takes at most about this share of the training time."""
 
@@ -34,6 +35,7 @@ class Plan:
     device       ``auto`` (CUDA if there is one), ``cpu`` or ``cuda:N``.
     model_seed   of the founder's initial parameters (a joiner adopts the swarm's).
     export       where to write the final model; None: nowhere.
+    wait_for     begin when so many peers share the model, or after the join timeout.
     """
 
     samples: int | None = None
@@ -42,6 +44,7 @@ class Plan:
     device: str = "auto"
     model_seed: int = 0
     export: Path | None = None
+    wait_for: int = 1
 
     def __post_init__(self) -> None:
         for name in ("samples", "seconds", "pace"):
@@ -92,14 +95,13 @@ def order_seed(run: str) -> int:
 class Runner:
     """One peer training one task. ``stop`` may be set by anybody: it ends in a polite leave."""
 
-    def __init__(self, task: Task, plan: Plan, config: Config, settings: PeerConfig) -> None:
+    def __init__(self, task: Task, plan: Plan, settings: PeerConfig) -> None:
         self._task = task
         self._plan = plan
-        self._config = config
         self._settings = settings
         self.stop = threading.Event()
         self._device = pick_device(plan.device)
-        self._loader = ShardLoader(task, order_seed(config.run))
+        self._loader = ShardLoader(task, order_seed(settings.protocol.run))
         self._model: nn.Module = task.model(plan.model_seed).to(self._device)
         self._optimizer = task.optimizer(self._model)
         self._loss = float("nan")
@@ -112,7 +114,6 @@ class Runner:
             self._model,
             self._optimizer,
             contacts,
-            self._config,
             self._settings,
             self._task.batch_samples,
         )
@@ -121,16 +122,23 @@ class Runner:
                 "joined",
                 {"address": peer.address, "join_s": peer.join_s, "boot": peer.identity.boot},
             )
+            self._wait_for_others(peer)
             self._train(peer)
             stopped = self.stop.is_set()
             agreed = False if stopped else peer.finalise(together=True)
             self._evaluate(0.0)
             if self._plan.export is not None:
-                notes = {"run": self._config.run, "samples": str(peer.samples_total)}
+                notes = {"run": self._settings.protocol.run, "samples": str(peer.samples_total)}
                 peer.export(self._plan.export, notes)
             outcome = self._outcome(peer, agreed, stopped)
             self._status(peer, "result")
         return outcome
+
+    def _wait_for_others(self, peer: Peer) -> None:
+        until_s = time.monotonic() + self._settings.join_timeout_s
+        while not self.stop.is_set() and time.monotonic() < until_s:
+            if peer.wait_for_peers(self._plan.wait_for, STOP_LOOKED_UP_EVERY_S):
+                return
 
     def _train(self, peer: Peer) -> None:
         began_s = time.monotonic()
@@ -149,7 +157,13 @@ class Runner:
             self._step(tuple(each.to(self._device) for each in batch))
             if self._plan.pace is not None:
                 step_at_s = max(step_at_s + 1.0 / self._plan.pace, time.monotonic() - 1.0)
-                self.stop.wait(max(0.0, step_at_s - time.monotonic()))
+                self._sleep_until(step_at_s)
+
+    def _sleep_until(self, moment_s: float) -> None:
+        # Not stop.wait: a signal's handler sets it in this thread, and would wait for ever on the
+        # lock that wait holds.
+        while (left_s := moment_s - time.monotonic()) > 0 and not self.stop.is_set():
+            time.sleep(min(left_s, STOP_LOOKED_UP_EVERY_S))
 
     def _step(self, batch: Batch) -> None:
         self._optimizer.zero_grad()

@@ -19,13 +19,14 @@ from peers.cli.flags import (
     add_task_flags,
     address,
     cadence,
+    count,
     existing_folder,
     outer,
     positive,
     protocol_config,
 )
-from peers.peer import PeerConfig
 from peers.runner import Outcome, Plan, Runner
+from peers.settings import PeerConfig
 from peers.tasks.loading import load_task
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -58,6 +59,13 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--join-timeout", type=positive, default=30.0, metavar="S", help="(default: 30)"
     )
+    parser.add_argument(
+        "--wait-for",
+        type=count,
+        default=1,
+        metavar="N",
+        help="begin to train when N peers are here, or after --join-timeout (default: 1)",
+    )
     parser.add_argument("--journal", action="store_true", help="keep every input for gossip replay")
     parser.add_argument("--json", action="store_true", help="the result as one JSON line")
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
@@ -79,6 +87,7 @@ def main(arguments: Sequence[str]) -> int:
         device=flags.device,
         model_seed=flags.seed,
         export=None if folder is None else folder / "model.safetensors",
+        wait_for=flags.wait_for,
     )
     settings = PeerConfig(
         listen=flags.listen,
@@ -90,9 +99,10 @@ def main(arguments: Sequence[str]) -> int:
         journal=flags.journal,
         cadence=cadence(flags),
         outer=outer(flags),
+        protocol=protocol_config(flags),
     )
     task = load_task(flags.task, dict(flags.option))
-    runner = Runner(task, plan, protocol_config(flags), settings)
+    runner = Runner(task, plan, settings)
     stop_on_signals(runner)
     logging.getLogger("gossip.peer").info("task %s", task.describe())
     outcome = runner.run(flags.join)

@@ -1,0 +1,103 @@
+"""What one peer needs to know beyond the protocol, and how its sockets are opened."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch.optim import Optimizer
+
+from gossip.config import Config
+from gossip.errors import UsageError
+from gossip.mixing.outer import OuterStep
+from gossip.transport.keys import load_run_key
+from gossip.transport.transport import Transport
+from gossip.transport.zeromq import ZeroMQTransport
+from peers.hook import Cadence
+from peers.identity import Identity
+
+FINISH_EXACT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """Everything about one peer that is not the protocol's.
+
+    listen          HOST:PORT of the control plane; bulk takes the next port. Port 0: any two.
+    advertise       the host others dial, when it differs from the one listened on.
+    key_file        the run's CURVE key (``gossip key``); needed to listen beyond loopback unless
+                    ``insecure``.
+    folder          identity, events and known contacts are kept here; None keeps nothing.
+    join_timeout_s  how long to look for a contact, and a model, before giving up.
+    journal         keep every input for ``gossip replay``.
+    finish_codec    for the swaps of finalise(); ``auto``: fp32 for models up to 64 MiB, so that
+                    peers agree exactly, above that the run's codec.
+    seed            of the core's random choices; None: drawn.
+    protocol        the protocol's own knobs: codecs, fragments, byte budget, timers.
+    """
+
+    listen: str = "127.0.0.1:0"
+    advertise: str | None = None
+    key_file: Path | None = None
+    insecure: bool = False
+    folder: Path | None = None
+    join_timeout_s: float = 30.0
+    journal: bool = False
+    finish_codec: str = "auto"
+    seed: int | None = None
+    cadence: Cadence = field(default_factory=Cadence)
+    outer: OuterStep = field(default_factory=OuterStep)
+    protocol: Config = field(default_factory=Config)
+
+    def protocol_for(self, elements: int) -> Config:
+        """The protocol's config for a vector of so many elements (decides ``finish_codec``)."""
+        exact = 4 * elements <= FINISH_EXACT_BYTES
+        if self.finish_codec == "auto" and not exact:
+            return self.protocol
+        codec = "fp32" if self.finish_codec == "auto" else self.finish_codec
+        return replace(self.protocol, exchange=replace(self.protocol.exchange, finish_codec=codec))
+
+
+def hookable(optimizer: Optimizer) -> Optimizer:
+    """The innermost torch optimizer: wrappers such as accelerate's hold it in ``.optimizer``.
+
+    Raises UsageError when there is none.
+    """
+    inner: Any = optimizer
+    while not hasattr(inner, "_optimizer_step_post_hooks"):
+        inner = getattr(inner, "optimizer", None)
+        if inner is None:
+            raise UsageError(
+                f"{type(optimizer).__name__} is not a torch optimizer; call peer.step() by hand"
+            )
+    assert isinstance(inner, Optimizer)
+    return inner
+
+
+def open_transport(identity: Identity, run: str, settings: PeerConfig) -> Transport:
+    """Bind this peer's sockets.
+
+    Raises UsageError for an address or key that cannot be used, TransportError for a port in use.
+    """
+    keys = None if settings.key_file is None else load_run_key(settings.key_file)
+    host = settings.listen.rpartition(":")[0].strip("[]")
+    if keys is None and not settings.insecure and not is_loopback(host):
+        raise UsageError(
+            f"listening on {settings.listen} lets strangers in: give --key FILE (make one with "
+            "`gossip key FILE`, copy it to every peer) or say --insecure"
+        )
+    return ZeroMQTransport(
+        identity.peer, identity.boot, run, settings.listen, settings.advertise, keys
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
