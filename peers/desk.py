@@ -41,17 +41,22 @@ class _Held:
     codec: Codec | None = None
     stream: CorrectionStream | None = None
     made: _Made | None = None
+    in_place: bool = False
     broken: bool = False
 
 
 @dataclass(slots=True)
 class _Made:
-    """A correction in the making: its bytes, chunk digests and decoded values."""
+    """A correction in the making: its bytes, chunk digests and decoded values.
+
+    ``in_place``: the bytes are the values, so there is one memory for both.
+    """
 
     buffer: bytearray
     digests: list[bytes]
     codec: Codec
-    values_n: Tensor | None = None
+    values_n: Tensor
+    in_place: bool
 
 
 @dataclass(slots=True)
@@ -164,14 +169,16 @@ class Desk:
         return Computed(effect.transfer, blob)
 
     def decode(self, effect: Apply) -> Tensor | None:
-        """The correction as values, for the hook, which gives the vector back to the replica.
+        """The correction as values, for the hook, lent until ``release``: the core asks for that
+        only after the hook has answered. An undo is not answered, so its vector is the hook's own
+        to give back to the replica.
 
         None when the bytes are not what was announced, or not finite.
         """
         held = self._held.get(effect.transfer)
         if held is None or held.broken or blob_digest(held.digests) != effect.blob.digest:
             return None
-        values_n, held.values_n = held.values_n, None
+        values_n = None if effect.undo else held.values_n
         if values_n is None:
             codec = self._codec(effect.codec)
             if codec is None or held.buffer is None:
@@ -179,6 +186,8 @@ class Desk:
             values_n = self._replica.take_n(effect.fragment)
             view = memoryview(held.buffer)
             self._replica.decode_correction(effect.fragment, codec, view, values_n)
+            if not effect.undo:
+                held.values_n = values_n
         if values_n.numel() <= MEASURED_ALWAYS_ELEMENTS or self._decoded % MEASURED_EVERY == 0:
             self.disagreement = self._replica.swap_disagreement(effect.fragment, values_n)
         self._decoded += 1
@@ -198,11 +207,11 @@ class Desk:
             return
         if held.buffer is not None:
             self._pool.give(held.buffer, transfer)
-        if held.values_n is not None and transfer.leg is Leg.CORRECTION:
+        if held.values_n is not None and transfer.leg is Leg.CORRECTION and not held.in_place:
             self._replica.give_back(held.values_n)
         if held.made is not None:
             self._pool.give(held.made.buffer, transfer)
-            if held.made.values_n is not None:
+            if not held.made.in_place:
                 self._replica.give_back(held.made.values_n)
 
     def _codec(self, name: str) -> Codec | None:
@@ -227,16 +236,19 @@ class Desk:
         elements = self._replica.elements(fragment)
         buffer = self._pool.take(codec.code_bytes(elements), self._is_busy)
         digests = [b""] * chunk_count(codec, elements)
-        return _Made(buffer, digests, codec, self._replica.take_n(fragment))
+        values_n = codec.in_place(buffer, elements) if self._replica.takes_any_memory else None
+        if values_n is not None:
+            return _Made(buffer, digests, codec, values_n, in_place=True)
+        return _Made(buffer, digests, codec, self._replica.take_n(fragment), in_place=False)
 
     def _take(self, held: _Held, index: int, payload: memoryview) -> None:
         assert held.codec is not None
         if held.stream is not None and held.made is not None:
             made = held.made
             made.digests[index] = held.stream.feed(index, payload)
-            assert made.values_n is not None
-            part, span = chunk_span(made.codec, made.values_n.numel(), index)
-            made.codec.decode(memoryview(made.buffer)[span], made.values_n[part])
+            if not made.in_place:
+                part, span = chunk_span(made.codec, made.values_n.numel(), index)
+                made.codec.decode(memoryview(made.buffer)[span], made.values_n[part])
         elif held.values_n is not None:
             part, _ = chunk_span(held.codec, held.values_n.numel(), index)
             held.codec.decode(payload, held.values_n[part])
@@ -263,7 +275,8 @@ class Desk:
         if source.made is not None:
             made, source.made, source.stream = source.made, None, None
             blob = self._keep(effect.transfer, made.buffer, made.digests, reply_codec)
-            self._held[effect.transfer].values_n = made.values_n
+            kept = self._held[effect.transfer]
+            kept.values_n, kept.in_place = made.values_n, made.in_place
             return blob
         assert source.buffer is not None
         elements = self._replica.elements(effect.fragment)

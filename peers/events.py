@@ -65,7 +65,7 @@ class EventLog:
             "at_s": round(time.monotonic() - self._began_s, 4),
             "unix_s": round(time.time(), 3),
             "event": event,
-            "peer": self._peer,
+            "reporter": self._peer,
         }
         line.update((key, plain(value)) for key, value in values.items())
         try:

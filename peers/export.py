@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -40,7 +41,7 @@ def load_model(model: nn.Module, path: Path) -> nn.Module:
     """
     try:
         tensors = load_file(path)
-    except (OSError, ValueError) as wrong:
+    except (OSError, ValueError, SafetensorError) as wrong:
         raise UsageError(f"cannot read {path}: {wrong}") from wrong
     own = model.state_dict()
     for name, tensor in tensors.items():

@@ -139,7 +139,8 @@ class Hook:
 
     def _correct(self, work: Correction) -> None:
         self._replica.apply_correction(work.fragment, work.c_n, work.signed_weight, work.exchange)
-        self._replica.give_back(work.c_n)
         self.applied += 1
-        if not work.undo:
+        if work.undo:
+            self._replica.give_back(work.c_n)
+        else:
             self._mailbox.to_core(Applied(work.exchange, applied=True))

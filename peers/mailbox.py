@@ -19,7 +19,11 @@ from gossip.messages import ExchangeId
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """Move a fragment's theta and phi by ``signed_weight * c_n``; ``undo`` wants no answer."""
+    """Move a fragment's theta and phi by ``signed_weight * c_n``.
+
+    c_n stays the desk's, which the answer Applied tells that it is no longer read. ``undo`` wants
+    no answer: its c_n is the hook's, to be given back.
+    """
 
     exchange: ExchangeId
     fragment: int

@@ -1,0 +1,176 @@
+"""The desk: bytes in, codes and corrections out, nothing taken on trust."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gossip.codecs import CODEC_NAMES
+from gossip.machine import Applied, Apply, Compute, Computed, Release, Replace, Reserve
+from gossip.messages import Blob, Chunk, ExchangeId, Leg, PeerId, Transfer
+from gossip.mixing.flat import FlatModel
+from gossip.mixing.replica import Replica
+from peers.desk import Desk
+
+A = PeerId("0" * 16)
+EXCHANGE = ExchangeId(A, 1, 1)
+CODE = Transfer(EXCHANGE, Leg.CODE)
+CORRECTION = Transfer(EXCHANGE, Leg.CORRECTION)
+SNAPSHOT = Transfer(EXCHANGE, Leg.SNAPSHOT)
+ELEMENTS = 300_000
+"""More than one fp32 chunk."""
+
+
+def a_replica(seed: int) -> Replica:
+    """A replica of one parameter."""
+    torch.manual_seed(seed)
+    return Replica(FlatModel.from_module(nn.ParameterList([nn.Parameter(torch.randn(ELEMENTS))])))
+
+
+def copy_blob(source: Desk, target: Desk, transfer: Transfer, blob: Blob) -> bool:
+    """Carry all chunks across; whether each was taken."""
+    taken = []
+    for offset in range(0, blob.size_bytes, blob.chunk_bytes):
+        length = min(blob.chunk_bytes, blob.size_bytes - offset)
+        found = source.payload(Chunk(transfer, offset, length))
+        assert found is not None
+        view, chunk = found
+        taken.append(target.store(chunk, memoryview(bytearray(view))))
+    return all(taken)
+
+
+def offer(desk: Desk, codec: str) -> Blob:
+    """The initiator's code."""
+    blob = desk.compute(Compute(CODE, 0, codec)).blob
+    assert blob is not None
+    return blob
+
+
+@pytest.mark.parametrize("clip_bound", [math.inf, 1.0])
+@pytest.mark.parametrize("codec", CODEC_NAMES)
+@pytest.mark.parametrize("reply_codec", CODEC_NAMES)
+def test_both_sides_apply_the_same_correction(
+    codec: str, reply_codec: str, clip_bound: float
+) -> None:
+    """Streamed or not, clipped or not: what A decodes is bit for bit what B applies."""
+    replica_a, replica_b = a_replica(1), a_replica(2)
+    a, b = Desk(replica_a), Desk(replica_b)
+    code = offer(a, codec)
+    assert b.reserve(Reserve(CODE, code, 0, codec, reply_codec, clip_bound)) is None
+    assert copy_blob(a, b, CODE, code)
+    correction = b.compute(Compute(CORRECTION, 0, codec, code, reply_codec, clip_bound)).blob
+    assert correction is not None
+    assert a.reserve(Reserve(CORRECTION, correction, 0, reply_codec)) is None
+    assert copy_blob(b, a, CORRECTION, correction)
+    apply = Apply(CORRECTION, 0, correction, reply_codec, 0.5)
+    at_a, at_b = a.decode(apply), b.decode(apply)
+    assert at_a is not None
+    assert at_b is not None
+    assert torch.equal(at_a, at_b)
+    wanted_N = replica_b.phi_N - replica_a.phi_N
+    if math.isinf(clip_bound):
+        assert float((at_a - wanted_N).abs().max()) < 0.1
+    else:
+        assert float(at_a.norm()) <= clip_bound * 1.02
+    again = b.decode(apply)
+    assert again is not None, "a refund needs the correction once more"
+    assert torch.equal(at_b, again)
+
+
+def test_a_damaged_chunk_is_not_taken_and_may_come_again() -> None:
+    """One flipped bit fails the digest; the right bytes are then still welcome."""
+    a, b = Desk(a_replica(1)), Desk(a_replica(2))
+    code = offer(a, "fp32")
+    b.reserve(Reserve(CODE, code, 0, "fp32", "fp32"))
+    found = a.payload(Chunk(CODE, 0, code.chunk_bytes))
+    assert found is not None
+    view, chunk = found
+    damaged = bytearray(view)
+    damaged[17] ^= 1
+    assert not b.store(chunk, memoryview(damaged))
+    assert b.store(chunk, memoryview(bytearray(view)))
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        Blob(b"d" * 16, 1, 1 << 20),
+        Blob(b"d" * 16, 1 << 30, 1 << 20),
+        Blob(b"d" * 16, 1_204_224, 4096),
+    ],
+)
+def test_a_blob_of_the_wrong_size_costs_no_memory(blob: Blob) -> None:
+    """The announced size must be what our own codec makes of our own fragment."""
+    desk = Desk(a_replica(1))
+    assert desk.reserve(Reserve(CODE, blob, 0, "fp32", "fp32")) == Computed(CODE, None)
+    assert desk.reserve(Reserve(SNAPSHOT, blob, -1, "fp32")) == Applied(EXCHANGE, applied=False)
+    assert 0 == desk.held_count
+
+
+def test_an_unknown_codec_is_refused() -> None:
+    """A name from a later version is an answer, not an error."""
+    desk = Desk(a_replica(1))
+    answer = desk.reserve(Reserve(CODE, Blob(b"d" * 16, 512, 512), 0, "int1", "int1"))
+    assert answer == Computed(CODE, None)
+
+
+def test_bytes_never_asked_for_are_not_taken() -> None:
+    """Without Reserve a chunk costs nothing and changes nothing."""
+    desk = Desk(a_replica(1))
+    assert not desk.store(Chunk(CODE, 0, 4, b"x" * 16), memoryview(bytearray(4)))
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    """A NaN in the code makes no correction; a NaN in the correction is not applied."""
+    replica_a = a_replica(1)
+    a, b = Desk(replica_a), Desk(a_replica(2))
+    replica_a.phi_N[5] = math.nan
+    assert a.compute(Compute(CODE, 0, "fp32")).blob is None
+    assert b.held_count == 0
+
+
+def test_a_correction_that_is_not_what_was_announced_is_not_applied() -> None:
+    """Right chunks, wrong announcement: decode says no."""
+    a, b = Desk(a_replica(1)), Desk(a_replica(2))
+    code = offer(a, "fp32")
+    forged = Blob(b"f" * 16, code.size_bytes, code.chunk_bytes)
+    b.reserve(Reserve(CORRECTION, forged, 0, "fp32"))
+    for offset in range(0, code.size_bytes, code.chunk_bytes):
+        length = min(code.chunk_bytes, code.size_bytes - offset)
+        found = a.payload(Chunk(CODE, offset, length))
+        assert found is not None
+        chunk = Chunk(CORRECTION, offset, length, found[1].digest)
+        assert b.store(chunk, memoryview(bytearray(found[0])))
+    assert b.decode(Apply(CORRECTION, 0, forged, "fp32", 0.5)) is None
+
+
+def test_a_snapshot_is_the_whole_anchor() -> None:
+    """Computed by one desk, stored by another, equal to the first one's phi."""
+    replica_a = a_replica(1)
+    a, b = Desk(replica_a), Desk(a_replica(2))
+    blob = a.compute(Compute(SNAPSHOT, -1, "fp32")).blob
+    assert blob is not None
+    assert b.reserve(Reserve(SNAPSHOT, blob, -1, "fp32")) is None
+    assert copy_blob(a, b, SNAPSHOT, blob)
+    snapshot_N = b.snapshot_of(Replace(SNAPSHOT, blob, "fp32", b"lineage"))
+    assert isinstance(snapshot_N, Tensor)
+    assert torch.equal(replica_a.phi_N, snapshot_N)
+
+
+def test_released_blobs_are_gone_and_their_memory_is_reused() -> None:
+    """Release is harmless twice, and a buffer still being sent is not handed out again."""
+    busy: list[Transfer] = []
+    desk = Desk(a_replica(1), lambda transfer: transfer in busy)
+    offer(desk, "fp32")
+    assert 1 == desk.held_count
+    busy.append(CODE)
+    desk.release(Release(CODE).transfer)
+    desk.release(CODE)
+    assert desk.payload(Chunk(CODE, 0, 4)) is None
+    first = desk._pool.buffers[0][0]
+    assert first is not desk._pool.take(len(first), desk._is_busy)
+    busy.clear()
+    assert first is desk._pool.take(len(first), desk._is_busy)

@@ -1,0 +1,109 @@
+"""What a peer keeps on disk: identity, contacts, events, exported models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from gossip.errors import UsageError
+from gossip.machine import Fault, LineageChanged
+from gossip.messages import PeerId
+from peers.contacts import load_contacts, save_contacts
+from peers.events import EventLog
+from peers.export import export_model, load_model
+from peers.identity import load_identity, write_whole
+
+
+def test_an_identity_is_kept_and_its_boot_only_rises(tmp_path: Path) -> None:
+    """Even when the clock stood still or went back."""
+    first = load_identity(tmp_path)
+    path = tmp_path / "identity.json"
+    path.write_text(json.dumps({"peer": first.peer, "boot": first.boot + 10**9}))
+    second = load_identity(tmp_path)
+    assert first.peer == second.peer
+    assert first.boot + 10**9 + 1 == second.boot
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"peer": "x", "boot": 1}', '{"peer": 1}'])
+def test_a_spoiled_identity_is_a_usage_error(tmp_path: Path, text: str) -> None:
+    """One line that says what to do; the file is not overwritten."""
+    path = tmp_path / "identity.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="remove it"):
+        load_identity(tmp_path)
+    assert text == path.read_text()
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    """A file where the folder should be."""
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UsageError, match="taken"):
+        load_identity(tmp_path / "taken")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    """Whole or not at all."""
+    path = tmp_path / "result.json"
+    write_whole(path, b"old")
+    with pytest.raises(TypeError):
+        write_whole(path, "not bytes")  # type: ignore[arg-type] # the failure that is tested
+    assert b"old" == path.read_bytes()
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_contacts_survive_and_leave_out_ourselves(tmp_path: Path) -> None:
+    """What is not a list of text counts as nothing."""
+    save_contacts(tmp_path, ("a:1", "b:2"))
+    assert ("b:2",) == load_contacts(tmp_path, "a:1")
+    (tmp_path / "contacts.json").write_text('{"a": 1}')
+    assert () == load_contacts(tmp_path, "a:1")
+    (tmp_path / "contacts.json").write_text("[1")
+    assert () == load_contacts(tmp_path, "a:1")
+    assert () == load_contacts(tmp_path / "nowhere", "a:1")
+
+
+def test_events_are_lines_of_json(tmp_path: Path) -> None:
+    """Reports by name, bytes in hex, enums by name."""
+    events = EventLog(tmp_path / "events.jsonl", "abc")
+    events.report(LineageChanged(b"\x01\x02", None))
+    events.report(Fault(PeerId("f" * 16), "magic", "x"))
+    events.close()
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert ["lineage_changed", "fault"] == [line["event"] for line in lines]
+    assert "0102" == lines[0]["lineage"]
+    assert {"abc"} == {line["reporter"] for line in lines}
+
+
+def test_an_exported_model_loads_anywhere(tmp_path: Path) -> None:
+    """Tied weights are written once, names are the model's own, notes are kept."""
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    model[1].weight = model[0].weight
+    path = tmp_path / "deep" / "model.safetensors"
+    export_model(model, path, {"run": "x"})
+    assert ["0.weight"] == list(load_file(path))
+    other = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    other[1].weight = other[0].weight
+    load_model(other, path)
+    assert torch.equal(model[0].weight, other[1].weight)
+
+
+def test_a_foreign_model_file_is_refused(tmp_path: Path) -> None:
+    """Another shape, or no safetensors at all."""
+    export_model(nn.Linear(3, 2), tmp_path / "m.safetensors")
+    with pytest.raises(UsageError, match="another model"):
+        load_model(nn.Linear(2, 2), tmp_path / "m.safetensors")
+    (tmp_path / "junk").write_bytes(b"junk")
+    with pytest.raises(UsageError, match="cannot read"):
+        load_model(nn.Linear(2, 2), tmp_path / "junk")
+
+
+def test_exporting_into_nowhere_is_a_usage_error(tmp_path: Path) -> None:
+    """The place is named."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file"):
+        export_model(nn.Linear(1, 1), tmp_path / "file" / "m.safetensors")

@@ -1,0 +1,100 @@
+"""The hook: cadence, order, and what it tells the core."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from gossip.errors import UsageError
+from gossip.machine import Applied, Input, Submitted
+from gossip.messages import ExchangeId, PeerId
+from gossip.mixing.flat import FlatModel
+from gossip.mixing.replica import Replica
+from peers.hook import Cadence, Hook
+from peers.mailbox import Adoption, Correction, Mailbox
+
+EXCHANGE = ExchangeId(PeerId("0" * 16), 1, 1)
+
+
+class Desk:
+    """A hook with its surroundings, and a clock that ticks once a look."""
+
+    def __init__(self, cadence: Cadence) -> None:
+        self.parameter = nn.Parameter(torch.zeros(256))
+        self.replica = Replica(FlatModel([("p", self.parameter)]))
+        self.mailbox = Mailbox()
+        ticks = itertools.count()
+        self.hook = Hook(self.replica, self.mailbox, cadence, lambda: float(next(ticks)))
+
+    def step(self, change: float, samples: int = 8) -> list[Input]:
+        """Train by adding a constant; return what the core is told."""
+        with torch.no_grad():
+            self.parameter.add_(change)
+        self.hook.after_step(samples)
+        return list(self.mailbox.news())
+
+
+def test_a_swap_is_due_every_so_many_steps_and_after_the_publish() -> None:
+    """Submitted comes with the cadence, counts samples, and phi has followed theta by then."""
+    desk = Desk(Cadence(swap_every=3))
+    assert [] == desk.step(1.0) + desk.step(1.0)
+    assert [Submitted(24, swap_due=True)] == desk.step(1.0)
+    assert torch.equal(torch.full((256,), 3.0), desk.replica.phi_N)
+
+
+def test_corrections_move_theta_and_phi_before_the_publish() -> None:
+    """A queued correction is applied in the next hook and answered."""
+    desk = Desk(Cadence(swap_every=100))
+    c_n = desk.replica.take_n(0).fill_(2.0)
+    desk.mailbox.to_hook(Correction(EXCHANGE, 0, c_n, 0.5, undo=False))
+    assert [Applied(EXCHANGE, applied=True)] == desk.step(1.0)
+    assert torch.equal(torch.full((256,), 2.0), desk.parameter.detach())
+    assert torch.equal(torch.full((256,), 1.0), desk.replica.phi_N)
+
+
+def test_a_refund_is_not_answered() -> None:
+    """Undo moves back without a word."""
+    desk = Desk(Cadence(swap_every=100))
+    c_n = desk.replica.take_n(0).fill_(2.0)
+    desk.mailbox.to_hook(Correction(EXCHANGE, 0, c_n, -0.5, undo=True))
+    assert [] == desk.step(0.0)
+    assert -1.0 == float(desk.parameter.detach()[0])
+
+
+def test_an_adoption_sets_theta_and_phi() -> None:
+    """The snapshot replaces both at once."""
+    desk = Desk(Cadence())
+    desk.mailbox.to_hook(Adoption(EXCHANGE, torch.full((256,), 7.0)))
+    assert desk.hook.apply_queued()
+    assert 7.0 == float(desk.parameter.detach()[0]) == float(desk.replica.phi_N[0])
+    assert [Applied(EXCHANGE, applied=True)] == list(desk.mailbox.news())
+
+
+def test_a_closed_hook_refuses_what_was_queued() -> None:
+    """The core must hear that a correction will never be applied."""
+    desk = Desk(Cadence())
+    desk.mailbox.to_hook(Correction(EXCHANGE, 0, desk.replica.take_n(0), 0.5, undo=False))
+    desk.hook.close()
+    assert [Applied(EXCHANGE, applied=False)] == list(desk.mailbox.news())
+    assert desk.hook.is_closed
+
+
+def test_stalls_and_gaps_are_metered() -> None:
+    """Every look at the clock is one second: a hook call takes one."""
+    desk = Desk(Cadence())
+    desk.step(0.0)
+    desk.step(0.0)
+    assert 1.0 == desk.hook.meter.longest_stall_s
+    assert 2.0 == desk.hook.meter.total_stall_s
+    assert 2.0 == desk.hook.meter.longest_gap_s
+
+
+def test_a_cadence_below_one_step_is_refused() -> None:
+    """The error says what is allowed."""
+    with pytest.raises(UsageError, match="at least 1"):
+        Cadence(swap_every=0)
+    with pytest.raises(UsageError, match="0 "):
+        Cadence(publish_every=-1)
