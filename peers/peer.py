@@ -216,9 +216,9 @@ class Peer:
         self._pump(0.0)
         return self._finalised.is_set() and not self._timed_out
 
-    def export(self, path: Path, notes: dict[str, str] | None = None) -> None:
+    def export(self, path: Path | str, notes: dict[str, str] | None = None) -> None:
         """Write this peer's model as safetensors; see ``peers.export``."""
-        export_model(self._model, path, notes)
+        export_model(self._model, Path(path), notes)
 
     # Inside.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -107,6 +108,8 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger("gossip.peer").info("task %s", task.describe())
     outcome = runner.run(flags.join)
     print_outcome(outcome, flags.json)
+    # All that is left is to end; looking through torch for garbage would take a second or more.
+    gc.freeze()
     return 0
 
 
@@ -128,7 +131,7 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(outcome)), flush=True)
         return
-    figures = " ".join(f"{name} {value:.4f}" for name, value in outcome.figures.items())
+    figures = " ".join(f"{name} {value:.4g}" for name, value in outcome.figures.items())
     how = "stopped" if outcome.stopped else "agreed" if outcome.agreed else "not fully agreed"
     print(
         f"{how}: {figures} · {outcome.samples:,} of {outcome.samples_total:,} samples here · "
