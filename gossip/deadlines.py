@@ -12,10 +12,15 @@ from gossip.messages import Seconds
 Name = TypeVar("Name", bound=Hashable)
 
 
+STALE_MAX = 64
+"""Moved or cleared entries that may wait in the heap before it is swept."""
+
+
 class Deadlines(Generic[Name]):
     """At most one deadline a name. Setting a name again moves it; ties ring in the order set.
 
     Invariant: ``earliest()`` is the minimum over the names set and not cleared, or ``math.inf``.
+    After each ``set`` the heap holds at most twice the names set, and STALE_MAX entries more.
     """
 
     def __init__(self) -> None:
@@ -28,6 +33,9 @@ class Deadlines(Generic[Name]):
         self._counter += 1
         self._current[name] = self._counter
         heapq.heappush(self._heap, (at, self._counter, name))
+        if len(self._heap) > 2 * len(self._current) + STALE_MAX:
+            self._heap = [each for each in self._heap if self._current.get(each[2]) == each[1]]
+            heapq.heapify(self._heap)
 
     def clear(self, name: Name) -> None:
         """Forget ``name``; clearing an unset name is allowed."""

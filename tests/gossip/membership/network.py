@@ -1,0 +1,227 @@
+"""A small virtual network for the membership machine alone: a heap of (time, order, event).
+
+Messages are lost, delayed and so reordered as drawn from the seed; links come up and are lost as
+the processes do. After every step of a machine its promises are checked: no key falls, nobody
+shows a (boot, incarnation) its subject never issued, and a running peer's own record is alive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable
+
+from gossip.config import MembershipConfig
+from gossip.machine import Dial, Effect, Fault, Hangup, LinkCause, MemberChanged, Send, Tell
+from gossip.membership.swim import Swim
+from gossip.messages import MembershipMessage, PeerId, Record, Status
+from tests.gossip.membership.claims import LAYOUT, record
+
+
+class Network:
+    """N membership machines in virtual time."""
+
+    def __init__(
+        self,
+        seed: int,
+        loss: float = 0.0,
+        delay_s: tuple[float, float] = (0.001, 0.05),
+        config: MembershipConfig | None = None,
+    ) -> None:
+        self.now = 0.0
+        self.swims: dict[PeerId, Swim] = {}
+        self.sent: Counter[str] = Counter()
+        self.told: list[tuple[float, PeerId, MemberChanged | Fault]] = []
+        self.loss = loss
+        self.split: Callable[[PeerId, PeerId], bool] = lambda _a, _b: False
+        self.frozen: dict[PeerId, float] = {}
+        self._config = config or MembershipConfig()
+        self._rng = random.Random(seed)
+        self._delay_s = delay_s
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = 0
+        self._boots: dict[PeerId, int] = {}
+        self._dialed: dict[PeerId, dict[PeerId, None]] = {}
+        self._addresses: dict[str, PeerId] = {}
+        self._highest: dict[PeerId, tuple[int, int]] = {}
+        self._keys: dict[tuple[PeerId, int], dict[PeerId, tuple[int, int, int]]] = {}
+        self._transcript = hashlib.sha256()
+
+    # ------------------------------------------------------------ what a test does
+
+    def start(self, number: int, *contacts: int, boot: int = 1) -> PeerId:
+        """Start the numbered peer; with contacts it joins through them."""
+        me = record(number, boot=boot)
+        self._addresses[me.control_address] = me.peer
+        self._boots[me.peer] = self._boots.get(me.peer, 0) + 1
+        self._dialed[me.peer] = {}
+        rng = random.Random(self._rng.random())
+        self.swims[me.peer] = Swim(me, LAYOUT, (), self._config, rng, self.now)
+        addresses = tuple(record(contact).control_address for contact in contacts)
+        self._do(me.peer, lambda swim: swim.join(addresses, self.now))
+        for other in sorted(self.swims):
+            if me.peer in self._dialed[other]:
+                self._link(other, me.peer)
+        return me.peer
+
+    def crash(self, who: PeerId, cause: LinkCause | None = None) -> None:
+        """End a process; with a cause, those that dialed it notice."""
+        del self.swims[who]
+        for other in sorted(self.swims):
+            if cause is not None and who in self._dialed[other]:
+                self._lose(other, who, cause)
+
+    def leave(self, who: PeerId) -> None:
+        """Let a peer say farewell, and end it a second later."""
+        self._do(who, lambda swim: swim.leave(self.now))
+
+        def end() -> None:
+            self.swims.pop(who, None)
+
+        self._after(1.0, end)
+
+    def run(self, for_s: float) -> None:
+        """Let virtual time pass."""
+        end = self.now + for_s
+        while self._heap and self._heap[0][0] <= end:
+            self.now, _, event = heapq.heappop(self._heap)
+            event()
+        self.now = end
+
+    def run_until(self, holds: Callable[[], bool], within_s: float) -> bool:
+        """Run in tenths of a second until the condition holds; False when it does not in time."""
+        end = self.now + within_s
+        while not holds() and self.now < end:
+            self.run(0.1)
+        return holds()
+
+    # ------------------------------------------------------------ what a test looks at
+
+    def agreed(self) -> bool:
+        """Every running peer sees exactly the running peers alive."""
+        running = sorted(self.swims)
+        return all(
+            swim.reachable() == [each for each in running if each != me]
+            for me, swim in self.swims.items()
+        )
+
+    def statuses(self, of: PeerId) -> list[Status | None]:
+        """What each running peer holds of one."""
+        held = [swim.record(of) for me, swim in sorted(self.swims.items()) if me != of]
+        return [each.status if each else None for each in held]
+
+    def changes(self, status: Status) -> list[tuple[float, PeerId, Record]]:
+        """When, by whom and of whom a status was taken over."""
+        return [
+            (at, by, report.record)
+            for at, by, report in self.told
+            if isinstance(report, MemberChanged) and report.record.status == status
+        ]
+
+    def faults(self) -> list[tuple[float, PeerId, Fault]]:
+        """Every fault told."""
+        return [(at, by, each) for at, by, each in self.told if isinstance(each, Fault)]
+
+    def transcript(self) -> str:
+        """The hash of everything any machine asked for, and when."""
+        return self._transcript.hexdigest()
+
+    # ------------------------------------------------------------ the world
+
+    def _after(self, delay_s: float, event: Callable[[], None]) -> None:
+        self._order += 1
+        heapq.heappush(self._heap, (self.now + delay_s, self._order, event))
+
+    def _delay(self) -> float:
+        return self._rng.uniform(*self._delay_s)
+
+    def _do(self, who: PeerId, step: Callable[[Swim], list[Effect]]) -> None:
+        """Step one machine if its process runs; a frozen one takes its input when it thaws."""
+        if who not in self.swims:
+            return
+        thaws_at = self.frozen.get(who, 0.0)
+        if thaws_at > self.now:
+            self._after(thaws_at - self.now, lambda: self._do(who, step))
+            return
+        swim = self.swims[who]
+        effects = step(swim)
+        self._check(who, swim)
+        self._transcript.update(repr((round(self.now, 9), who, effects)).encode())
+        for effect in effects:
+            self._execute(who, effect)
+        wake_at = swim.deadline()
+        boot = self._boots[who]
+        if wake_at < float("inf"):
+            self._after(max(0.0, wake_at - self.now), lambda: self._wake(who, boot, wake_at))
+
+    def _wake(self, who: PeerId, boot: int, at: float) -> None:
+        if boot == self._boots[who] and who in self.swims and self.swims[who].deadline() <= at:
+            self._do(who, lambda swim: swim.wake(self.now))
+
+    def _execute(self, who: PeerId, effect: Effect) -> None:
+        match effect:
+            case Send():
+                self._send(who, effect)
+            case Dial(_, control_address, _):
+                other = self._addresses.get(control_address)
+                if other is not None and other not in self._dialed[who]:
+                    self._link(who, other)
+            case Hangup(other):
+                self._dialed[who].pop(other, None)
+            case Tell(report) if isinstance(report, MemberChanged | Fault):
+                self.told.append((self.now, who, report))
+            case _:
+                self.sent[type(effect).__name__] += 1
+
+    def _send(self, who: PeerId, send: Send) -> None:
+        message = send.message
+        self.sent[type(message).__name__] += 1
+        if self._rng.random() < self.loss or self.split(who, send.to):
+            return
+
+        def arrive(swim: Swim) -> list[Effect]:
+            assert isinstance(message, MembershipMessage)
+            swim.heard_from(who, self.now)
+            return swim.hear(who, message, self.now)
+
+        self._after(self._delay(), lambda: self._do(send.to, arrive))
+
+    def _link(self, who: PeerId, other: PeerId) -> None:
+        self._dialed[who][other] = None
+
+        def up() -> None:
+            if other in self.swims and not self.split(who, other):
+                self._do(who, lambda swim: swim.link_up(other, self.now))
+            elif who in self.swims:
+                self._dialed[who].pop(other, None)
+
+        self._after(self._delay(), up)
+
+    def _lose(self, who: PeerId, other: PeerId, cause: LinkCause) -> None:
+        self._after(
+            self._delay(),
+            lambda: self._do(who, lambda swim: swim.link_lost(other, cause, self.now)),
+        )
+
+    def _check(self, who: PeerId, swim: Swim) -> None:
+        me = swim.me
+        assert me.status in (Status.ALIVE, Status.LEFT)
+        self._highest[who] = max(self._highest.get(who, (0, 0)), (me.boot, me.incarnation))
+        keys = self._keys.setdefault((who, self._boots[who]), {})
+        for known in swim.records():
+            assert known.key >= keys.get(known.peer, known.key)
+            assert (known.boot, known.incarnation) <= self._highest[known.peer]
+            keys[known.peer] = known.key
+
+
+def swarm(size: int, seed: int, loss: float = 0.0) -> Network:
+    """Peer 0 founds; the others join through an earlier one, a fifth of a second apart."""
+    network = Network(seed, loss)
+    rng = random.Random(seed)
+    network.start(0)
+    for number in range(1, size):
+        network.run(0.2)
+        network.start(number, rng.randrange(number))
+    return network

@@ -1,0 +1,86 @@
+"""News is sent a bounded number of times, what is new first."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossip.membership.rumors import CLAIMS_PER_MESSAGE, News, RumorQueue, transmissions
+from gossip.messages import Rumors, Status
+from tests.gossip.membership.claims import peer, progress, record
+
+
+@pytest.mark.parametrize(
+    "members, times", [(1, 4), (2, 4), (9, 4), (10, 8), (99, 8), (100, 12), (10_000, 20)]
+)
+def test_the_number_of_sends_grows_with_the_logarithm(members: int, times: int) -> None:
+    """4 ceil(log10(N + 1))."""
+    assert times == transmissions(4, members)
+
+
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 6))
+def test_each_claim_is_sent_exactly_as_often_as_allowed(
+    claims: int, limit: int, sends_max: int
+) -> None:
+    """Whatever the message size, every claim goes out sends_max times, then the queue is empty."""
+    queue: RumorQueue[int] = RumorQueue()
+    for number in range(claims):
+        queue.push(peer(number), number)
+    sent: list[int] = []
+    for _ in range(math.ceil(claims * sends_max / limit) + sends_max):
+        taken = queue.take(limit, sends_max)
+        assert len(set(taken)) == len(taken) <= limit
+        sent.extend(taken)
+
+    assert dict.fromkeys(range(claims), sends_max) == {
+        number: sent.count(number) for number in range(claims)
+    }
+    assert 0 == len(queue)
+
+
+def test_a_newer_claim_takes_the_place_of_the_older() -> None:
+    """One claim a subject, counted from nought again."""
+    queue: RumorQueue[str] = RumorQueue()
+    queue.push(peer(1), "old")
+    queue.take(1, 2)
+    queue.push(peer(1), "new")
+
+    assert [("new",), ("new",), ()] == [queue.take(5, 2) for _ in range(3)]
+
+
+def test_what_was_sent_least_goes_first() -> None:
+    """New claims are not starved by old ones."""
+    queue: RumorQueue[str] = RumorQueue()
+    queue.push(peer(1), "first")
+    queue.take(1, 4)
+    queue.push(peer(2), "second")
+
+    assert [("second",), ("first",)] == [queue.take(1, 4) for _ in range(2)]
+
+
+def test_one_message_carries_a_bounded_number_of_claims() -> None:
+    """The rest waits for the next message."""
+    news = News(4)
+    for number in range(CLAIMS_PER_MESSAGE + 5):
+        news.add_record(record(number))
+        news.add_progress(progress(number))
+    first, second = news.take(2), news.take(2)
+
+    assert CLAIMS_PER_MESSAGE == len(first.records) == len(first.progress)
+    assert {peer(number) for number in range(CLAIMS_PER_MESSAGE + 5)} == {
+        each.peer for each in first.records + second.records
+    }
+
+
+def test_records_and_progress_about_one_peer_do_not_displace_each_other() -> None:
+    """They are two subjects."""
+    news = News(1)
+    news.add_record(record(1, status=Status.SUSPECT))
+    news.add_progress(progress(1))
+
+    assert 2 == len(news)
+    assert Rumors((record(1, status=Status.SUSPECT),), (progress(1),)) == news.take(1)
+    assert 0 == len(news)

@@ -1,0 +1,65 @@
+"""Deadlines against the simplest thing that could work: a sorted list."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossip.deadlines import Deadlines
+
+NAMES = st.sampled_from("abcde")
+TIMES = st.integers(0, 20).map(float)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), NAMES, TIMES),
+        st.tuples(st.just("clear"), NAMES, TIMES),
+        st.tuples(st.just("due"), NAMES, TIMES),
+    ),
+    max_size=60,
+)
+
+
+@given(steps=STEPS)
+def test_deadlines_are_a_sorted_list_of_names(steps: list[tuple[str, str, float]]) -> None:
+    """Setting moves, clearing forgets, ringing takes out in order; ties in the order set."""
+    real: Deadlines[str] = Deadlines()
+    model: list[tuple[float, str]] = []  # in the order set
+    for step, name, at in steps:
+        if step == "due":
+            rings = sorted([each for each in model if each[0] <= at], key=lambda each: each[0])
+            model = [each for each in model if each[0] > at]
+            assert [each for _, each in rings] == real.due(at)
+        else:
+            model = [each for each in model if each[1] != name]
+            if step == "set":
+                model.append((at, name))
+                real.set(name, at)
+            else:
+                real.clear(name)
+        assert min((each for each, _ in model), default=math.inf) == real.earliest()
+        for each in "abcde":
+            assert (each in [name for _, name in model]) == (each in real)
+
+
+def test_nothing_set_is_never_due() -> None:
+    """Infinity, and an empty list at any time."""
+    empty: Deadlines[str] = Deadlines()
+
+    assert math.inf == empty.earliest()
+    assert [] == empty.due(1e300)
+
+
+def test_a_deadline_that_moves_often_costs_no_memory() -> None:
+    """A busy transfer moves its deadlines at every chunk, long before the old ones come up."""
+    real: Deadlines[str] = Deadlines()
+    real.set("early", 1.0)
+    for step in range(10_000):
+        real.set("late", 10.0 + step)
+        real.set("cleared", 5.0 + step)
+        real.clear("cleared")
+
+    assert len(real._heap) < 200
+    assert ["early"] == real.due(9_999.0)
+    assert 10_009.0 == real.earliest()
