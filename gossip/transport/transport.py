@@ -29,7 +29,7 @@ class Arrived:
 class ChunkArrived:
     """A chunk and its bytes, whose digest nobody has checked yet.
 
-    ``payload`` is read-only and borrowed: copy what you keep before the next ``poll``.
+    ``payload`` is borrowed: read it, and copy what you keep, before the next ``poll``.
     """
 
     sender: PeerId
@@ -145,8 +145,11 @@ class Counters:
             self.bulk_received_bytes += handshake_bytes
 
     def _on_wire_bytes(self, frames_bytes: tuple[int, ...]) -> int:
-        extra = CURVE_FRAME_BYTES if self.curve else 0
-        return sum(size + extra + (2 if size + extra < 256 else 9) for size in frames_bytes)
+        total_bytes = 0
+        for size in frames_bytes:
+            size += CURVE_FRAME_BYTES if self.curve else 0
+            total_bytes += size + (2 if size < 256 else 9)
+        return total_bytes
 
 
 class Transport(Protocol):

@@ -19,11 +19,7 @@ from gossip.transport.zeromq.sockets import (
     HANDSHAKE_S,
     Sockets,
     ZSocket,
-    monitor_events,
-    queue_message,
 )
-
-MONITOR_EVENTS_PER_POLL = 200
 
 
 class Links:
@@ -89,7 +85,7 @@ class Links:
         line = link.usable(Plane.CONTROL, up=True)
         if line is None or link.greeting is None:
             return
-        if queue_message(line.socket, [link.greeting], None) is not None:
+        if self._sockets.queue(line.socket, [link.greeting]):
             self._counters.sent(Plane.CONTROL, len(link.greeting))
         link.greeting = None
 
@@ -103,7 +99,7 @@ class Links:
             return
         link, plane = self._monitors[monitor]
         line = link.lines[plane]
-        for event, _ in monitor_events(monitor, MONITOR_EVENTS_PER_POLL):
+        for event, _ in self._sockets.monitor_events(monitor):
             if event == zmq.Event.CONNECTED:
                 line.connected_at_s = time.monotonic()
             elif event == zmq.Event.HANDSHAKE_SUCCEEDED:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
+import selectors
+import socket
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -58,6 +61,9 @@ _WATCHED = (
     | zmq.Event.HANDSHAKE_SUCCEEDED
     | FAILED
 )
+MONITOR_EVENTS_PER_POLL = 200
+_READABLE = int(zmq.POLLIN)
+_NOW, _NOW_AND_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 _MONITOR_QUEUE_MAX = 100_000
 """Far above what piles up between two polls: a full monitor would stop ZeroMQ's own thread."""
 
@@ -71,11 +77,17 @@ def generate_run_key() -> CurveKeys:
 class Sockets:
     """Opens and closes all sockets of one transport, in a context of their own.
 
-    Every socket and monitor opened here is registered with ``poller`` until it is closed.
+    Waiting costs one system call however many sockets there are: each has a descriptor that says
+    "look", and only those are looked at. ZeroMQ signals a descriptor once per change, and sending
+    or receiving may swallow the signal, so a socket that was ``touched`` is looked at anyway.
+    Invariant: a socket with something to read is signaled or touched.
     """
 
-    def __init__(self, curve: CurveKeys | None) -> None:
-        self.poller = zmq.Poller()
+    def __init__(self, curve: CurveKeys | None, wakeup: socket.socket) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(wakeup, selectors.EVENT_READ)
+        self._wakeup = wakeup
+        self._touched: dict[ZSocket, None] = {}
         self._curve = curve
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, self._context.get(zmq.SOCKET_LIMIT))
@@ -126,16 +138,59 @@ class Sockets:
             monitor = self._monitor(dealer)
             dealer.connect(f"tcp://{address}")
         except zmq.ZMQError as wrong:
-            self.poller.unregister(dealer)
+            self._selector.unregister(dealer.FD)
             dealer.close(linger=0)
             raise TransportError(f"cannot dial {address}: {wrong}") from wrong
         return Line(dealer, monitor, address)
 
+    def ready(self, wait_s: float) -> list[ZSocket]:
+        """Sockets that may have something to read, waiting for the first (inf: without end).
+
+        Each must be read until it has no more, or be given to ``touch``.
+        """
+        now = [each for each in self._touched if _has_something(each)]
+        self._touched.clear()
+        wait_s = 0.0 if now else wait_s
+        signaled = self._selector.select(None if wait_s == math.inf else wait_s)
+        for (_, _, _, found), _ in signaled:
+            if found is None:
+                self._wakeup.recv(4096)
+            elif found not in now:
+                now.append(found)
+        return now
+
+    def touch(self, touched: ZSocket) -> None:
+        """Look at this socket next time, whether it is signaled or not."""
+        self._touched[touched] = None
+
+    def queue(self, target: ZSocket, parts: list[bytes], payload: memoryview | None = None) -> bool:
+        """Queue one message, its payload without copying; False when there is no room or way."""
+        self.touch(target)
+        try:
+            if payload is None:
+                target.send_multipart(parts, _NOW)
+            else:
+                target.send_multipart(parts, _NOW_AND_MORE)
+                target.send(payload, _NOW, copy=False)
+        except zmq.ZMQError as wrong:
+            if wrong.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                return False
+            raise
+        return True
+
+    def monitor_events(self, monitor: ZSocket) -> Iterator[tuple[zmq.Event, int]]:
+        """What a monitor has to tell, oldest first: event and value (descriptor or error)."""
+        with contextlib.suppress(zmq.Again):
+            for _ in range(MONITOR_EVENTS_PER_POLL):
+                told = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))
+                yield zmq.Event(told["event"]), told["value"]
+            self.touch(monitor)
+
     def close(self, watched: ZSocket, monitor: ZSocket) -> None:
         """Close a socket and its monitor; unsent messages have ``LINGER_S`` left."""
         for each in (watched, monitor):
-            with contextlib.suppress(KeyError):  # a listener whose bind failed
-                self.poller.unregister(each)
+            self._selector.unregister(each.FD)
+            self._touched.pop(each, None)
         # In this order: ZeroMQ's thread would wait for ever on a monitor nobody holds.
         watched.disable_monitor()
         monitor.close(linger=0)
@@ -143,6 +198,7 @@ class Sockets:
 
     def close_all(self) -> None:
         """Close what is open and wait until it has lingered."""
+        self._selector.close()
         self._context.destroy()
 
     def _socket(self, kind: int, plane: Plane, address: Address) -> ZSocket:
@@ -154,8 +210,7 @@ class Sockets:
         made.setsockopt(zmq.HANDSHAKE_IVL, round(HANDSHAKE_S * 1000))
         made.setsockopt(zmq.TCP_KEEPALIVE, 1)
         made.setsockopt(zmq.IPV6, int(address.host.startswith("[")))
-        self.poller.register(made, zmq.POLLIN)
-        return made
+        return self._watch(made)
 
     def _monitor(self, watched: ZSocket) -> ZSocket:
         endpoint = f"inproc://monitor-{next(self._names)}"
@@ -163,29 +218,15 @@ class Sockets:
         monitor = self._context.socket(zmq.PAIR)
         monitor.setsockopt(zmq.RCVHWM, _MONITOR_QUEUE_MAX)
         monitor.connect(endpoint)
-        self.poller.register(monitor, zmq.POLLIN)
-        return monitor
+        return self._watch(monitor)
+
+    def _watch(self, made: ZSocket) -> ZSocket:
+        self._selector.register(made.FD, selectors.EVENT_READ, made)
+        self._touched[made] = None
+        return made
 
 
-def monitor_events(monitor: ZSocket, at_most: int) -> Iterator[tuple[zmq.Event, int]]:
-    """What a monitor has to tell, oldest first: event and value (descriptor or error number)."""
-    with contextlib.suppress(zmq.Again):
-        for _ in range(at_most):
-            told = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))
-            yield zmq.Event(told["event"]), told["value"]
-
-
-def queue_message(
-    target: ZSocket, parts: list[bytes], payload: memoryview | None
-) -> zmq.MessageTracker | None:
-    """Queue one message, the payload without copying; None when there is no room or no way."""
-    try:
-        if payload is None:
-            target.send_multipart(parts, zmq.NOBLOCK)
-            return zmq.MessageTracker()
-        target.send_multipart(parts, zmq.NOBLOCK | zmq.SNDMORE)
-        return target.send(payload, zmq.NOBLOCK, copy=False, track=True)
-    except zmq.ZMQError as wrong:
-        if wrong.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
-            return None
-        raise
+def _has_something(each: ZSocket) -> bool:
+    events = each.getsockopt(zmq.EVENTS)
+    assert isinstance(events, int)
+    return bool(events & _READABLE)

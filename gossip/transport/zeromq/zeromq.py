@@ -12,9 +12,9 @@ a queue: both are the full memory fence ZeroMQ asks for when sockets change thre
 from __future__ import annotations
 
 import contextlib
-import math
 import socket
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator
 
@@ -41,19 +41,23 @@ from gossip.transport.transport import (
     Event,
     Junk,
 )
-from gossip.transport.zeromq.links import MONITOR_EVENTS_PER_POLL, Links
+from gossip.transport.zeromq.links import Links
 from gossip.transport.zeromq.sockets import (
     FAILED,
     HANDSHAKE_S,
     Sockets,
     ZSocket,
-    monitor_events,
-    queue_message,
 )
 from gossip.wire import frames
 
 CONTROL_PER_POLL = 1000
-BULK_BYTES_PER_POLL = 4 << 20
+BULK_BYTES_PER_POLL = 1 << 20
+"""Little, so that few received chunks are alive at once and their memory is used again while it
+is warm; a poll with nothing to wait for costs microseconds."""
+
+SENDING_MAX = 256
+"""Transfers remembered as being sent before those that have been are looked for."""
+
 ROUTES_MAX = 100_000
 """Peers whose way back is remembered; over it the one learned first is forgotten."""
 
@@ -84,13 +88,12 @@ class ZeroMQTransport:
         self._listeners: dict[Plane, ZSocket] = {}
         self._doorways: dict[ZSocket, tuple[Doorway, Plane]] = {}
         self._routes: dict[PeerId, tuple[int, bytes]] = {}
-        self._sending: dict[Transfer, deque[zmq.MessageTracker]] = {}
+        self._sending: dict[Transfer, deque[weakref.ref[memoryview]]] = {}
         self._turn = 0
-        self._sockets = Sockets(curve)
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        self._sockets.poller.register(self._wake_out, zmq.POLLIN)
+        self._sockets = Sockets(curve, self._wake_out)
         self._links = Links(me, boot, self._sockets, self.counters, Probes(self.wake))
         self._events = self._links.events
         try:
@@ -137,7 +140,7 @@ class ZeroMQTransport:
         if frame is None:
             return False
         for target, route in self._ways(to, Plane.CONTROL):
-            if queue_message(target, [*route, frame], None) is not None:
+            if self._sockets.queue(target, [*route, frame]):
                 self.counters.sent(Plane.CONTROL, len(frame))
                 return True
         self.counters.dropped += 1
@@ -147,10 +150,12 @@ class ZeroMQTransport:
         """See Transport.send_chunk. Payloads below 64 KiB are copied (pyzmq's threshold)."""
         assert payload.nbytes == chunk.length_bytes <= frames.CHUNK_BYTES_MAX
         header = frames.encode_chunk_header(self._run, self._me, chunk)
+        view = memoryview(payload)
         for target, route in self._ways(to, Plane.BULK):
-            tracker = queue_message(target, [*route, header], payload)
-            if tracker is not None:
-                self._sending.setdefault(chunk.transfer, deque()).append(tracker)
+            if self._sockets.queue(target, [*route, header], view):
+                # pyzmq holds the view until ZeroMQ is done with its bytes, and nobody else does.
+                # (Its own MessageTracker says the same for 40 microseconds a chunk.)
+                self._sending.setdefault(chunk.transfer, deque()).append(weakref.ref(view))
                 self.counters.sent(Plane.BULK, len(header), payload.nbytes)
                 return True
         self.counters.dropped += 1
@@ -158,23 +163,19 @@ class ZeroMQTransport:
 
     def busy(self, transfer: Transfer) -> bool:
         """See Transport.busy."""
-        trackers = self._sending.get(transfer)
-        while trackers and trackers[0].done:
-            trackers.popleft()
-        if not trackers:
+        views = self._sending.get(transfer)
+        while views and views[0]() is None:
+            views.popleft()
+        if not views:
             self._sending.pop(transfer, None)
-        return bool(trackers)
+        return bool(views)
 
     def poll(self, timeout_s: float) -> list[Event]:
         """See Transport.poll."""
-        for transfer in list(self._sending):
-            self.busy(transfer)
-        wait_s = 0.0 if self._events else max(0.0, timeout_s)
-        wait_ms = None if wait_s == math.inf else math.ceil(wait_s * 1000)
-        ready = [each for each, _ in self._sockets.poller.poll(wait_ms)]
-        if self._wake_out.fileno() in ready:
-            with contextlib.suppress(BlockingIOError):
-                self._wake_out.recv(4096)
+        if len(self._sending) > SENDING_MAX:
+            for transfer in list(self._sending):
+                self.busy(transfer)
+        ready = self._sockets.ready(0.0 if self._events else max(0.0, timeout_s))
         self._links.take_answers()
         for monitor in ready:
             if monitor in self._doorways:
@@ -238,7 +239,7 @@ class ZeroMQTransport:
 
     def _watch_doorway(self, monitor: ZSocket) -> None:
         doorway, plane = self._doorways[monitor]
-        for event, value in monitor_events(monitor, MONITOR_EVENTS_PER_POLL):
+        for event, value in self._sockets.monitor_events(monitor):
             now_s = time.monotonic()
             if event == zmq.Event.ACCEPTED:
                 doorway.accepted(value, now_s)
@@ -256,27 +257,32 @@ class ZeroMQTransport:
     # What arrives.
 
     def _take_control(self, source: ZSocket) -> None:
+        """Everything small a socket holds, up to a bound."""
         link = self._links.of(source, Plane.CONTROL)
         if link is None and source is not self._listeners[Plane.CONTROL]:
             return
         with contextlib.suppress(zmq.Again):
             for _ in range(CONTROL_PER_POLL):
-                route, *parts = _split(source.recv_multipart(zmq.NOBLOCK), link is None)
-                self.counters.received(Plane.CONTROL, *map(len, parts))
-                claimed = _claimed(link, route)
-                if len(parts) != 1:
-                    self._junk(claimed, "shape", f"{len(parts)} control frames")
-                    continue
-                try:
-                    sender, message = frames.decode_control(self._run, parts[0])
-                except FrameError as wrong:
-                    self._junk(claimed, wrong.kind, str(wrong))
-                    continue
-                if self._accepts(sender, link, route):
-                    self._events.append(Arrived(sender, message))
+                received = source.recv_multipart(zmq.NOBLOCK)
+                self._take_message(link, received.pop(0) if link is None else b"", received)
+            self._sockets.touch(source)
+
+    def _take_message(self, link: Link[ZSocket] | None, route: bytes, parts: list[bytes]) -> None:
+        self.counters.received(Plane.CONTROL, *map(len, parts))
+        claimed = _claimed(link, route)
+        if len(parts) != 1:
+            self._junk(claimed, "shape", f"{len(parts)} control frames")
+            return
+        try:
+            sender, message = frames.decode_control(self._run, parts[0])
+        except FrameError as wrong:
+            self._junk(claimed, wrong.kind, str(wrong))
+            return
+        if self._accepts(sender, claimed, link, route):
+            self._events.append(Arrived(sender, message))
 
     def _take_bulk(self, ready: list[ZSocket]) -> None:
-        """A few MiB of chunks, one at a time from each socket in turn."""
+        """Some chunks, one at a time from each socket in turn."""
         sources = [
             each
             for each in ready
@@ -291,6 +297,8 @@ class ZeroMQTransport:
             with contextlib.suppress(zmq.Again):
                 left_bytes -= self._take_chunk(source)
                 waiting.append(source)
+        for source in waiting:
+            self._sockets.touch(source)
 
     def _take_chunk(self, source: ZSocket) -> int:
         """Receive one bulk message; returns its size in bytes. Raises zmq.Again when none is
@@ -308,14 +316,15 @@ class ZeroMQTransport:
         except FrameError as wrong:
             self._junk(claimed, wrong.kind, str(wrong))
         else:
-            if self._accepts(sender, link, route):
+            if self._accepts(sender, claimed, link, route):
                 payload = received[1].buffer
                 self._events.append(ChunkArrived(sender, chunk, payload))
         return sum(sizes) + 1
 
-    def _accepts(self, sender: PeerId, link: Link[ZSocket] | None, route: bytes) -> bool:
+    def _accepts(
+        self, sender: PeerId, claimed: PeerId | None, link: Link[ZSocket] | None, route: bytes
+    ) -> bool:
         """Whether a valid frame came the way its sender's frames may come; learns the way."""
-        claimed = _claimed(link, route)
         if sender == self._me:
             self._junk(None, "self", "a frame of this peer's own")
             return False
@@ -323,8 +332,11 @@ class ZeroMQTransport:
             self._junk(claimed, "sender", f"a frame of {sender}")
             return False
         if link is None:
+            known_boot, known_route = self._routes.get(sender, (0, b""))
+            if route == known_route:
+                return True
             _, boot = read_routing_id(route) or (sender, 0)
-            if boot >= self._routes.get(sender, (0, b""))[0]:
+            if boot >= known_boot:
                 self._routes[sender] = (boot, route)
             if len(self._routes) > ROUTES_MAX:
                 del self._routes[next(iter(self._routes))]
@@ -335,11 +347,6 @@ class ZeroMQTransport:
     def _junk(self, peer: PeerId | None, kind: str, detail: str) -> None:
         self.counters.faults[kind] += 1
         self._events.append(Junk(peer, kind, detail))
-
-
-def _split(received: list[bytes], routed: bool) -> list[bytes]:
-    """Route first, then the frames that crossed the wire; a DEALER hears no route."""
-    return received if routed else [b"", *received]
 
 
 def _claimed(link: Link[ZSocket] | None, route: bytes) -> PeerId | None:

@@ -1,0 +1,594 @@
+"""Real sockets on loopback: both planes, losses, strangers, keys."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gossip.errors import FrameError, TransportError, UsageError
+from gossip.machine import LinkCause
+from gossip.messages import (
+    Blob,
+    ExchangeId,
+    Gone,
+    Gossip,
+    Hello,
+    Leg,
+    Phase,
+    Ping,
+    Progress,
+    Record,
+    Rumors,
+    Status,
+    Transfer,
+    Want,
+)
+from gossip.transport.transport import (
+    Arrived,
+    ChunkArrived,
+    DialRefused,
+    Junk,
+    LinkClosed,
+    LinkOpened,
+)
+from gossip.transport.zeromq import ZeroMQTransport, generate_run_key
+from gossip.wire import frames
+from tests.gossip.transport.network import (
+    A,
+    B,
+    C,
+    Peer,
+    chunk_of,
+    link,
+    loopback,
+    transfer,
+    until,
+)
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 1 + 31)
+"""A ZMTP 3.0 greeting without security, 64 bytes (rfc.zeromq.org/spec/23)."""
+
+READY = b"\x04\x1a\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
+READY = READY[:1] + bytes([len(READY) - 2]) + READY[2:]
+
+OVERSIZED = b"\x02" + struct.pack(">Q", 8 << 20)
+"""The head of a frame that says it is 8 MiB long: memory would be found for it."""
+
+
+@pytest.fixture
+def pair() -> Iterator[list[Peer]]:
+    """A, which has dialed B, and B; the link is open."""
+    with loopback(A, B) as peers:
+        link(peers[0], peers[1], B)
+        until(lambda: LinkOpened(B) in peers[0].events, *peers)
+        yield peers
+
+
+def hello() -> Hello:
+    """A's greeting."""
+    record = Record(A, 1, 0, Status.ALIVE, "127.0.0.1:1", "127.0.0.1:2")
+    return Hello(record, Progress(A, 1, 0, 0, b"", Phase.JOINING), b"layout")
+
+
+def port_of(address: str) -> int:
+    """The port of HOST:PORT."""
+    return int(address.rpartition(":")[2])
+
+
+def test_messages_cross_both_ways_on_one_link(pair: list[Peer]) -> None:
+    """The side that was dialed answers over the link that reached it."""
+    a, b = pair
+
+    assert a.transport.send(B, Ping(1, 1))
+    until(lambda: b.messages(), a, b)
+    assert b.transport.send(A, Gossip(Rumors()))
+    until(lambda: a.messages(), a, b)
+
+    assert [Arrived(A, Ping(1, 1))] == b.events
+    assert Arrived(B, Gossip(Rumors())) in a.events
+
+
+def test_chunks_cross_both_ways_byte_for_byte(pair: list[Peer]) -> None:
+    """One mebibyte each way, the way back over the link of the side that dialed."""
+    a, b = pair
+    payload = os.urandom(1 << 20)
+    got: list[bytes] = []
+
+    a.transport.send(B, Ping(1, 1))
+    until(lambda: b.messages(), a, b)
+    for sender, receiver, to in ((a, b, B), (b, a, A)):
+        until(
+            lambda s=sender, t=to: s.transport.send_chunk(
+                t, chunk_of(payload), memoryview(payload)
+            ),
+            a,
+            b,
+        )
+        until(lambda r=receiver: r.all(ChunkArrived), a, b)
+        got.append(bytes(receiver.all(ChunkArrived)[0].payload))
+
+    assert [payload, payload] == got
+    assert chunk_of(payload) == b.all(ChunkArrived)[0].chunk
+
+
+def test_a_buffer_is_busy_until_its_chunks_have_left(pair: list[Peer]) -> None:
+    """Then it may be used again; other transfers never were busy."""
+    a, b = pair
+    payload = bytearray(1 << 20)
+
+    while a.transport.send_chunk(B, chunk_of(payload), memoryview(payload)):
+        pass  # until the queue is full: nobody receives yet
+    assert a.transport.busy(transfer(1))
+    assert not a.transport.busy(transfer(2))
+    until(lambda: not a.transport.busy(transfer(1)), a, b)
+
+
+def test_control_does_not_wait_behind_bulk(pair: list[Peer]) -> None:
+    """A ping sent behind 64 MiB of chunks arrives before most of them."""
+    a, b = pair
+    payload = memoryview(bytearray(1 << 20))
+    sent = 0
+    chunks_before_ping = -1
+    a.transport.send(B, Ping(0, 1))
+    until(lambda: b.messages(), a, b)
+
+    def step() -> bool:
+        nonlocal sent, chunks_before_ping
+        while sent < 64 and a.transport.send_chunk(B, chunk_of(payload, sent), payload):
+            sent += 1
+            if sent == 16:  # the queue is full: 16 MiB are ahead on the other plane
+                assert a.transport.send(B, Ping(1, 1))
+        if chunks_before_ping < 0 and len(b.messages()) == 2:
+            chunks_before_ping = len(b.all(ChunkArrived))
+        return len(b.all(ChunkArrived)) == 64
+
+    until(step, a, b)
+    assert 0 <= chunks_before_ping <= 32
+
+
+def test_a_full_queue_drops_and_counts_instead_of_waiting(pair: list[Peer]) -> None:
+    """Nobody polls the receiver: sending ends with False, never blocks."""
+    a, _ = pair
+    payload = memoryview(bytearray(1 << 20))
+
+    taken = 0
+    while a.transport.send_chunk(B, chunk_of(payload), payload):
+        taken += 1
+        assert taken < 1000
+
+    assert a.transport.counters.dropped == 1
+    assert a.transport.send(B, Ping(1, 1))
+
+
+def test_a_message_that_came_before_a_send_is_not_overlooked(pair: list[Peer]) -> None:
+    """Sending on a socket may swallow the signal that there is something to read."""
+    a, b = pair
+    sockets = a.transport._sockets  # type: ignore[attr-defined] # to wait without reading
+    a.transport.send(B, Ping(0, 1))
+    until(lambda: b.messages(), a, b)
+    for count in range(1, 21):
+        assert b.transport.send(A, Ping(count, 1))
+        assert sockets._selector.select(10)
+        assert a.transport.send(B, Ping(count, 1))
+        until(lambda n=count: len(a.messages()) == n, a, deadline_s=2)
+
+
+def test_without_a_way_nothing_is_sent(pair: list[Peer]) -> None:
+    """Neither dialed nor heard of."""
+    a, _ = pair
+
+    assert not a.transport.send(C, Ping(1, 1))
+    assert not a.transport.send_chunk(C, chunk_of(b"x"), memoryview(b"x"))
+    assert a.transport.counters.dropped == 2
+
+
+def test_a_message_over_the_frame_limit_is_counted_not_sent(pair: list[Peer]) -> None:
+    """The peer would cut the link for it."""
+    a, _ = pair
+    record = Record(A, 1, 0, Status.ALIVE, "x" * 4000, "x" * 4000)
+
+    assert not a.transport.send(B, Gossip(Rumors((record,) * 1000)))
+    assert a.transport.counters.oversized == 1
+
+
+def test_a_contact_becomes_a_peer_with_its_first_answer() -> None:
+    """The greeting waits for the link, and its answer names the peer."""
+    with loopback(A, B) as (a, b):
+        a.transport.dial(None, b.transport.control_address, "", hello())
+        until(lambda: b.messages(), a, b)
+        assert LinkOpened(B) not in a.events
+        b.transport.send(A, Gossip(Rumors()))
+        until(lambda: a.messages(), a, b)
+
+        assert [LinkOpened(B), Arrived(B, Gossip(Rumors()))] == a.events
+        assert a.transport.send(B, Ping(1, 1))
+        until(lambda: Ping(1, 1) in b.messages(), a, b)
+
+
+def test_dialing_again_greets_again_over_the_same_link() -> None:
+    """Each dial of a contact sends its greeting once."""
+    with loopback(A, B) as (a, b):
+        for count in (1, 2, 3):
+            a.transport.dial(None, b.transport.control_address, "", hello())
+            until(lambda n=count: len(b.messages()) == n, a, b)
+
+        assert [hello()] * 3 == b.messages()
+        assert b.transport.counters.faults == {}
+
+
+def test_a_contact_nobody_listens_at_is_refused() -> None:
+    """Told once per dial, with the cause."""
+    with loopback(A) as (a,), socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # bound, not listening: the system refuses connections
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        for count in (1, 2):
+            a.transport.dial(None, address, "", hello())
+            until(lambda n=count: len(a.all(DialRefused)) == n, a)
+
+        assert [DialRefused(address, LinkCause.REFUSED)] * 2 == a.events
+
+
+def test_a_host_name_that_does_not_exist_is_silent() -> None:
+    """It is looked up elsewhere: polling goes on meanwhile."""
+    with loopback(A) as (a,):
+        a.transport.dial(None, "no-such-host.invalid:9", "", hello())
+        until(lambda: a.all(DialRefused), a)
+
+        assert [DialRefused("no-such-host.invalid:9", LinkCause.SILENT)] == a.events
+
+
+@pytest.mark.parametrize("address", ["", "host", "host:0", "host:99999", "ipc:///tmp/x", "a;b:1"])
+def test_an_address_that_cannot_be_dialed_is_junk(address: str) -> None:
+    """A neighbor's record cannot make us raise, or open another kind of socket."""
+    with loopback(A) as (a,):
+        a.transport.dial(B, address, "", None)
+        a.poll()
+
+        assert ["address"] == a.junk_kinds()
+        assert [LinkClosed(B, LinkCause.REFUSED)] == a.all(LinkClosed)
+
+
+OTHER_SIDE = """
+import sys
+from gossip.messages import PeerId
+from gossip.transport.zeromq import ZeroMQTransport
+there = ZeroMQTransport(PeerId(sys.argv[1]), 1, "test", "127.0.0.1:0")
+print(there.control_address, there.bulk_address, flush=True)
+while True:
+    there.poll(1.0)
+"""
+
+
+def test_the_kill_of_the_other_side_closes_the_link() -> None:
+    """First closed, then refused: the process is gone, not frozen."""
+    with loopback(A) as (a,):
+        command = [sys.executable, "-c", OTHER_SIDE, B]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                a.transport.dial(B, *process.stdout.readline().split(), None)
+                until(lambda: LinkOpened(B) in a.events, a)
+            finally:
+                process.kill()
+        until(lambda: len(a.all(LinkClosed)) == 2, a)
+
+        causes = [LinkCause.CLOSED, LinkCause.REFUSED]
+        assert [LinkOpened(B), *[LinkClosed(B, cause) for cause in causes]] == a.events
+
+
+def test_a_link_opens_again_when_the_peer_is_back() -> None:
+    """Redialed without being asked, and messages cross again."""
+    with loopback(A, B) as (a, b):
+        link(a, b, B)
+        until(lambda: LinkOpened(B) in a.events, a, b)
+        address = b.transport.control_address
+        b.transport.close()
+        until(lambda: a.all(LinkClosed), a)
+        # The bulk port was the system's choice, so only control is there again.
+        again = Peer(ZeroMQTransport(B, 2, "test", address))
+        try:
+            until(lambda: len(a.all(LinkOpened)) == 2, a, again)
+            assert a.transport.send(B, Ping(2, 2))
+            until(lambda: again.messages(), a, again)
+        finally:
+            again.transport.close()
+
+
+def test_hanging_up_ends_the_link_and_its_retries(pair: list[Peer]) -> None:
+    """Nothing leads to the peer any more."""
+    a, b = pair
+    a.transport.hang_up(B)
+
+    assert not a.transport.send(B, Ping(1, 1))
+    a.transport.hang_up(C)
+    assert b.transport.counters.faults == {}
+
+
+def test_a_port_in_use_is_an_error_that_names_it(pair: list[Peer]) -> None:
+    """For either plane; nothing stays open behind it."""
+    a, _ = pair
+    control = port_of(a.transport.control_address)
+
+    with pytest.raises(TransportError, match=f"port {control} is in use"):
+        ZeroMQTransport(C, 1, "test", f"127.0.0.1:{control}")
+    with pytest.raises(TransportError, match=f"port {control} is in use"):
+        ZeroMQTransport(C, 1, "test", f"127.0.0.1:{control - 1}")
+
+
+@pytest.mark.parametrize("listen", ["", "127.0.0.1", "127.0.0.1:65535", "tcp://127.0.0.1:1"])
+def test_a_listen_address_that_is_none_is_the_callers_error(listen: str) -> None:
+    """Said before a socket is opened."""
+    with pytest.raises(UsageError):
+        ZeroMQTransport(C, 1, "test", listen)
+
+
+def test_wake_ends_a_poll_from_another_thread(pair: list[Peer]) -> None:
+    """Also when it comes first, and after the end."""
+    a, _ = pair
+    a.poll(0)
+    woken = threading.Event()
+    waker = threading.Thread(target=lambda: (woken.wait(10), a.transport.wake()))
+    waker.start()
+    woken.set()
+    started_s = time.monotonic()
+    a.transport.poll(30)
+    waker.join()
+    a.transport.wake()
+    a.transport.poll(30)
+
+    assert time.monotonic() - started_s < 20
+    a.transport.close()
+    a.transport.wake()
+
+
+def send_raw(address: str, raw: bytes, *, half_close: bool = False) -> socket.socket:
+    """A stranger's connection that has sent some bytes."""
+    connection = socket.create_connection(("127.0.0.1", port_of(address)))
+    connection.sendall(raw)
+    if half_close:
+        connection.shutdown(socket.SHUT_WR)
+    return connection
+
+
+STRANGERS = {
+    "random bytes": (b"\x2a" + os.urandom(500), False, "handshake"),
+    "a web browser": (b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n", False, "handshake"),
+    "a half-closed connection": (b"", True, "handshake"),
+    "half a greeting": (GREETING[:12], True, "handshake"),
+    "an unknown greeting": (GREETING.replace(b"NULL", b"XXXX"), False, "handshake"),
+    "a frame in the handshake": (GREETING + READY + OVERSIZED, False, "handshake"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.parametrize("plane", ["control", "bulk"])
+def test_a_strangers_bytes_are_counted_and_a_good_peer_still_gets_through(
+    pair: list[Peer], name: str, plane: str
+) -> None:
+    """Whatever comes over plain TCP costs one counted fault."""
+    a, b = pair
+    raw, half_close, kind = STRANGERS[name]
+    address = getattr(b.transport, f"{plane}_address")
+
+    with send_raw(address, raw, half_close=half_close):
+        until(lambda: b.all(Junk), a, b)
+    a.transport.send(B, Ping(1, 1))
+    until(lambda: b.messages(), a, b)
+
+    assert [kind] == b.junk_kinds()
+    assert {kind: 1} == b.transport.counters.faults
+
+
+@pytest.mark.parametrize("plane", ["control", "bulk"])
+def test_an_oversized_length_is_cut_and_counted(pair: list[Peer], plane: str) -> None:
+    """After a proper handshake; the connection that claims it is closed, the good peer stays."""
+    a, b = pair
+    with send_raw(getattr(b.transport, f"{plane}_address"), GREETING) as stranger:
+        stranger.settimeout(10)
+        answers = stranger.makefile("rb")
+        assert len(answers.read(64)) == 64
+        stranger.sendall(READY)
+        assert b"ROUTER" in answers.read(43)  # its READY
+        stranger.sendall(OVERSIZED)
+        until(lambda: b.all(Junk), a, b)
+        with contextlib.suppress(ConnectionResetError):  # an end as good as the orderly one
+            assert answers.read(1) == b""
+    a.transport.send(B, Ping(1, 1))
+    until(lambda: b.messages(), a, b)
+
+    assert {"length": 1} == b.transport.counters.faults
+
+
+def test_a_stranger_who_hangs_up_at_once_is_counted(pair: list[Peer]) -> None:
+    """Nobody is there any more when the fault is found."""
+    a, b = pair
+    send_raw(b.transport.control_address, os.urandom(3) * 300).close()
+
+    until(lambda: b.all(Junk), a, b)
+    assert {"handshake": 1} == b.transport.counters.faults
+
+
+def test_orderly_ends_of_links_are_no_faults() -> None:
+    """Peers that come, talk and go leave no mark."""
+    with loopback(A) as (a,):
+        for number in range(3):
+            with loopback(B) as (b,):
+                link(b, a, A)
+                until(lambda: LinkOpened(A) in b.events, a, b)
+                b.transport.send(A, Ping(number, 1))
+                until(lambda n=number: len(a.messages()) == n + 1, a, b)
+        until(lambda: a.transport.poll(0.3) == [], a)
+
+        assert a.transport.counters.faults == {}
+
+
+class Forger(Peer):
+    """A peer whose frames say what a test wants them to."""
+
+    def __init__(self, run: str = "test", me: str = C) -> None:
+        super().__init__(ZeroMQTransport(me, 1, run, "127.0.0.1:0"))  # type: ignore[arg-type] # the test picks valid text
+
+    def claim(self, monkeypatch: pytest.MonkeyPatch, there: Peer, **changes: object) -> None:
+        """Send B one Ping encoded under changed rules of the wire."""
+        self.transport.dial(B, there.transport.control_address, "", None)
+        until(lambda: LinkOpened(B) in self.events, self, there)
+        with monkeypatch.context() as patch:
+            for name, value in changes.items():
+                patch.setattr(frames, name, value)
+            assert self.transport.send(B, Ping(1, 1))
+
+
+@pytest.mark.parametrize(
+    "changes, run, kind",
+    [
+        ({"VERSION": 2}, "test", "version"),
+        ({"MAGIC": b"GSP0"}, "test", "magic"),
+        ({}, "another run", "run"),
+        ({"_CONTROL": 1}, "test", "shape"),
+    ],
+)
+def test_a_frame_of_another_kind_is_counted_by_what_is_wrong(
+    pair: list[Peer],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, object],
+    run: str,
+    kind: str,
+) -> None:
+    """The link stays, the message is dropped, a good peer still gets through."""
+    a, b = pair
+    forger = Forger(run)
+    try:
+        forger.claim(monkeypatch, b, **changes)
+        until(lambda: b.all(Junk), b, forger)
+        a.transport.send(B, Ping(2, 1))
+        until(lambda: b.messages(), a, b)
+
+        assert [(C, kind)] == [(junk.peer, junk.kind) for junk in b.all(Junk)]
+        assert {kind: 1} == b.transport.counters.faults
+    finally:
+        forger.transport.close()
+
+
+def test_a_sender_must_be_who_the_link_belongs_to(pair: list[Peer]) -> None:
+    """A frame in another's name is dropped, and teaches no way to that other."""
+    _, b = pair
+    forger = Forger()
+    try:
+        forger.transport.dial(B, b.transport.control_address, "", None)
+        forger.transport._me = A  # type: ignore[attr-defined] # lies about itself
+        until(lambda: forger.transport.send(B, Ping(1, 1)), forger, b)
+        until(lambda: b.all(Junk), b, forger)
+
+        assert [Junk(C, "sender", f"a frame of {A}")] == b.all(Junk)
+        assert not b.transport.send(A, Ping(1, 1))
+    finally:
+        forger.transport.close()
+
+
+def test_a_chunk_longer_than_it_says_is_counted(
+    pair: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frame's real size decides, not what the header announces."""
+    a, b = pair
+    encode = frames.encode_chunk_header
+    with monkeypatch.context() as patch:
+        short = chunk_of(b"x" * 9)
+        patch.setattr(frames, "encode_chunk_header", lambda run, me, _: encode(run, me, short))
+        a.transport.send_chunk(B, chunk_of(b"x" * 10), memoryview(b"x" * 10))
+    until(lambda: b.all(Junk), a, b)
+
+    assert {"length": 1} == b.transport.counters.faults
+    assert b.all(ChunkArrived) == []
+
+
+def test_its_own_contact_address_brings_a_peer_nothing_but_a_count() -> None:
+    """All peers may be started with the same list of contacts."""
+    with loopback(A) as (a,):
+        a.transport.dial(None, a.transport.control_address, "", hello())
+        until(lambda: a.all(Junk), a)
+
+        assert ["self"] == a.junk_kinds()
+        assert a.messages() == []
+
+
+def test_bytes_on_both_planes_are_counted_on_both_sides(pair: list[Peer]) -> None:
+    """What one sent the other received, framing included."""
+    a, b = pair
+    want = Want(Transfer(ExchangeId(A, 1, 1), Leg.CODE), 0, 9)
+    payload = bytes(1 << 20)
+    a.transport.send(B, want)
+    until(lambda: a.transport.send_chunk(B, chunk_of(payload), memoryview(payload)), a, b)
+    until(lambda: b.all(ChunkArrived) and b.messages(), a, b)
+
+    sent, received = a.transport.counters, b.transport.counters
+    assert sent.control_sent_bytes == received.control_received_bytes
+    assert sent.bulk_sent_bytes == received.bulk_received_bytes
+    assert (1 << 20) + 100 < sent.bulk_sent_bytes < (1 << 20) + 500
+    assert sent.sent_bytes == sent.control_sent_bytes + sent.bulk_sent_bytes
+
+
+def test_with_the_run_key_messages_cross_and_without_it_nothing_does() -> None:
+    """Neither a peer without a key, nor one with another, nor the oldest protocol gets in."""
+    key = generate_run_key()
+    with (
+        loopback(A, B, curve=key) as (a, b),
+        loopback(C) as (plain,),
+        loopback(C, curve=generate_run_key()) as (other,),
+    ):
+        for each in (a, plain, other):
+            link(each, b, B)
+            each.transport.send(B, Gone(ExchangeId(C, 1, 1)))
+            each.transport.send_chunk(B, chunk_of(b"secret"), memoryview(b"secret"))
+        with send_raw(b.transport.control_address, b"\x01\x00\x05\x00GSP1"):
+            until(
+                lambda: (
+                    b.messages() and b.all(ChunkArrived) and b.junk_kinds().count("handshake") > 2
+                ),
+                *(a, b, plain, other),
+            )
+
+        assert [A] == [event.sender for event in b.all(Arrived)]
+        assert [A] == [event.sender for event in b.all(ChunkArrived)]
+        assert set(b.transport.counters.faults) == {"handshake"}
+        assert LinkOpened(B) not in plain.events + other.events
+
+
+def test_a_keyless_listener_gets_nothing_from_a_peer_with_a_key() -> None:
+    """The dialing side insists as well."""
+    with loopback(A, curve=generate_run_key()) as (a,), loopback(B) as (b,):
+        link(a, b, B)
+        a.transport.send(B, Ping(1, 1))
+        until(lambda: b.all(Junk) and a.all(LinkClosed) + a.all(Junk), a, b)
+
+        assert b.messages() == []
+
+
+def test_advertised_addresses_are_what_others_dial() -> None:
+    """Host alone keeps the ports; host and port put bulk one above."""
+    for advertise, control, bulk in (
+        ("example.org", None, None),
+        ("example.org:5000", "example.org:5000", "example.org:5001"),
+    ):
+        there = ZeroMQTransport(A, 1, "test", "127.0.0.1:0", advertise)
+        there.close()
+        assert there.control_address.startswith("example.org:")
+        assert control in (None, there.control_address)
+        assert bulk in (None, there.bulk_address)
+        assert there.control_address != there.bulk_address
+    with pytest.raises(UsageError):
+        ZeroMQTransport(A, 1, "test", "127.0.0.1:0", "not a host")
+
+
+def test_a_blob_travels_by_reference_only() -> None:
+    """No message has room for bulk bytes: a digest over its limit is refused by the wire."""
+    with pytest.raises(FrameError):
+        frames.pack(Blob, Blob(bytes(5000), 1, 1))
