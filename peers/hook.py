@@ -81,6 +81,7 @@ class Hook:
         self._clock = clock
         self._due = False
         self._closed = False
+        self._published_steps = 0
         self.steps = 0
         self.samples = 0
         self.applied = 0
@@ -121,6 +122,11 @@ class Hook:
         self._publish()
         self._replica.settle(wait=True)
 
+    def publish_rest(self) -> None:
+        """Publish the steps taken since the last publish, if there are any."""
+        if self._published_steps < self.steps:
+            self.publish_now()
+
     def close(self) -> None:
         """No hook will run any more: what is queued will not be applied, and the core is told."""
         self._closed = True
@@ -134,6 +140,7 @@ class Hook:
         return self._closed
 
     def _publish(self) -> None:
+        self._published_steps = self.steps
         with torch.no_grad():
             self._replica.publish()
 

@@ -95,6 +95,8 @@ class Peer:
         self._events = EventLog(None, "")
         self.identity: Identity = fresh_identity()
         self._remembered: tuple[str, ...] = ()
+        self._placed: tuple[int, ...] = ()
+        self._placed_for: tuple[int, tuple[tuple[PeerId, float], ...]] = (0, ())
         self.join_s = 0.0
 
     # Entering and leaving.
@@ -172,11 +174,13 @@ class Peer:
 
     def shards(self, count: int) -> tuple[int, ...]:
         """Which of ``count`` data shards are this peer's now, by bounded rendezvous hashing."""
-        view = self.view
-        here = [(each.peer, each.capacity) for each in view.members if each.peer in view.mates]
-        if self.identity.peer not in [peer for peer, _ in here]:
-            here.append((self.identity.peer, 1.0))
-        return tuple(owned(count, sorted(here), self.identity.peer))
+        view, me = self.view, self.identity.peer
+        capacities = {each.peer: each.capacity for each in view.members}
+        here = tuple((peer, capacities.get(peer, 1.0)) for peer in sorted({*view.mates, me}))
+        if self._placed_for != (count, here):
+            self._placed_for = (count, here)
+            self._placed = owned(count, here, me)
+        return self._placed
 
     def wait_for_peers(self, count: int, timeout_s: float) -> bool:
         """Wait until ``count`` peers, this one included, share the model; False when too late."""
@@ -191,7 +195,11 @@ class Peer:
         self.hook.after_step(self._samples_per_step if samples is None else samples)
 
     def idle(self, wait_s: float) -> None:
-        """Have nothing to train on for a moment: wait for corrections, and apply them."""
+        """Have nothing to train on for a moment: wait for corrections, and apply them.
+
+        What was trained before is published first, so that partners get it while we idle.
+        """
+        self.hook.publish_rest()
         self._pump(wait_s)
 
     @property

@@ -98,3 +98,16 @@ def test_a_cadence_below_one_step_is_refused() -> None:
         Cadence(swap_every=0)
     with pytest.raises(UsageError, match="0 "):
         Cadence(publish_every=-1)
+
+
+def test_a_peer_that_idles_publishes_the_rest_once() -> None:
+    """Steps since the last publish reach phi before the hook stops running."""
+    desk = Desk(Cadence(swap_every=100))
+    desk.step(3.0)
+    assert 0.0 == float(desk.replica.phi_N[0])
+    desk.hook.publish_rest()
+    assert 3.0 == float(desk.replica.phi_N[0])
+    with torch.no_grad():
+        desk.parameter.add_(1.0)
+    desk.hook.publish_rest()
+    assert 3.0 == float(desk.replica.phi_N[0]), "no step was taken in between"

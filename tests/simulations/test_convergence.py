@@ -1,0 +1,152 @@
+"""What training in a swarm comes to: the known answer, plain training alone, DiLoCo in step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from gossip.codecs import CODEC_NAMES, make_codec
+from gossip.messages import PeerId
+from gossip.mixing.flat import FlatModel
+from gossip.mixing.outer import OuterStep
+from gossip.mixing.replica import Replica
+from gossip.topology.schedule import one_peer_exponential
+from peers.loading import ShardLoader
+from peers.tasks.line import LineTask
+from simulations import checks
+from simulations.seeds import derive
+from simulations.workload import TensorBody, train_step
+from simulations.world import World
+from tests.simulations.worlds import TOLERANCE, check_sums, finish, line_plan
+
+
+@settings(max_examples=4)
+@given(
+    peers=st.integers(1, 8),
+    seed=st.integers(0, 2**32),
+    codec=st.sampled_from(CODEC_NAMES),
+    loss=st.sampled_from((0.0, 0.1, 0.3)),
+)
+def test_every_peer_comes_to_the_known_answer(
+    peers: int, seed: int, codec: str, loss: float
+) -> None:
+    """Any number of peers, any codec, up to 30 % of all frames lost: all of them learn line."""
+    world = World(line_plan(seed, codec, loss, step_s=0.02))
+    world.start_together(peers)
+    world.run(16.0)
+
+    assert finish(world)
+
+    assert checks.worst_error(world.lives) <= TOLERANCE[codec]
+    assert checks.spread(world.lives) <= TOLERANCE[codec]
+    check_sums(world)
+
+
+def test_no_peer_finds_the_answer_without_the_others() -> None:
+    """The test above shows mixing: as fast as that, a peer with its own shards alone does not."""
+    task = LineTask()
+    body = TensorBody(task, 3, 5, OuterStep(), 1, line_plan(0).cadence)
+
+    for _ in range(600):
+        body.step((0, 4))
+
+    assert task.evaluate(body.model)["error"] > 0.2
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 2**32))
+def test_one_peer_alone_is_plain_training_bit_for_bit(seed: int) -> None:
+    """Same model, same batches, same steps: the swarm of one adds nothing and takes nothing."""
+    world = World(line_plan(seed))
+    alone = world.start(0)
+    world.run(3.0)
+
+    task = LineTask()
+    model = task.model(derive(seed, "model", 0, 1) % (1 << 31))
+    optimizer = task.optimizer(model)
+    loader = ShardLoader(task, derive(seed, "order"))
+    loader.set_shards(range(task.shards))
+    for _ in range(alone.steps):
+        batch = loader.next_batch()
+        assert batch is not None
+        train_step(task, model, optimizer, batch)
+
+    assert isinstance(alone.body, TensorBody)
+    assert alone.steps > 40
+    for expected, actual in zip(model.parameters(), alone.body.model.parameters(), strict=True):
+        assert torch.equal(expected, actual)
+
+
+class _Pupil:
+    """One peer of a swarm in lock-step: a vector, and gradients towards a target of its own."""
+
+    def __init__(self, start_N: torch.Tensor, target_N: torch.Tensor, outer: OuterStep) -> None:
+        self.w_N = nn.Parameter(start_N.clone())
+        self.target_N = target_N
+        self.replica = Replica(FlatModel([("w", self.w_N)]), outer)
+
+    def inner_steps(self) -> None:
+        """A few local steps of SGD."""
+        optimizer = torch.optim.SGD([self.w_N], lr=0.1)
+        for _ in range(5):
+            self.w_N.grad = self.w_N.detach() - self.target_N
+            optimizer.step()
+
+
+def _swap(one: Replica, two: Replica) -> None:
+    codec = make_codec("fp32")
+    elements = one.elements(0)
+    code = memoryview(bytearray(codec.code_bytes(elements)))
+    correction = memoryview(bytearray(codec.code_bytes(elements)))
+    one.encode_fragment(0, codec, code)
+    two.make_correction(0, codec, code, codec, correction)
+    c_N = torch.empty(elements)
+    two.decode_correction(0, codec, correction, c_N)
+    two.apply_correction(0, c_N, -0.5)
+    one.apply_correction(0, c_N, 0.5)
+
+
+def _diloco(
+    start_N: torch.Tensor, targets_PN: list[torch.Tensor], outer: OuterStep, rounds: int
+) -> torch.Tensor:
+    """DiLoCo: inner SGD everywhere, one Nesterov step on the mean outer gradient."""
+    shared_N = nn.Parameter(start_N.clone())
+    outer_optimizer = torch.optim.SGD([shared_N], lr=outer.b, momentum=outer.a, nesterov=True)
+    for _ in range(rounds):
+        ends_PN = []
+        for target_N in targets_PN:
+            pupil = _Pupil(shared_N.detach(), target_N, outer)
+            pupil.inner_steps()
+            ends_PN.append(pupil.w_N.detach())
+        shared_N.grad = shared_N.detach() - torch.stack(ends_PN).mean(dim=0)
+        outer_optimizer.step()
+    return shared_N.detach()
+
+
+@pytest.mark.parametrize("doublings", [1, 2, 3])
+def test_full_exponential_rounds_after_each_outer_step_are_diloco(doublings: int) -> None:
+    """N = 2^k peers that mix fully by the schedule of topology/ follow DiLoCo's shared model."""
+    outer, rounds, elements = OuterStep(a=0.8, b=0.7), 6, 256
+    peers = [PeerId(f"{number:016x}") for number in range(2**doublings)]
+    generator = torch.Generator().manual_seed(doublings)
+    start_N = torch.randn(elements, generator=generator)
+    targets_PN = [torch.randn(elements, generator=generator) for _ in peers]
+    pupils = [_Pupil(start_N, target_N, outer) for target_N in targets_PN]
+
+    for _ in range(rounds):
+        for pupil in pupils:
+            pupil.inner_steps()
+            assert pupil.replica.publish()
+        for round_ in range(doublings):
+            for number, peer in enumerate(peers):
+                partner = one_peer_exponential(peers, peer, round_)
+                assert partner is not None
+                if peer < partner:
+                    _swap(pupils[number].replica, pupils[peers.index(partner)].replica)
+
+    expected_N = _diloco(start_N, targets_PN, outer, rounds)
+    for pupil in pupils:
+        torch.testing.assert_close(pupil.w_N.detach(), expected_N, rtol=1e-4, atol=1e-5)
