@@ -233,7 +233,7 @@ class Core:
             case Want(transfer) if self._donations.knows(transfer.exchange):
                 return self._donations.hear_want(sender, message, now)
             case Done(exchange) if self._donations.knows(exchange):
-                return self._donations.drop(exchange)
+                return self._donations.hear_done(sender, exchange)
             case Busy(exchange) | Gone(exchange) if self._adoption.is_mine(exchange):
                 return self._adoption.partner_lost(sender)
             case Busy(exchange, reason) if self._swaps.knows(exchange):

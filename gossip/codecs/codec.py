@@ -67,6 +67,14 @@ class Codec(Protocol):
         """
         ...
 
+    def in_place(self, code: Buffer, elements: int) -> Tensor | None:
+        """The values of one chunk where they lie, for a code that is the values themselves.
+
+        None for any other codec. They are read or written through the tensor without a copy, and
+        unchecked: whoever reads them asks ``check_finite``. Raises CodeError on a wrong length.
+        """
+        ...
+
 
 def as_bytes_S(buffer: Buffer) -> Tensor:
     """The same memory as a uint8 tensor, copying nothing. Raises CodeError when it is empty."""
@@ -90,6 +98,16 @@ def check_magnitude(values: Tensor, limit: float, codec: str) -> None:
     # A NaN makes both ends NaN, and every comparison with it false.
     if not (math.isfinite(largest) and largest <= limit):
         raise CodeError(f"{codec}: a value is not finite or beyond {limit:.3g}")
+
+
+def check_finite(values: Tensor, codec: str) -> None:
+    """Raise CodeError unless all values are finite; one read, no memory.
+
+    A sum is finite only if every term is, and is several times faster than a look at each term.
+    Finite terms may still overflow their sum, so one that is not finite is looked at again.
+    """
+    if not math.isfinite(float(torch.sum(values))):
+        check_magnitude(values, torch.finfo(values.dtype).max, codec)
 
 
 def check_elements(elements: int) -> None:

@@ -10,8 +10,8 @@ from gossip.codecs.codec import (
     Buffer,
     as_bytes_S,
     check_elements,
+    check_finite,
     check_length,
-    check_magnitude,
 )
 
 
@@ -23,25 +23,33 @@ class DenseCodec:
         self.chunk_bytes = CHUNK_BYTES_MAX
         self.chunk_elements = CHUNK_BYTES_MAX // dtype.itemsize
         self._dtype = dtype
-        # The largest of the narrow type: above it a finite fp32 would round to infinity.
-        self._limit = min(torch.finfo(dtype).max, torch.finfo(torch.float32).max)
 
     def code_bytes(self, elements: int) -> int:
         """Bytes of the code of ``elements`` values."""
         return elements * self._dtype.itemsize
 
     def encode(self, values_N: Tensor, out: Buffer) -> None:
-        """See Codec.encode. Rounds to nearest even."""
+        """See Codec.encode. Rounds to nearest even; what would round to infinity is too large."""
         check_elements(values_N.numel())
         out_S = as_bytes_S(out)
         assert out_S.numel() == self.code_bytes(values_N.numel()), "out has a wrong length"
-        check_magnitude(values_N, self._limit, self.name)
-        out_S.view(self._dtype).copy_(values_N)
+        code_N = out_S.view(self._dtype)
+        code_N.copy_(values_N)
+        check_finite(code_N, self.name)  # after the copy: it is in cache now
 
     def decode(self, code: Buffer, out_N: Tensor) -> None:
         """See Codec.decode. Exact."""
         check_elements(out_N.numel())
         code_S = as_bytes_S(code)
         check_length(code_S, self.code_bytes(out_N.numel()), self.name)
-        out_N.copy_(code_S.view(self._dtype))
-        check_magnitude(out_N, self._limit, self.name)  # after the copy: it is in cache now
+        code_N = code_S.view(self._dtype)
+        check_finite(code_N, self.name)
+        out_N.copy_(code_N)
+
+    def in_place(self, code: Buffer, elements: int) -> Tensor | None:
+        """See Codec.in_place: for fp32."""
+        if self._dtype is not torch.float32:
+            return None
+        code_S = as_bytes_S(code)
+        check_length(code_S, self.code_bytes(elements), self.name)
+        return code_S.view(torch.float32)

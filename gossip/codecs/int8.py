@@ -78,6 +78,10 @@ class Int8Codec:
         out_S[: blocks * SCALE_BYTES].view(torch.float32).copy_(scale_B)
         out_S[blocks * SCALE_BYTES :].view(torch.int8).copy_(scratch_N)
 
+    def in_place(self, code: Buffer, elements: int) -> Tensor | None:  # noqa: ARG002 (the protocol)
+        """See Codec.in_place: never."""
+        return None
+
     def decode(self, code: Buffer, out_N: Tensor) -> None:
         """See Codec.decode."""
         elements = out_N.numel()

@@ -220,9 +220,14 @@ class Donations:
         if donation.to != sender or donation.blob is None:
             return []
         self._timers.set(want.transfer.exchange, now + self._config.withdraw_after_s)
-        if not self._uploads.serve(sender, want, donation.blob):
+        is_snapshot = want.transfer.leg is Leg.SNAPSHOT
+        if not is_snapshot or not self._uploads.serve(sender, want, donation.blob):
             return [Tell(Fault(sender, "want", "bytes outside the blob"))]
         return []
+
+    def hear_done(self, sender: PeerId, exchange: ExchangeId) -> list[Effect]:
+        """The newcomer has it, or gives up; nobody else may say so."""
+        return self.drop(exchange) if self._donations[exchange].to == sender else []
 
     def drop(self, exchange: ExchangeId) -> list[Effect]:
         """Served, given up, or the newcomer is gone."""

@@ -24,7 +24,7 @@ from gossip.codecs import (
     decode_vector,
     make_codec,
 )
-from gossip.codecs.codec import as_bytes_S, check_length
+from gossip.codecs.codec import as_bytes_S, check_finite, check_length
 from gossip.codecs.digest import chunk_digest
 from gossip.errors import CodeError
 from gossip.mixing.disagreement import PIECE_ELEMENTS, ratio, squared_norm
@@ -82,6 +82,11 @@ class Replica:
     def take_n(self, fragment: int) -> Tensor:
         """A host vector to decode a correction of this fragment into; ``give_back`` it later."""
         return self._staging.take(self.elements(fragment))
+
+    @property
+    def takes_any_memory(self) -> bool:
+        """Whether a correction may lie anywhere on the host, or only where ``take_n`` puts it."""
+        return self._staging.takes_any_memory
 
     def give_back(self, c_n: Tensor) -> None:
         """The correction was applied, or will not be: its memory may be reused."""
@@ -206,12 +211,12 @@ class Replica:
             digests.append(chunk_digest(out[span]))
         return digests
 
-    def difference_(self, fragment: int, elements: slice, est_n: Tensor) -> None:
-        """``est_n = phi - est_n`` over a slice of the fragment, under its lock."""
+    def difference_(self, fragment: int, elements: slice, est_n: Tensor, out_n: Tensor) -> None:
+        """``out_n = phi - est_n`` over a slice of the fragment, under its lock."""
         start, _ = self.spans[fragment]
         with self._locks[fragment].reading():
             phi_n = self._phi_N[start + elements.start : start + elements.stop]
-            torch.sub(phi_n, est_n, out=est_n)
+            torch.sub(phi_n, est_n, out=out_n)
 
     def make_correction(
         self,
@@ -241,7 +246,7 @@ class Replica:
         total = 0.0
         for part, span in chunk_spans(codec, elements):
             codec.decode(code[span], d_n[part])
-            self.difference_(fragment, part, d_n[part])
+            self.difference_(fragment, part, d_n[part], d_n[part])
             total += squared_norm(d_n[part])
         clip = clip_factor(math.sqrt(total), clip_bound)
         if clip < 1:
@@ -347,8 +352,19 @@ class CorrectionStream:
         """
         part, _ = chunk_span(self._codec, self._elements, index)
         _, span = chunk_span(self._reply_codec, self._elements, index)
-        est_n = self._replica.reader_scratch_n(part.stop - part.start)
-        self._codec.decode(code_chunk, est_n)
-        self._replica.difference_(self._fragment, part, est_n)
-        self._reply_codec.encode(est_n, self._out[span])
-        return chunk_digest(self._out[span])
+        elements = part.stop - part.start
+        out = self._out[span]
+        scratch_n = self._replica.reader_scratch_n(elements)
+        est_n = self._codec.in_place(code_chunk, elements)
+        if est_n is None:
+            est_n = scratch_n
+            self._codec.decode(code_chunk, est_n)
+        c_n = self._reply_codec.in_place(out, elements)
+        if c_n is None:
+            self._replica.difference_(self._fragment, part, est_n, scratch_n)
+            self._reply_codec.encode(scratch_n, out)
+        else:
+            # Not finite if either of its terms is not, so this looks at both.
+            self._replica.difference_(self._fragment, part, est_n, c_n)
+            check_finite(c_n, self._reply_codec.name)
+        return chunk_digest(out)

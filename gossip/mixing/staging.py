@@ -53,7 +53,12 @@ class Lane(Protocol):
 
 
 class Staging(Protocol):
-    """How a Replica reaches theta. All but ``take`` and ``give``: trainer's thread only."""
+    """How a Replica reaches theta. All but ``take`` and ``give``: trainer's thread only.
+
+    ``takes_any_memory``: ``add_`` is as fast from any host memory as from what ``take`` gives.
+    """
+
+    takes_any_memory: bool
 
     def capture(self) -> None:
         """Begin to read theta as it is now. At most one capture at a time."""
@@ -121,6 +126,8 @@ class Spares:
 class DirectStaging:
     """Theta is read and written at once: for models on the host, and devices with no lane."""
 
+    takes_any_memory = True
+
     def __init__(self, model: FlatModel) -> None:
         self._model = model
         self._spares = Spares()
@@ -167,6 +174,8 @@ class DirectStaging:
 
 class LaneStaging:
     """Theta is captured and moved through a lane; costs 4 N bytes on the device and the host."""
+
+    takes_any_memory = False
 
     def __init__(self, model: FlatModel, lane: Lane) -> None:
         self._model = model

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _SEAM = ("gossip.errors", "gossip.config", "gossip.messages", "gossip.machine", "gossip.deadlines")
 _SIBLINGS = ("gossip.membership", "gossip.topology", "gossip.exchange", "gossip.hashing")
-PURE = (*_SEAM, *_SIBLINGS, "gossip.replication", "gossip.finish", "gossip.core")
+PURE = (*_SEAM, *_SIBLINGS, "gossip.replication", "gossip.core")
 PRODUCT = ("gossip", "peers", "simulations")
 
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -33,7 +33,6 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "gossip.exchange": _SEAM,
     "gossip.hashing": _SEAM,
     "gossip.replication": (*_SEAM, "gossip.hashing"),
-    "gossip.finish": _SEAM,
     "gossip.core": PURE,
     "gossip.codecs": _SEAM[:3],
     "gossip.mixing": (*_SEAM[:3], "gossip.codecs"),  # it decodes what it applies

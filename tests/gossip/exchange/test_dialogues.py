@@ -1,0 +1,564 @@
+"""Swaps as dialogues: who says what after what, and what becomes of each rule of DESIGN 4."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+
+from gossip.config import ExchangeConfig
+from gossip.exchange.swap import Footing
+from gossip.exchange.table import State
+from gossip.machine import (
+    Apply,
+    Compute,
+    Fault,
+    OneSided,
+    Release,
+    Reserve,
+    Role,
+    Send,
+    SwapClosed,
+)
+from gossip.messages import (
+    Blob,
+    Busy,
+    BusyReason,
+    Chunk,
+    Done,
+    ExchangeId,
+    Gone,
+    Leg,
+    Offer,
+    Outcome,
+    Reply,
+    Transfer,
+    Want,
+)
+from tests.gossip.exchange.model import World
+from tests.lab.expect import every, only, sent, told
+from tests.lab.pair import (
+    BOOT,
+    CODE,
+    CORRECTION,
+    HIGH,
+    LINEAGE,
+    LOW,
+    STRANGER,
+    Bench,
+    done_of,
+    offer_of,
+    reply_of,
+)
+
+
+def test_an_initiator_says_offer_want_done() -> None:
+    """The whole swap as A lives it."""
+    a = Bench()
+    code, correction = Transfer(a.mine, Leg.CODE), Transfer(a.mine, Leg.CORRECTION)
+
+    assert [Compute(code, 0, "int8")] == a.start()
+    assert [Send(HIGH, Offer(a.mine, LINEAGE, 0, 0, CODE, "int8", "int8", math.inf))] == (
+        a.computed(a.mine, Leg.CODE, CODE)
+    )
+    assert [Chunk(code, 256, 256)] == sent(a.hear(Want(code, 256, 256)), HIGH)
+    assert [
+        Reserve(correction, CORRECTION, 0, "int8", "int8"),
+        Send(HIGH, Want(correction, 0, 600)),
+    ] == a.hear(reply_of(a.mine))
+    assert [Apply(correction, 0, CORRECTION, "int8", 0.5)] == (
+        a.receive(a.mine, Leg.CORRECTION, CORRECTION)
+    )
+    a.now += 1.0
+    ended = a.applied(a.mine)
+    assert [Done(a.mine, Outcome.APPLIED)] == sent(ended, HIGH)
+    assert [Release(code), Release(correction)] == every(Release, ended)
+    assert [SwapClosed(a.mine, HIGH, Role.INITIATOR, 0, Outcome.APPLIED, "applied", 1.0)] == told(
+        ended
+    )
+
+
+def test_a_responder_says_want_reply_and_keeps_its_move() -> None:
+    """The whole swap as B lives it."""
+    b = Bench()
+    code, correction = Transfer(b.theirs, Leg.CODE), Transfer(b.theirs, Leg.CORRECTION)
+
+    first = b.hear(offer_of(b.theirs))
+    assert CODE == only(Reserve, first).blob
+    assert [Want(code, 0, 700)] == sent(first, HIGH)
+    assert [Compute(correction, 0, "int8", CODE, "int8")] == b.receive(b.theirs, Leg.CODE, CODE)
+    assert [
+        Release(code),
+        Send(HIGH, Reply(b.theirs, 0, CORRECTION, "int8", 0.5)),
+        Apply(correction, 0, CORRECTION, "int8", -0.5),
+    ] == b.computed(b.theirs, Leg.CORRECTION, CORRECTION)
+    assert 3 == len(sent(b.hear(Want(correction, 0, 600)), HIGH))
+    assert [] == b.applied(b.theirs)
+    ended = b.hear(done_of(b.theirs))
+    assert Outcome.APPLIED is only(SwapClosed, told(ended)).outcome
+    assert [] == every(Apply, ended)
+
+
+def test_a_refused_correction_is_queued_back() -> None:
+    """B takes the same amount back, marked as one that no exchange waits for."""
+    b = Bench.responder(State.REPLIED)
+    b.applied(b.theirs)
+
+    refund = only(Apply, b.hear(done_of(b.theirs, Outcome.REFUSED)))
+
+    assert 0.5 == refund.signed_weight
+    assert refund.undo
+    assert CORRECTION == refund.blob
+
+
+def test_an_initiator_that_cannot_apply_says_refused() -> None:
+    """Bad bytes show in the hook's answer."""
+    a = Bench.initiator(State.APPLYING)
+
+    assert [Done(a.mine, Outcome.REFUSED)] == sent(a.applied(a.mine, ok=False))
+
+
+# Rule 2: crossing offers.
+
+
+@pytest.mark.parametrize("low_starts_first", [True, False])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
+@pytest.mark.parametrize("lost", [None, 0, 1])
+def test_crossing_offers_end_in_one_swap(
+    low_starts_first: bool, order: tuple[int, int], lost: int | None
+) -> None:
+    """Whoever began, whichever offer arrives first or not at all: one swap, both sides moved."""
+    world = World(ExchangeConfig(codec="exact", reply_codec="exact"), 2)
+    low, high = (world.lives[peer] for peer in world.ids)
+    for life, other in [(low, high), (high, low)][:: 1 if low_starts_first else -1]:
+        life.start(other.life.peer, 0)
+    for life in (low, high):
+        life.compute(fails=False)
+        life.answer()
+    offers = [flight for flight in world.flights if isinstance(flight.message, Offer)]
+    assert 2 == len(offers)
+    world.flights.clear()
+    for index in order:
+        if index != lost:
+            world.lives[offers[index].to].hear(offers[index])
+    world.heal()
+
+    closed = [
+        (closed.exchange, closed.role)
+        for life in (low, high)
+        for tally in life.tallies.values()
+        for closed in tally.closed
+        if closed.outcome is Outcome.APPLIED
+    ]
+    assert 2 == len(closed)
+    assert closed[0][0] == closed[1][0]
+    if lost is None:
+        assert low.life.peer == closed[0][0].initiator
+
+
+def test_the_lower_id_lets_a_crossing_offer_pass_by() -> None:
+    """Its own offer is on the way and wins: nothing to answer."""
+    low = Bench.initiator(State.OFFERED)
+
+    assert [] == low.hear(offer_of(low.theirs))
+    assert State.OFFERED is low.state(low.mine)
+
+
+def test_the_higher_id_withdraws_its_own_and_takes_the_other() -> None:
+    """And would refuse a Reply to the offer it withdrew."""
+    high = Bench(me=HIGH, partner=LOW)
+    high.start()
+    high.computed(high.mine, Leg.CODE, CODE)
+
+    effects = high.hear(offer_of(high.theirs))
+
+    assert "withdrawn" == only(SwapClosed, told(effects)).why
+    assert State.PULLING is high.state(high.theirs)
+    assert [Done(high.mine, Outcome.REFUSED)] == sent(high.hear(reply_of(high.mine)))
+
+
+def test_an_offer_that_was_not_sent_yet_gives_way_to_any() -> None:
+    """While my code is in the making, the partner's offer is taken, whoever is lower."""
+    low = Bench.initiator(State.ENCODING)
+
+    low.hear(offer_of(low.theirs))
+
+    assert State.PULLING is low.state(low.theirs)
+    late = low.computed(low.mine, Leg.CODE, CODE)
+    assert [Release(Transfer(low.mine, Leg.CODE))] == late
+
+
+# Busy.
+
+
+def test_a_held_fragment_is_busy_and_another_is_not() -> None:
+    """Rule 1: one open swap per fragment, in either role."""
+    bench = Bench.initiator(State.PULLING, ExchangeConfig(fragments=2))
+    other = ExchangeId(STRANGER, 1, 1)
+
+    busy = bench.hear(offer_of(other), STRANGER)
+    taken = bench.hear(offer_of(other._replace(seq=2), fragment=1), STRANGER)
+
+    assert [Busy(other, BusyReason.FRAGMENT_OPEN)] == sent(busy, STRANGER)
+    assert 1 == len(every(Reserve, taken))
+
+
+@pytest.mark.parametrize("reason", list(BusyReason))
+def test_a_peer_that_declines_says_why(reason: BusyReason) -> None:
+    """Not adopted yet, leaving, ...: nothing is reserved."""
+    bench = Bench()
+
+    effects = bench.swaps.hear(HIGH, offer_of(bench.theirs), Footing(LINEAGE, reason), bench.now)
+
+    assert [Send(HIGH, Busy(bench.theirs, reason))] == effects
+
+
+def test_a_foreign_lineage_is_declined() -> None:
+    """Rule 8: no peer averages with a foreign lineage."""
+    bench = Bench()
+
+    effects = bench.hear(offer_of(bench.theirs, lineage=b"foreign!"))
+
+    assert [Busy(bench.theirs, BusyReason.FOREIGN_LINEAGE)] == sent(effects)
+
+
+# Rule 3: repeated, late, lost, forgotten.
+
+
+def test_an_offer_is_repeated_until_it_is_withdrawn() -> None:
+    """Every half second; after ten seconds without any answer it is over."""
+    a = Bench.initiator(State.OFFERED)
+
+    effects = a.wait(a.config.withdraw_after_s)
+
+    assert 19 <= len(every(Offer, sent(effects))) <= 20
+    assert None is only(SwapClosed, told(effects)).outcome
+    assert [Done(a.mine, Outcome.REFUSED)] == sent(a.hear(reply_of(a.mine)))
+
+
+def test_a_repeated_offer_is_answered_by_the_same_reply() -> None:
+    """B moved once; saying it again moves nothing."""
+    b = Bench.responder(State.REPLIED)
+
+    assert [Send(HIGH, reply_of(b.theirs))] == b.hear(offer_of(b.theirs))
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_a_repeated_reply_is_answered_with_the_recorded_outcome(outcome: Outcome) -> None:
+    """The Done may have been lost; it is said again, as it was, as often as asked."""
+    a = Bench.initiator(State.APPLYING)
+    a.applied(a.mine, ok=outcome is Outcome.APPLIED)
+
+    for _ in range(3):
+        assert [Done(a.mine, outcome)] == sent(a.hear(reply_of(a.mine)), HIGH)
+
+
+def test_an_outcome_is_told_to_the_partner_only() -> None:
+    """Somebody else who asks is told that there is nothing."""
+    a = Bench.initiator(State.APPLYING)
+    a.applied(a.mine)
+
+    assert [Gone(a.mine)] == sent(a.hear(reply_of(a.mine), STRANGER), STRANGER)
+
+
+def test_an_evicted_outcome_is_gone() -> None:
+    """Memory is bounded: what is no longer known is said so, and B counts it."""
+    a = Bench.initiator(State.APPLYING, ExchangeConfig(outcomes_kept=2))
+    a.applied(a.mine)
+    for seq in (2, 3):
+        assert [Done(a.mine, Outcome.APPLIED)] == sent(a.hear(reply_of(a.mine)))
+        a.start()
+        a.computed(a.mine._replace(seq=seq), Leg.CODE, None)
+
+    assert [Gone(a.mine)] == sent(a.hear(reply_of(a.mine)))
+
+
+def test_an_outcome_of_an_earlier_life_is_gone() -> None:
+    """The same number in another boot is another exchange."""
+    a = Bench.initiator(State.APPLYING)
+    a.applied(a.mine)
+    earlier = a.mine._replace(boot=BOOT - 1)
+
+    assert [Gone(earlier)] == sent(a.hear(reply_of(earlier)))
+
+
+def test_a_repeated_reply_does_not_start_a_second_pull() -> None:
+    """While A is pulling or applying the correction, its Reply is no news."""
+    for state in (State.PULLING, State.APPLYING):
+        a = Bench.initiator(state)
+        assert [] == a.hear(reply_of(a.mine))
+
+
+@pytest.mark.parametrize("seq, boot", [(5, BOOT), (4, BOOT), (9, BOOT - 1)])
+def test_an_old_exchange_id_gets_gone(seq: int, boot: int) -> None:
+    """What was seen, skipped, or of an earlier life never comes back as a new offer."""
+    b = Bench.responder(State.CORRECTING)
+    b.swaps.link_lost(HIGH, b.now)
+    b.hear(offer_of(ExchangeId(HIGH, BOOT, 5)))
+    b.swaps.link_lost(HIGH, b.now)
+    old = ExchangeId(HIGH, boot, seq)
+
+    effects = b.hear(offer_of(old))
+
+    assert [Send(HIGH, Gone(old))] == effects
+
+
+def test_a_declined_offer_is_never_taken_later() -> None:
+    """Its Busy may be lost, but A must not wait for what B forgot."""
+    bench = Bench.initiator(State.PULLING)
+    other = ExchangeId(STRANGER, 1, 1)
+    bench.hear(offer_of(other), STRANGER)
+    bench.swaps.cancel(bench.now, keep_moved=False)
+    assert bench.swaps.is_free(0)
+
+    assert [Gone(other)] == sent(bench.hear(offer_of(other), STRANGER))
+
+
+def test_a_new_life_starts_over_with_low_numbers() -> None:
+    """A higher boot beats any sequence number."""
+    b = Bench.responder(State.PULLING)
+    b.swaps.link_lost(HIGH, b.now)
+    reborn = ExchangeId(HIGH, BOOT + 1, 1)
+
+    b.hear(offer_of(reborn))
+
+    assert State.PULLING is b.state(reborn)
+
+
+def test_a_lost_chunk_is_asked_for_again() -> None:
+    """Only the missing one, after silence."""
+    b = Bench.responder(State.PULLING)
+    transfer = Transfer(b.theirs, Leg.CODE)
+    b.hear(Chunk(transfer, 0, 256))
+    b.hear(Chunk(transfer, 512, 188))
+
+    assert [Want(transfer, 256, 256)] == sent(b.wait(b.config.retry_s))
+
+
+def test_a_wanted_blob_that_is_gone_ends_the_pull() -> None:
+    """A never serves an offer that it withdrew; B drops it without having moved."""
+    a = Bench.initiator(State.OFFERED)
+    a.swaps.link_lost(HIGH, a.now)
+    want = Want(Transfer(a.mine, Leg.CODE), 0, 256)
+    assert [Done(a.mine, Outcome.REFUSED)] == sent(a.hear(want))
+
+    b = Bench.responder(State.PULLING)
+    effects = b.hear(done_of(b.theirs, Outcome.REFUSED))
+    assert None is only(SwapClosed, told(effects)).outcome
+
+
+# Parking.
+
+
+def test_a_reply_without_an_answer_frees_its_fragment_and_settles_later() -> None:
+    """The trainer goes on swapping; the outcome comes when the link is back."""
+    b = Bench.responder(State.REPLIED)
+    b.applied(b.theirs)
+    b.wait(b.config.park_after_s)
+    assert State.PARKED is b.state(b.theirs)
+    assert b.swaps.is_free(0)
+    b.start()
+
+    assert [Send(HIGH, reply_of(b.theirs))] == b.swaps.link_up(HIGH, b.now)
+    effects = b.hear(done_of(b.theirs))
+    assert Outcome.APPLIED is only(SwapClosed, told(effects)).outcome
+    assert not b.swaps.is_free(0)
+
+
+def test_a_fragment_is_not_parked_before_the_hook_has_moved_it() -> None:
+    """Rule 1: the next swap must see the anchor that this one moved."""
+    b = Bench.responder(State.REPLIED)
+
+    b.swaps.link_lost(HIGH, b.now)
+    b.wait(b.config.park_after_s)
+    assert State.REPLIED is b.state(b.theirs)
+    assert not b.swaps.is_free(0)
+
+    b.applied(b.theirs)
+    assert State.PARKED is b.state(b.theirs)
+    assert b.swaps.is_free(0)
+
+
+def test_a_parked_correction_is_not_served_any_more() -> None:
+    """A refuses then, and B takes its move back: both are even, and nobody waits."""
+    b = Bench.responder(State.PARKED)
+    want = Want(Transfer(b.theirs, Leg.CORRECTION), 0, 600)
+    assert [Gone(b.theirs)] == sent(b.hear(want), HIGH)
+
+    a = Bench.initiator(State.PULLING)
+    assert [Done(a.mine, Outcome.REFUSED)] == sent(a.hear(Gone(a.mine)))
+
+
+def test_a_parked_reply_is_counted_in_the_end() -> None:
+    """A minute without an outcome: one-sided, once."""
+    b = Bench.responder(State.PARKED)
+
+    effects = b.wait(b.config.forget_after_s)
+
+    assert OneSided(b.theirs, HIGH) == only(OneSided, told(effects))
+    assert [] == every(Apply, effects)
+    assert [] == b.wait(1000.0)
+
+
+def test_too_many_parked_replies_count_the_oldest() -> None:
+    """Memory is bounded by parked_max."""
+    b = Bench(config=ExchangeConfig(parked_max=2))
+    effects = []
+    for seq in (1, 2, 3):
+        exchange = ExchangeId(HIGH, BOOT, seq)
+        b.hear(offer_of(exchange))
+        b.receive(exchange, Leg.CODE, CODE)
+        b.computed(exchange, Leg.CORRECTION, CORRECTION)
+        b.applied(exchange)
+        effects += b.swaps.link_lost(HIGH, b.now)
+
+    assert ExchangeId(HIGH, BOOT, 1) == only(OneSided, told(effects)).exchange
+    assert 2 == b.swaps.unsettled_count
+
+
+# What the hook and the owner may do to it.
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_a_hook_that_fails_after_the_outcome_is_counted_if_the_other_moved(
+    outcome: Outcome,
+) -> None:
+    """A applied and B cannot: one-sided, said once. A refused and B cannot: even."""
+    b = Bench.responder(State.REPLIED)
+    b.hear(done_of(b.theirs, outcome))
+
+    effects = b.applied(b.theirs, ok=False)
+
+    stands = outcome is Outcome.APPLIED
+    assert stands == bool(every(OneSided, told(effects)))
+    expected = None if stands else Outcome.REFUSED
+    assert expected is only(SwapClosed, told(effects)).outcome
+
+
+def test_a_leaving_responder_keeps_waiting_for_what_it_moved_for() -> None:
+    """``keep_moved``: open pulls end, corrections that moved still want their outcome."""
+    config = ExchangeConfig(fragments=2)
+    b = Bench.responder(State.REPLIED, config)
+    second = b.theirs._replace(seq=2)
+    b.hear(offer_of(second, fragment=1))
+
+    effects = b.swaps.cancel(b.now, keep_moved=True)
+
+    assert [Gone(second)] == sent(effects)
+    assert State.REPLIED is b.state(b.theirs)
+
+
+def test_a_new_life_of_the_partner_ends_the_exchanges_of_the_old_one_only() -> None:
+    """With the new boot known, its own new offers go on."""
+    b = Bench(config=ExchangeConfig(fragments=2))
+    old, new = b.theirs, b.theirs._replace(boot=BOOT + 1)
+    b.hear(offer_of(old))
+    b.hear(offer_of(new, fragment=1))
+
+    b.swaps.partner_down(HIGH, b.now, boot=BOOT + 1)
+
+    assert None is b.state(old)
+    assert State.PULLING is b.state(new)
+
+
+# Broken rules of a neighbor are faults; nothing is reserved, nothing raises.
+
+BAD_BLOBS = [
+    Blob(b"short", 700, 256),
+    Blob(b"c" * 16, 0, 256),
+    Blob(b"c" * 16, -1, 256),
+    Blob(b"c" * 16, (1 << 34) + 1, 1 << 20),
+    Blob(b"c" * 16, 700, 0),
+    Blob(b"c" * 16, 700, 255),
+    Blob(b"c" * 16, 700, (1 << 20) + 1),
+]
+OFFER = offer_of(ExchangeId(HIGH, BOOT, 1))
+BAD_OFFERS = [
+    *(replace(OFFER, code=blob) for blob in BAD_BLOBS),
+    replace(OFFER, fragment=1),
+    replace(OFFER, fragment=-1),
+    replace(OFFER, clip_bound=math.nan),
+    replace(OFFER, clip_bound=-1.0),
+    replace(OFFER, exchange=ExchangeId(STRANGER, BOOT, 1)),
+    replace(OFFER, exchange=ExchangeId(HIGH, BOOT, 0)),
+]
+REPLY = reply_of(ExchangeId(LOW, BOOT, 1))
+BAD_REPLIES = [
+    *(replace(REPLY, correction=blob) for blob in BAD_BLOBS),
+    replace(REPLY, fragment=1),
+    *(replace(REPLY, weight=weight) for weight in (0.0, -0.5, 0.51, math.nan, math.inf)),
+    replace(REPLY, codec="bf16"),
+]
+
+
+@pytest.mark.parametrize("offer", BAD_OFFERS, ids=str)
+def test_an_offer_out_of_range_is_a_fault(offer: Offer) -> None:
+    """It is counted, answered by Gone, and costs nothing."""
+    b = Bench()
+
+    effects = b.hear(offer)
+
+    assert "offer" == only(Fault, told(effects)).kind
+    assert [Gone(offer.exchange)] == sent(effects)
+    assert [] == every(Reserve, effects)
+    assert 0 == b.swaps.unsettled_count
+
+
+@pytest.mark.parametrize("reply", BAD_REPLIES, ids=str)
+def test_a_reply_out_of_range_is_refused(reply: Reply) -> None:
+    """B hears Done(refused) and takes its move back."""
+    a = Bench.initiator(State.OFFERED)
+
+    effects = a.hear(reply)
+
+    assert "reply" == only(Fault, told(effects)).kind
+    assert [Done(a.mine, Outcome.REFUSED)] == sent(effects)
+    assert [] == every(Reserve, effects)
+
+
+@pytest.mark.parametrize("offset, length", [(0, 255), (1, 256), (768, 10), (-256, 256), (512, 256)])
+def test_a_chunk_that_is_none_of_the_blob_is_a_fault(offset: int, length: int) -> None:
+    """The pull goes on as if nothing had come."""
+    b = Bench.responder(State.PULLING)
+
+    effects = b.hear(Chunk(Transfer(b.theirs, Leg.CODE), offset, length))
+
+    assert "chunk" == only(Fault, told(effects)).kind
+    assert State.PULLING is b.state(b.theirs)
+
+
+@pytest.mark.parametrize("offset, length", [(0, 701), (-256, 256), (1, 256), (0, 0), (768, 1)])
+def test_a_want_outside_the_blob_is_a_fault(offset: int, length: int) -> None:
+    """Nothing is sent."""
+    a = Bench.initiator(State.OFFERED)
+
+    effects = a.hear(Want(Transfer(a.mine, Leg.CODE), offset, length))
+
+    assert "want" == only(Fault, told(effects)).kind
+    assert [] == sent(effects)
+
+
+def test_a_stranger_cannot_touch_a_swap() -> None:
+    """Every message about it, from anybody else, is without effect on its state."""
+    for role, state in [(Role.INITIATOR, State.OFFERED), (Role.RESPONDER, State.REPLIED)]:
+        mine = role is Role.INITIATOR
+        bench = Bench.initiator(state) if mine else Bench.responder(state)
+        exchange = bench.mine if mine else bench.theirs
+        for message in (
+            reply_of(exchange),
+            offer_of(exchange),
+            done_of(exchange),
+            done_of(exchange, Outcome.REFUSED),
+            Busy(exchange, BusyReason.LIMIT),
+            Gone(exchange),
+            Want(Transfer(exchange, Leg.CODE), 0, 256),
+            Want(Transfer(exchange, Leg.CORRECTION), 0, 256),
+            Chunk(Transfer(exchange, Leg.CODE), 0, 256),
+        ):
+            effects = bench.hear(message, STRANGER)
+            assert [] == every(Apply, effects) == every(Reserve, effects)
+            assert set(every(Gone, sent(effects))) <= {Gone(exchange)}
+            assert [] == every(Chunk, sent(effects))
+            assert state is bench.state(exchange)
