@@ -53,10 +53,14 @@ class StallMeter:
     longest_gap_s: float = 0.0
     last_ended_s: float | None = None
 
+    def waited(self, seconds: float) -> None:
+        """The training loop spent so long on something of ours."""
+        self.longest_stall_s = max(self.longest_stall_s, seconds)
+        self.total_stall_s += seconds
+
     def note(self, began_s: float, ended_s: float) -> None:
         """One hook call."""
-        self.longest_stall_s = max(self.longest_stall_s, ended_s - began_s)
-        self.total_stall_s += ended_s - began_s
+        self.waited(ended_s - began_s)
         if self.last_ended_s is not None:
             self.longest_gap_s = max(self.longest_gap_s, ended_s - self.last_ended_s)
         self.last_ended_s = ended_s

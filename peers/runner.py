@@ -173,20 +173,23 @@ class Runner:
         self._optimizer.step()
 
     def _look_around(self, peer: Peer, now_s: float) -> None:
+        """Look up our shards and report, each now and then; counted as a stall of ours."""
+        if now_s >= self._next_evaluation_s:
+            self._evaluate(now_s)
+        began_s = time.monotonic()
         if now_s >= self._next_lookup_s:
             self._next_lookup_s = now_s + SHARDS_LOOKED_UP_EVERY_S
             self._loader.set_shards(peer.shards(self._task.shards))
         if now_s >= self._next_status_s:
             self._next_status_s = now_s + STATUS_EVERY_S
-            if now_s >= self._next_evaluation_s:
-                self._evaluate(now_s)
             self._status(peer, "status")
+        peer.hook.meter.waited(time.monotonic() - began_s)
 
     def _evaluate(self, now_s: float) -> None:
         began_s = time.monotonic()
         self._figures = self._task.evaluate(self._model)
         took_s = time.monotonic() - began_s
-        self._next_evaluation_s = now_s + took_s / EVALUATION_SHARE
+        self._next_evaluation_s = now_s + max(STATUS_EVERY_S, took_s / EVALUATION_SHARE)
 
     def _status(self, peer: Peer, event: str) -> None:
         if self._loss_tensor is not None:

@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, (_, summary) in COMMANDS.items():
         commands.add_parser(name, help=summary, add_help=False)
     chosen = parser.parse_args(words[:1]).command
-    module = importlib.import_module(COMMANDS[chosen][0])
-    command: Callable[[Sequence[str]], int] = module.main
     try:
+        # Inside: torch takes a second to import, and people press Ctrl-C whenever they like.
+        command: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[chosen][0]).main
         return command(words[1:])
     except GossipError as wrong:
         sys.stderr.write(f"gossip {chosen}: error: {wrong}\n")
