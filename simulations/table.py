@@ -1,0 +1,102 @@
+"""Peers as rows: the live table of a local run, and the same in one line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {
+    "training": "green",
+    "finishing": "cyan",
+    "finished": "bold green",
+    "frozen": "yellow",
+    "killed": "bold red",
+    "failed": "bold red",
+}
+"""Of states; others are dim."""
+
+_NONE = "–"
+ROOMY_COLUMNS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One peer. ``figure`` is its task's main figure; NaN is shown as nothing."""
+
+    peer: int
+    state: str
+    samples: int = 0
+    loss: float = math.nan
+    figure: float = math.nan
+    partner: int | None = None
+    swaps: int = 0
+    sent_bytes: int = 0
+    disagreement: float = math.nan
+    stall_s: float = 0.0
+
+
+def live_table(rows: Sequence[Row], figure: str, caption: str, columns: int = 100) -> Table:
+    """All peers, one row each; ``figure`` names the main figure. Fits into 80 ``columns``."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1) if columns >= ROOMY_COLUMNS else 0,
+        caption=caption,
+        caption_justify="left",
+        caption_style="dim",
+    )
+    table.add_column("peer", justify="right", no_wrap=True)
+    table.add_column("state", min_width=9, no_wrap=True)
+    widths = {
+        "samples": 8,
+        "loss": 5,
+        figure: 8,
+        "partner": 7,
+        "swaps": 5,
+        "MB sent": 7,
+        "disagree": 8,
+        "stall": 6,
+    }
+    for name, width in widths.items():
+        table.add_column(name, justify="right", min_width=width, no_wrap=True)
+    for row in rows:
+        style = STYLES.get(row.state, "dim")
+        table.add_row(
+            str(row.peer),
+            Text(row.state, style=style),
+            f"{row.samples:,}",
+            number(row.loss, 3),
+            number(row.figure, 3),
+            _NONE if row.partner is None else str(row.partner),
+            f"{row.swaps:,}",
+            f"{row.sent_bytes / 1e6:.2f}",
+            number(row.disagreement, 4),
+            f"{row.stall_s * 1e3:.0f} ms",
+            style="dim" if row.state in ("killed", "failed", "ended", "starting") else None,
+        )
+    return table
+
+
+def one_line(rows: Sequence[Row], figure: str, elapsed_s: float) -> str:
+    """The same in a line, for logs and pipes."""
+    states: dict[str, int] = {}
+    for row in rows:
+        states[row.state] = states.get(row.state, 0) + 1
+    figures = [row.figure for row in rows if not math.isnan(row.figure)]
+    parts = [f"{elapsed_s:5.1f} s", ", ".join(f"{n} {state}" for state, n in states.items())]
+    parts.append(f"{sum(row.samples for row in rows):,} samples")
+    if figures:
+        parts.append(f"{figure} {min(figures):.3f} to {max(figures):.3f}")
+    parts.append(f"{sum(row.swaps for row in rows):,} swaps")
+    parts.append(f"{sum(row.sent_bytes for row in rows) / 1e6:.2f} MB sent")
+    return " · ".join(parts)
+
+
+def number(value: float, digits: int) -> str:
+    """A float of a table's cell."""
+    return _NONE if math.isnan(value) else f"{value:.{digits}f}"

@@ -1,0 +1,46 @@
+"""The live table and its one-line form."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from simulations.table import Row, live_table, one_line
+
+ROWS = [
+    Row(0, "killed", 22_816, 0.001, 0.878, 3, 40, 974_242, 0.0644, 0.0133),
+    Row(1, "finishing", 1_234_567, 2.5, 0.955, 0, 12_345, 1_234_567_890, 0.1234, 0.3051),
+    Row(10, "starting"),
+]
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_nothing_is_cut_off_in_a_terminal_of_usual_width(columns: int) -> None:
+    """Large numbers included."""
+    console = Console(file=io.StringIO(), width=columns)
+    console.print(live_table(ROWS, "accuracy", "5 of 36 s", columns))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+
+    assert "…" not in shown
+    for text in ("finishing", "1,234,567", "12,345", "1234.57", "0.1234", "305 ms", "5 of 36 s"):
+        assert text in shown
+    assert max(map(len, shown.splitlines())) <= columns
+
+
+def test_a_line_counts_states_and_gives_the_range_of_the_figure() -> None:
+    """A peer without a figure does not count as the worst."""
+    line = one_line(ROWS, "accuracy", 12.34)
+
+    assert "12.3 s · 1 killed, 1 finishing, 1 starting" in line
+    assert "accuracy 0.878 to 0.955" in line
+    assert "nan" not in line
+
+
+def test_a_line_without_any_figure_has_no_range() -> None:
+    """At the start nobody has evaluated yet."""
+    assert math.isnan(Row(0, "starting").figure)
+    assert "accuracy" not in one_line([Row(0, "starting")], "accuracy", 0.0)
