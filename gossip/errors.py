@@ -4,6 +4,7 @@
     |- UsageError          you: a wrong flag, file or argument; nothing has changed
     |  |- LayoutMismatch   your model differs from the swarm's; names the first tensor that differs
     |- JoinError           the world: no contact answered; nothing has changed, trying again is safe
+    |- StoppedError        you: told to stop before there was anything to leave
     |- RemoteError         they: a neighbor sent what the protocol forbids; counted and dropped
     |  |- FrameError       bytes that are not a message of ours
     |  |- CodeError        bytes that are not a code of the announced codec
@@ -38,6 +39,12 @@ class JoinError(GossipError):
     """No contact answered in time. State is unchanged; trying again later is safe."""
 
     exit_code = 69
+
+
+class StoppedError(GossipError):
+    """The owner told a peer to stop while it was still joining. Nothing has changed."""
+
+    exit_code = 0
 
 
 class TransportError(GossipError):

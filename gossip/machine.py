@@ -151,6 +151,7 @@ class Reserve:
 
     ``fragment`` is -1 for a snapshot. For a code, ``reply_codec`` and ``clip_bound`` announce the
     correction to come, so that the driver may make it chunk by chunk as the code arrives.
+    ``source`` is the only peer whose chunks may be stored.
     """
 
     transfer: Transfer
@@ -159,6 +160,7 @@ class Reserve:
     codec: str
     reply_codec: str = ""
     clip_bound: float = float("inf")
+    source: PeerId = PeerId("")
 
 
 @dataclass(frozen=True, slots=True)

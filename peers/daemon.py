@@ -99,6 +99,7 @@ class Daemon:
     _inbox: deque[Input] = field(default_factory=deque)
     _stopping: bool = False
     _view_at_s: float = 0.0
+    _view_is_old: bool = True
 
     def stop(self) -> None:
         """Let ``run`` return soon, and say nothing more to anybody."""
@@ -129,7 +130,7 @@ class Daemon:
         if self.clock() >= self.core.deadline():
             self._inbox.append(Woke())
             self._drain()
-        if self.clock() >= self._view_at_s:
+        if self._view_is_old or self.clock() >= self._view_at_s:
             self._look()
 
     def _take(self, event: Event) -> None:
@@ -137,11 +138,12 @@ class Daemon:
             case Arrived(sender, message):
                 self._inbox.append(Received(sender, message))
             case ChunkArrived(sender, chunk, payload):
-                if self.desk.store(chunk, payload):
+                if self.desk.store(sender, chunk, payload):
                     stored = Chunk(chunk.transfer, chunk.offset_bytes, chunk.length_bytes)
                     self._inbox.append(Received(sender, stored))
-                else:
-                    self._fault(Fault(sender, "chunk", "damaged, or not asked for"))
+                elif self.desk.expects(sender, chunk.transfer):
+                    self._fault(Fault(sender, "chunk", "damaged or misplaced"))
+                # else a late chunk of a transfer that is over: nobody's fault
             case LinkOpened(peer):
                 self._inbox.append(LinkUp(peer))
             case LinkClosed(peer, cause):
@@ -220,7 +222,7 @@ class Daemon:
         if isinstance(report, Fault):
             self._fault(report)
             return
-        self._look()
+        self._view_is_old = True
         if isinstance(report, Departed):
             self.departed.set()
         self.outbox.report(report)
@@ -230,6 +232,7 @@ class Daemon:
         self.outbox.report(fault)
 
     def _look(self) -> None:
+        self._view_is_old = False
         self._view_at_s = self.clock() + VIEW_EVERY_S
         counters = self.transport.counters
         self.view = View(

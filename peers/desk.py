@@ -21,13 +21,10 @@ from gossip.codecs import Codec, chunk_count, chunk_span, make_codec
 from gossip.codecs.digest import blob_digest, chunk_digest
 from gossip.errors import CodeError, UsageError
 from gossip.machine import Applied, Apply, Compute, Computed, Input, Replace, Reserve
-from gossip.messages import Blob, Chunk, Leg, Transfer
+from gossip.messages import Blob, Chunk, Leg, PeerId, Transfer
 from gossip.mixing.replica import CorrectionStream, Replica
 
 POOL_BUFFERS_MAX = 4
-MEASURED_ALWAYS_ELEMENTS = 1 << 20
-MEASURED_EVERY = 8
-"""Disagreement costs a pass over the fragment: of large ones only every so many are measured."""
 
 
 @dataclass(slots=True)
@@ -36,6 +33,7 @@ class _Held:
 
     blob: Blob
     digests: list[bytes]
+    source: PeerId | None = None
     buffer: bytearray | None = None
     values_n: Tensor | None = None
     codec: Codec | None = None
@@ -88,7 +86,6 @@ class Desk:
         self._codecs: dict[str, Codec] = {}
         self._held: dict[Transfer, _Held] = {}
         self._pool = _Pool()
-        self._decoded = 0
         self.disagreement = math.nan
 
     @property
@@ -106,7 +103,8 @@ class Desk:
             if effect.transfer.leg is Leg.SNAPSHOT:
                 return Applied(effect.transfer.exchange, applied=False)
             return Computed(effect.transfer, None)
-        held = _Held(blob, [b""] * chunk_count(codec, elements), codec=codec)
+        digests = [b""] * chunk_count(codec, elements)
+        held = _Held(blob, digests, source=effect.source, codec=codec)
         reply_codec = self._codec(effect.reply_codec)
         streams = reply_codec is not None and CorrectionStream.fits(elements, codec, reply_codec)
         if effect.transfer.leg is not Leg.CODE:
@@ -125,13 +123,21 @@ class Desk:
         self._held[effect.transfer] = held
         return None
 
-    def store(self, chunk: Chunk, payload: memoryview) -> bool:
-        """Check and take one chunk; False when it is damaged or was not reserved."""
+    def expects(self, sender: PeerId, transfer: Transfer) -> bool:
+        """Whether chunks of this transfer may come from this peer."""
+        held = self._held.get(transfer)
+        return held is not None and held.source == sender
+
+    def store(self, sender: PeerId, chunk: Chunk, payload: memoryview) -> bool:
+        """Check and take one chunk; False when it is damaged, misplaced, or was not reserved."""
         held = self._held.get(chunk.transfer)
-        if held is None or held.codec is None:
+        if held is None or held.codec is None or held.source != sender:
             return False
         index, rest = divmod(chunk.offset_bytes, held.blob.chunk_bytes)
-        if rest or not 0 <= index < len(held.digests) or len(payload) != chunk.length_bytes:
+        if rest or not 0 <= index < len(held.digests):
+            return False
+        left_bytes = held.blob.size_bytes - chunk.offset_bytes
+        if not len(payload) == chunk.length_bytes == min(held.blob.chunk_bytes, left_bytes):
             return False
         digest = chunk_digest(payload)
         if digest != chunk.digest:
@@ -188,9 +194,7 @@ class Desk:
             self._replica.decode_correction(effect.fragment, codec, view, values_n)
             if not effect.undo:
                 held.values_n = values_n
-        if values_n.numel() <= MEASURED_ALWAYS_ELEMENTS or self._decoded % MEASURED_EVERY == 0:
-            self.disagreement = self._replica.swap_disagreement(effect.fragment, values_n)
-        self._decoded += 1
+        self.disagreement = self._replica.swap_disagreement(effect.fragment, values_n)
         return values_n
 
     def snapshot_of(self, effect: Replace) -> Tensor | None:
@@ -205,7 +209,7 @@ class Desk:
         held = self._held.pop(transfer, None)
         if held is None:
             return
-        if held.buffer is not None:
+        if held.buffer is not None and transfer.leg is not Leg.SNAPSHOT:
             self._pool.give(held.buffer, transfer)
         if held.values_n is not None and transfer.leg is Leg.CORRECTION and not held.in_place:
             self._replica.give_back(held.values_n)

@@ -6,8 +6,10 @@ a line at a time, so a reader never sees half of one, and kill -9 loses at most 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -23,16 +25,20 @@ log.addHandler(logging.NullHandler())
 
 Plain = str | int | float | bool | None | list["Plain"] | dict[str, "Plain"]
 
+EVENTS_BYTES_MAX = 256 << 20
+
 QUIET = (SwapClosed, Declined, Fault)
 """Reports that come many a second: counted in the status line, not logged one by one."""
 
 
 def plain(value: object) -> Plain:
-    """A value as JSON knows it: dataclasses by field, enums by name, bytes in hex."""
+    """A value as JSON knows it: dataclasses by field, enums by name, bytes in hex, NaN as null."""
     if isinstance(value, Enum):
         return value.name.lower()
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if is_dataclass(value):
@@ -51,6 +57,8 @@ class EventLog:
         self._began_s = time.monotonic()
         self._peer = peer
         self._file: TextIO | None = None
+        self._left_bytes = EVENTS_BYTES_MAX
+        self._faults_told_s: dict[str, float] = {}
         if path is not None:
             try:
                 self._file = path.open("a", encoding="utf-8", buffering=1)
@@ -59,7 +67,8 @@ class EventLog:
 
     def write(self, event: str, values: Mapping[str, object]) -> None:
         """Append one line; any thread (one ``write`` call of the file per line)."""
-        if self._file is None:
+        file = self._file
+        if file is None:
             return
         line: dict[str, Plain] = {
             "at_s": round(time.monotonic() - self._began_s, 4),
@@ -68,15 +77,25 @@ class EventLog:
             "reporter": self._peer,
         }
         line.update((key, plain(value)) for key, value in values.items())
+        text = json.dumps(line, allow_nan=False) + "\n"
+        self._left_bytes -= len(text)
         try:
-            self._file.write(json.dumps(line) + "\n")
+            if self._left_bytes < 0:
+                raise OSError(0, f"the file reached {EVENTS_BYTES_MAX >> 20} MiB")
+            # The other thread may close the file at the end of a peer's life.
+            with contextlib.suppress(ValueError):
+                file.write(text)
         except OSError as wrong:
             self._file = None
+            with contextlib.suppress(OSError):  # what could not be written cannot be flushed
+                file.close()
             log.warning("events are no longer written: %s; training goes on", wrong.strerror)
 
     def report(self, report: Report) -> None:
         """One report of the core: a line in the file, and in the log if people care."""
         name = _snake(type(report).__name__)
+        if isinstance(report, Fault) and not self._is_worth_a_line(report):
+            return
         values = plain(report)
         assert isinstance(values, dict)
         self.write(name, values)
@@ -95,9 +114,21 @@ class EventLog:
 
     def close(self) -> None:
         """Flush and close."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            file.close()
+        except OSError as wrong:
+            log.warning("the last events are lost: %s", wrong.strerror)
+
+    def _is_worth_a_line(self, fault: Fault) -> bool:
+        """One line a kind and second: strangers must not be able to fill the disk."""
+        now_s = time.monotonic()
+        if now_s - self._faults_told_s.get(fault.kind, -math.inf) < 1.0:
+            return False
+        self._faults_told_s[fault.kind] = now_s
+        return True
 
 
 def _snake(name: str) -> str:

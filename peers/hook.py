@@ -17,6 +17,9 @@ from gossip.machine import Applied, Submitted
 from gossip.mixing.replica import Replica
 from peers.mailbox import Adoption, Correction, Mailbox
 
+COUNT_TOLD_EVERY_S = 0.25
+"""The swarm's sample count is this fresh, however rare swaps are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
@@ -69,7 +72,9 @@ class StallMeter:
 class Hook:
     """See the module. All methods but the constructor belong to the trainer's thread.
 
-    ``samples`` counts what this peer trained on; a skipped optimizer step does not count.
+    ``samples`` counts what this peer trained on. A step that GradScaler leaves out runs no hook and
+    does not count; one that a fused optimizer skips inside its kernel does (asking the device which
+    it was would stall every step).
     """
 
     def __init__(
@@ -81,9 +86,11 @@ class Hook:
     ) -> None:
         self._replica = replica
         self._mailbox = mailbox
-        self._cadence = cadence
+        self.cadence = cadence
         self._clock = clock
-        self._due = False
+        self._publish_due = False
+        self._swap_due = False
+        self._told_s = clock()
         self._closed = False
         self._published_steps = 0
         self.steps = 0
@@ -96,13 +103,16 @@ class Hook:
         began_s = self._clock()
         self.steps += 1
         self.samples += samples
+        self._publish_due = self._publish_due or self.cadence.publish_due(self.steps)
+        self._swap_due = self._swap_due or self.cadence.swap_due(self.steps)
         if self.apply_queued():
-            if self._cadence.publish_due(self.steps):
+            if self._publish_due:
                 self._publish()
-            self._due = self._due or self._cadence.swap_due(self.steps)
-            if self._due and self._replica.settle():
-                self._due = False
-                self._mailbox.to_core(Submitted(self.samples, swap_due=True))
+            if self._swap_due and self._replica.settle():
+                self._swap_due = False
+                self._submit(began_s, swap_due=True)
+            elif began_s - self._told_s >= COUNT_TOLD_EVERY_S:
+                self._submit(began_s, swap_due=False)
         self.meter.note(began_s, self._clock())
 
     def apply_queued(self) -> bool:
@@ -125,6 +135,7 @@ class Hook:
         self.apply_queued()
         self._publish()
         self._replica.settle(wait=True)
+        self._submit(self._clock(), swap_due=False)
 
     def publish_rest(self) -> None:
         """Publish the steps taken since the last publish, if there are any."""
@@ -144,9 +155,14 @@ class Hook:
         return self._closed
 
     def _publish(self) -> None:
+        self._publish_due = False
         self._published_steps = self.steps
         with torch.no_grad():
             self._replica.publish()
+
+    def _submit(self, now_s: float, swap_due: bool) -> None:
+        self._told_s = now_s
+        self._mailbox.to_core(Submitted(self.samples, swap_due))
 
     def _correct(self, work: Correction) -> None:
         self._replica.apply_correction(work.fragment, work.c_n, work.signed_weight, work.exchange)

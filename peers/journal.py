@@ -8,6 +8,7 @@ same inputs must ask for exactly the same effects; ``replay`` checks that.
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from gossip.machine import Effect, Input
 from gossip.messages import Record, Seconds
 from gossip.wire.frames import pack, unpack_stream
 
+log = logging.getLogger("gossip.peer")
 DIGEST_BYTES = 8
 JOURNAL_BYTES_MAX = 256 << 20
 
@@ -58,7 +60,7 @@ def effects_digest(effects: list[Effect]) -> bytes:
 
 
 class Journal:
-    """Appends entries to a file; stops, and says so once, at JOURNAL_BYTES_MAX or a full disk."""
+    """Appends entries to a file; stops at JOURNAL_BYTES_MAX or a full disk, and warns once."""
 
     def __init__(self, path: Path, header: Header) -> None:
         try:
@@ -66,7 +68,6 @@ class Journal:
         except OSError as wrong:
             raise UsageError(f"cannot write the journal {path}: {wrong.strerror}") from wrong
         self._written_bytes = 0
-        self.stopped: str | None = None
         self._append(header)
 
     def note(self, at_s: Seconds, happened: Input, effects: list[Effect]) -> None:
@@ -76,9 +77,13 @@ class Journal:
 
     def close(self) -> None:
         """Flush and close; later notes are ignored."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            file.close()
+        except OSError as wrong:
+            log.warning("the end of the journal is lost: %s", wrong.strerror)
 
     def _append(self, item: Item) -> None:
         assert self._file is not None
@@ -89,7 +94,7 @@ class Journal:
                 raise OSError(0, f"it reached {JOURNAL_BYTES_MAX >> 20} MiB")
             self._file.write(record)
         except OSError as wrong:
-            self.stopped = f"the journal stopped: {wrong.strerror}; training goes on"
+            log.warning("the journal stopped: %s; training goes on", wrong.strerror)
             self.close()
 
 

@@ -7,6 +7,7 @@ GradScaler and accelerate accept nothing else). On leaving the block the peer sa
 from __future__ import annotations
 
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gossip.codecs import make_codec
-from gossip.errors import JoinError, LayoutMismatch, UsageError
+from gossip.config import Layout
+from gossip.errors import JoinError, LayoutMismatch, StoppedError, UsageError
 from gossip.machine import (
     Asked,
     ContactFailed,
@@ -37,7 +39,7 @@ from gossip.machine import (
 from gossip.messages import Outcome, PeerId, Record, Status
 from gossip.mixing.flat import FlatModel, first_difference
 from gossip.mixing.replica import Replica
-from gossip.replication.placement import owned
+from gossip.transport.transport import Transport
 from peers.contacts import load_contacts, save_contacts
 from peers.daemon import Daemon, Outbox, View
 from peers.desk import Desk
@@ -47,9 +49,11 @@ from peers.hook import Hook
 from peers.identity import Identity, fresh_identity, load_identity
 from peers.journal import Header, Journal
 from peers.mailbox import Mailbox
+from peers.placement import Placement
 from peers.settings import PeerConfig, hookable, open_transport
 
 REMEMBERED_TRIED_S = 5.0
+HOST_CHARS_MAX = 64
 
 
 @dataclass(slots=True)
@@ -71,13 +75,15 @@ class Peer:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizer | None,
         contacts: Sequence[str],
         settings: PeerConfig,
         samples_per_step: int,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._model = model
-        self._optimizer = hookable(optimizer)
+        self._optimizer = None if optimizer is None else hookable(optimizer)
+        self._stop = stop
         self._contacts = tuple(contacts)
         self._config = settings.protocol
         self._settings = settings
@@ -95,23 +101,25 @@ class Peer:
         self._events = EventLog(None, "")
         self.identity: Identity = fresh_identity()
         self._remembered: tuple[str, ...] = ()
-        self._placed: tuple[int, ...] = ()
-        self._placed_for: tuple[int, tuple[tuple[PeerId, float], ...]] = (0, ())
+        self._placement = Placement()
+        self._transport: Transport | None = None
+        self._layout = Layout(b"")
         self.join_s = 0.0
 
     # Entering and leaving.
 
     def __enter__(self) -> Peer:
         began_s = time.monotonic()
-        self._start()
         try:
+            self._start()
             self._wait_for_model()
         except BaseException:
             self._shut_down()
             raise
         self.join_s = time.monotonic() - began_s
-        handle = self._optimizer.register_step_post_hook(self._after_step)
-        self._remove_hook = handle.remove
+        if self._optimizer is not None:
+            handle = self._optimizer.register_step_post_hook(self._after_step)
+            self._remove_hook = handle.remove
         return self
 
     def __exit__(
@@ -127,10 +135,16 @@ class Peer:
         if self._daemon is None or self._thread is None:
             return
         self._remove_hook()
-        self._daemon.hook.close()
         self._mailbox.to_core(Asked(Leave()))
-        grace_s = self._config.finish.leave_grace_s + 2.0
-        self._daemon.departed.wait(grace_s if self._thread.is_alive() else 0.0)
+        until_s = time.monotonic() + self._config.finish.leave_grace_s + 2.0
+        # Corrections and refunds still come in: this side keeps what it owes until all is settled.
+        while not self._daemon.departed.is_set() and time.monotonic() < until_s:
+            if not self._thread.is_alive():
+                break
+            self._mailbox.arrived.wait(0.02)
+            self._daemon.hook.apply_queued()
+        self._daemon.hook.apply_queued()
+        self._daemon.hook.close()
         self._shut_down()
 
     # While training.
@@ -177,15 +191,12 @@ class Peer:
         view, me = self.view, self.identity.peer
         capacities = {each.peer: each.capacity for each in view.members}
         here = tuple((peer, capacities.get(peer, 1.0)) for peer in sorted({*view.mates, me}))
-        if self._placed_for != (count, here):
-            self._placed_for = (count, here)
-            self._placed = owned(count, here, me)
-        return self._placed
+        return self._placement.owned(count, here, me)
 
     def wait_for_peers(self, count: int, timeout_s: float) -> bool:
         """Wait until ``count`` peers, this one included, share the model; False when too late."""
         until_s = time.monotonic() + timeout_s
-        while len(self.view.mates) < count and time.monotonic() < until_s:
+        while len(self.view.mates) < count and time.monotonic() < until_s and not self._stop():
             self._pump(0.05)
         return len(self.view.mates) >= count
 
@@ -219,7 +230,7 @@ class Peer:
         self._mailbox.to_core(Asked(Finish(together)))
         finish = self._config.finish
         until_s = time.monotonic() + finish.deadline_s + finish.linger_s + 2.0
-        while not self._finalised.is_set() and time.monotonic() < until_s:
+        while not self._finalised.is_set() and time.monotonic() < until_s and not self._stop():
             self._pump(0.02)
         self._pump(0.0)
         return self._finalised.is_set() and not self._timed_out
@@ -242,10 +253,18 @@ class Peer:
         config = settings.protocol_for(flat.elements)
         replica = Replica(flat, settings.outer, config.exchange.fragments)
         transport = open_transport(self.identity, self._config.run, settings)
+        self._transport = transport
         desk = Desk(replica, transport.busy)
         hook = Hook(replica, self._mailbox, settings.cadence)
         record = Record(
-            me, boot, 0, Status.ALIVE, transport.control_address, transport.bulk_address
+            me,
+            boot,
+            0,
+            Status.ALIVE,
+            transport.control_address,
+            transport.bulk_address,
+            socket.gethostname()[:HOST_CHARS_MAX],
+            settings.capacity,
         )
         seed = random.SystemRandom().getrandbits(63) if settings.seed is None else settings.seed
         header = Header(seed, time.monotonic(), record, flat.layout, config)
@@ -272,6 +291,8 @@ class Peer:
         until_s = began_s + self._settings.join_timeout_s
         while self.view.lineage == b"":
             self._check()
+            if self._stop():
+                raise StoppedError("told to stop before the peer had joined")
             alone = all(each.peer == self.identity.peer for each in self.view.members)
             if self._remembered and alone and time.monotonic() >= began_s + REMEMBERED_TRIED_S:
                 self._remembered = ()
@@ -322,6 +343,8 @@ class Peer:
         if self._daemon is not None and self._thread is not None:
             self._daemon.stop()
             self._thread.join(timeout=5.0)
+        elif self._transport is not None:
+            self._transport.close()
         self._events.close()
 
     # Called by the I/O thread.
@@ -358,7 +381,7 @@ class Peer:
 
 def join(
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | None,
     *,
     run: str = "default",
     contacts: Sequence[str] = (),
@@ -370,6 +393,7 @@ def join(
     """Make this training loop a peer of ``run``; use the result in a ``with`` block.
 
     model, optimizer    yours, on any one device; the optimizer must already hold the parameters.
+                        With None, call ``peer.step()`` after each step of your own.
     contacts            HOST:PORT of any peers of the run; none founds it.
     listen              where others reach this peer.
     every               local steps between swaps.

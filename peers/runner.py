@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,13 +92,17 @@ def order_seed(run: str) -> int:
 
 
 class Runner:
-    """One peer training one task. ``stop`` may be set by anybody: it ends in a polite leave."""
+    """One peer training one task.
+
+    ``stopping`` may be set by a signal's handler: it ends in a polite leave. It is a plain flag, as
+    setting an Event there could wait for ever on a lock that the interrupted thread holds.
+    """
 
     def __init__(self, task: Task, plan: Plan, settings: PeerConfig) -> None:
         self._task = task
         self._plan = plan
         self._settings = settings
-        self.stop = threading.Event()
+        self.stopping = False
         self._device = pick_device(plan.device)
         self._loader = ShardLoader(task, order_seed(settings.protocol.run))
         self._model: nn.Module = task.model(plan.model_seed).to(self._device)
@@ -116,6 +119,7 @@ class Runner:
             contacts,
             self._settings,
             self._task.batch_samples,
+            stop=lambda: self.stopping,
         )
         with peer:
             peer.events.write(
@@ -124,7 +128,7 @@ class Runner:
             )
             self._wait_for_others(peer)
             self._train(peer)
-            stopped = self.stop.is_set()
+            stopped = self.stopping
             agreed = False if stopped else peer.finalise(together=True)
             self._evaluate(0.0)
             if self._plan.export is not None:
@@ -136,14 +140,12 @@ class Runner:
 
     def _wait_for_others(self, peer: Peer) -> None:
         until_s = time.monotonic() + self._settings.join_timeout_s
-        while not self.stop.is_set() and time.monotonic() < until_s:
-            if peer.wait_for_peers(self._plan.wait_for, STOP_LOOKED_UP_EVERY_S):
-                return
+        peer.wait_for_peers(self._plan.wait_for, until_s - time.monotonic())
 
     def _train(self, peer: Peer) -> None:
         began_s = time.monotonic()
         step_at_s = began_s
-        while not self.stop.is_set():
+        while not self.stopping:
             now_s = time.monotonic()
             if self._plan.seconds is not None and now_s - began_s >= self._plan.seconds:
                 return
@@ -160,9 +162,7 @@ class Runner:
                 self._sleep_until(step_at_s)
 
     def _sleep_until(self, moment_s: float) -> None:
-        # Not stop.wait: a signal's handler sets it in this thread, and would wait for ever on the
-        # lock that wait holds.
-        while (left_s := moment_s - time.monotonic()) > 0 and not self.stop.is_set():
+        while (left_s := moment_s - time.monotonic()) > 0 and not self.stopping:
             time.sleep(min(left_s, STOP_LOOKED_UP_EVERY_S))
 
     def _step(self, batch: Batch) -> None:

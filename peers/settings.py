@@ -34,6 +34,7 @@ class PeerConfig:
     journal         keep every input for ``gossip replay``.
     finish_codec    for the swaps of finalise(); ``auto``: fp32 for models up to 64 MiB, so that
                     peers agree exactly, above that the run's codec.
+    capacity        this peer's share of the data beside others' (2.0: twice as much).
     seed            of the core's random choices; None: drawn.
     protocol        the protocol's own knobs: codecs, fragments, byte budget, timers.
     """
@@ -47,6 +48,7 @@ class PeerConfig:
     journal: bool = False
     finish_codec: str = "auto"
     seed: int | None = None
+    capacity: float = 1.0
     cadence: Cadence = field(default_factory=Cadence)
     outer: OuterStep = field(default_factory=OuterStep)
     protocol: Config = field(default_factory=Config)

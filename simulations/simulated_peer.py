@@ -167,8 +167,8 @@ class SimulatedPeer:
 
     def hear(self, sent: Sent) -> None:
         """A frame arrived. A chunk is checked and stored before the core hears of it."""
-        message = sent.received.message
-        if not isinstance(message, Chunk) or self.body.store(message, sent.payload):
+        sender, message = sent.received.sender, sent.received.message
+        if not isinstance(message, Chunk) or self.body.store(sender, message, sent.payload):
             self.feed(sent.received)
 
     def _carry_out(self, effect: Effect) -> Input | None:

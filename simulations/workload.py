@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gossip.config import Layout
 from gossip.machine import Applied, Apply, Compute, Computed, Input, Replace, Reserve, Submitted
-from gossip.messages import Blob, Chunk, ExchangeId, Transfer
+from gossip.messages import Blob, Chunk, ExchangeId, PeerId, Transfer
 from gossip.mixing.flat import FlatModel
 from gossip.mixing.ledger import ExactLedger
 from gossip.mixing.outer import OuterStep
@@ -45,7 +45,7 @@ class Body(Protocol):
         """Make room; an answer for the core when the announced size cannot be right."""
         ...
 
-    def store(self, chunk: Chunk, payload: bytes) -> bool:
+    def store(self, sender: PeerId, chunk: Chunk, payload: bytes) -> bool:
         """Take a chunk; False when it is damaged or was not reserved."""
         ...
 
@@ -110,10 +110,10 @@ class TensorBody:
         """See Body."""
         return self._desk.reserve(effect)
 
-    def store(self, chunk: Chunk, payload: bytes) -> bool:
+    def store(self, sender: PeerId, chunk: Chunk, payload: bytes) -> bool:
         """See Body."""
         # A bytearray, as a received frame is: torch warns about views of memory it may not write.
-        return self._desk.store(chunk, memoryview(bytearray(payload)))
+        return self._desk.store(sender, chunk, memoryview(bytearray(payload)))
 
     def payload(self, chunk: Chunk) -> tuple[bytes, Chunk] | None:
         """See Body."""
@@ -202,9 +202,9 @@ class HollowBody:
         self._held[effect.transfer] = effect.blob
         return None
 
-    def store(self, chunk: Chunk, payload: bytes) -> bool:
+    def store(self, sender: PeerId, chunk: Chunk, payload: bytes) -> bool:
         """See Body."""
-        del payload
+        del sender, payload
         return chunk.transfer in self._held
 
     def payload(self, chunk: Chunk) -> tuple[bytes, Chunk] | None:

@@ -22,7 +22,15 @@ def start_pull(book: Book, swap: Swap, leg: Leg, blob: Blob, now: Seconds) -> li
     swap.pull = Pull(transfer, blob, book.config.window_bytes)
     book.progress(swap, now)
     codec = swap.codec if leg is Leg.CODE else swap.reply_codec
-    reserve = Reserve(transfer, blob, swap.fragment, codec, swap.reply_codec, swap.clip_bound)
+    reserve = Reserve(
+        transfer,
+        blob,
+        swap.fragment,
+        codec,
+        swap.reply_codec,
+        swap.clip_bound,
+        source=swap.partner,
+    )
     return [reserve, *(Send(swap.partner, want) for want in swap.pull.ask())]
 
 

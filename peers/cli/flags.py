@@ -76,8 +76,12 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
         "--every", type=count, default=16, metavar="STEPS", help="steps between swaps (default: 16)"
     )
     parser.add_argument(
-        "--codec", choices=CODEC_NAMES, default="int8", help="of both legs (default: int8)"
+        "--codec",
+        choices=CODEC_NAMES,
+        default="int8",
+        help="of both legs of a swap (default: int8)",
     )
+    parser.add_argument("--reply-codec", choices=CODEC_NAMES, help="of the reply leg, if another")
     parser.add_argument(
         "--strategy",
         choices=tuple(STRATEGIES),
@@ -107,7 +111,7 @@ def protocol_config(flags: argparse.Namespace) -> Config:
     """The protocol's config that the flags ask for."""
     exchange = ExchangeConfig(
         codec=flags.codec,
-        reply_codec=flags.codec,
+        reply_codec=flags.reply_codec or flags.codec,
         fragments=flags.fragments,
         upload_bytes_per_s=float("inf") if flags.upload is None else flags.upload * 1e6,
     )

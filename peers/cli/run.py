@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +25,7 @@ from peers.cli.flags import (
     positive,
     protocol_config,
 )
+from peers.events import plain
 from peers.runner import Outcome, Plan, Runner
 from peers.settings import PeerConfig
 from peers.tasks.loading import load_task
@@ -67,6 +67,13 @@ def make_parser() -> Parser:
         metavar="N",
         help="begin to train when N peers are here, or after --join-timeout (default: 1)",
     )
+    parser.add_argument(
+        "--capacity",
+        type=positive,
+        default=1.0,
+        metavar="W",
+        help="this peer's share of the data, beside 1.0 of the others",
+    )
     parser.add_argument("--journal", action="store_true", help="keep every input for gossip replay")
     parser.add_argument("--json", action="store_true", help="the result as one JSON line")
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
@@ -98,6 +105,7 @@ def main(arguments: Sequence[str]) -> int:
         folder=folder,
         join_timeout_s=flags.join_timeout,
         journal=flags.journal,
+        capacity=flags.capacity,
         cadence=cadence(flags),
         outer=outer(flags),
         protocol=protocol_config(flags),
@@ -118,9 +126,9 @@ def stop_on_signals(runner: Runner) -> None:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         del frame
-        if runner.stop.is_set():
+        if runner.stopping:
             os._exit(128 + number)
-        runner.stop.set()
+        runner.stopping = True
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
@@ -129,7 +137,7 @@ def stop_on_signals(runner: Runner) -> None:
 def print_outcome(outcome: Outcome, as_json: bool) -> None:
     """The result: one JSON line, or a few words."""
     if as_json:
-        print(json.dumps(asdict(outcome)), flush=True)
+        print(json.dumps(plain(outcome), allow_nan=False), flush=True)
         return
     figures = " ".join(f"{name} {value:.4g}" for name, value in outcome.figures.items())
     how = "stopped" if outcome.stopped else "agreed" if outcome.agreed else "not fully agreed"

@@ -120,6 +120,7 @@ def run_arguments(flags: argparse.Namespace) -> list[str]:
         "--threads": flags.threads,
         "--every": flags.every,
         "--codec": flags.codec,
+        "--reply-codec": flags.reply_codec,
         "--strategy": flags.strategy,
         "--outer-every": flags.outer_every,
         "--fragments": flags.fragments,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gossip.codecs import CODEC_NAMES
+from gossip.codecs.digest import chunk_digest
 from gossip.machine import Applied, Apply, Compute, Computed, Release, Replace, Reserve
 from gossip.messages import Blob, Chunk, ExchangeId, Leg, PeerId, Transfer
 from gossip.mixing.flat import FlatModel
@@ -16,6 +17,7 @@ from gossip.mixing.replica import Replica
 from peers.desk import Desk
 
 A = PeerId("0" * 16)
+STRANGER = PeerId("f" * 16)
 EXCHANGE = ExchangeId(A, 1, 1)
 CODE = Transfer(EXCHANGE, Leg.CODE)
 CORRECTION = Transfer(EXCHANGE, Leg.CORRECTION)
@@ -38,8 +40,13 @@ def copy_blob(source: Desk, target: Desk, transfer: Transfer, blob: Blob) -> boo
         found = source.payload(Chunk(transfer, offset, length))
         assert found is not None
         view, chunk = found
-        taken.append(target.store(chunk, memoryview(bytearray(view))))
+        taken.append(target.store(A, chunk, memoryview(bytearray(view))))
     return all(taken)
+
+
+def reserve(transfer: Transfer, blob: Blob, reply_codec: str) -> Reserve:
+    """An fp32 code of fragment 0 from A."""
+    return Reserve(transfer, blob, 0, "fp32", reply_codec, source=A)
 
 
 def offer(desk: Desk, codec: str) -> Blob:
@@ -59,11 +66,11 @@ def test_both_sides_apply_the_same_correction(
     replica_a, replica_b = a_replica(1), a_replica(2)
     a, b = Desk(replica_a), Desk(replica_b)
     code = offer(a, codec)
-    assert b.reserve(Reserve(CODE, code, 0, codec, reply_codec, clip_bound)) is None
+    assert b.reserve(Reserve(CODE, code, 0, codec, reply_codec, clip_bound, source=A)) is None
     assert copy_blob(a, b, CODE, code)
     correction = b.compute(Compute(CORRECTION, 0, codec, code, reply_codec, clip_bound)).blob
     assert correction is not None
-    assert a.reserve(Reserve(CORRECTION, correction, 0, reply_codec)) is None
+    assert a.reserve(Reserve(CORRECTION, correction, 0, reply_codec, source=A)) is None
     assert copy_blob(b, a, CORRECTION, correction)
     apply = Apply(CORRECTION, 0, correction, reply_codec, 0.5)
     at_a, at_b = a.decode(apply), b.decode(apply)
@@ -84,14 +91,14 @@ def test_a_damaged_chunk_is_not_taken_and_may_come_again() -> None:
     """One flipped bit fails the digest; the right bytes are then still welcome."""
     a, b = Desk(a_replica(1)), Desk(a_replica(2))
     code = offer(a, "fp32")
-    b.reserve(Reserve(CODE, code, 0, "fp32", "fp32"))
+    b.reserve(Reserve(CODE, code, 0, "fp32", "fp32", source=A))
     found = a.payload(Chunk(CODE, 0, code.chunk_bytes))
     assert found is not None
     view, chunk = found
     damaged = bytearray(view)
     damaged[17] ^= 1
-    assert not b.store(chunk, memoryview(damaged))
-    assert b.store(chunk, memoryview(bytearray(view)))
+    assert not b.store(A, chunk, memoryview(damaged))
+    assert b.store(A, chunk, memoryview(bytearray(view)))
 
 
 @pytest.mark.parametrize(
@@ -105,22 +112,24 @@ def test_a_damaged_chunk_is_not_taken_and_may_come_again() -> None:
 def test_a_blob_of_the_wrong_size_costs_no_memory(blob: Blob) -> None:
     """The announced size must be what our own codec makes of our own fragment."""
     desk = Desk(a_replica(1))
-    assert desk.reserve(Reserve(CODE, blob, 0, "fp32", "fp32")) == Computed(CODE, None)
-    assert desk.reserve(Reserve(SNAPSHOT, blob, -1, "fp32")) == Applied(EXCHANGE, applied=False)
+    assert desk.reserve(Reserve(CODE, blob, 0, "fp32", "fp32", source=A)) == Computed(CODE, None)
+    assert desk.reserve(Reserve(SNAPSHOT, blob, -1, "fp32", source=A)) == Applied(
+        EXCHANGE, applied=False
+    )
     assert 0 == desk.held_count
 
 
 def test_an_unknown_codec_is_refused() -> None:
     """A name from a later version is an answer, not an error."""
     desk = Desk(a_replica(1))
-    answer = desk.reserve(Reserve(CODE, Blob(b"d" * 16, 512, 512), 0, "int1", "int1"))
+    answer = desk.reserve(Reserve(CODE, Blob(b"d" * 16, 512, 512), 0, "int1", "int1", source=A))
     assert answer == Computed(CODE, None)
 
 
 def test_bytes_never_asked_for_are_not_taken() -> None:
     """Without Reserve a chunk costs nothing and changes nothing."""
     desk = Desk(a_replica(1))
-    assert not desk.store(Chunk(CODE, 0, 4, b"x" * 16), memoryview(bytearray(4)))
+    assert not desk.store(A, Chunk(CODE, 0, 4, b"x" * 16), memoryview(bytearray(4)))
 
 
 def test_values_that_are_not_finite_are_refused() -> None:
@@ -137,13 +146,13 @@ def test_a_correction_that_is_not_what_was_announced_is_not_applied() -> None:
     a, b = Desk(a_replica(1)), Desk(a_replica(2))
     code = offer(a, "fp32")
     forged = Blob(b"f" * 16, code.size_bytes, code.chunk_bytes)
-    b.reserve(Reserve(CORRECTION, forged, 0, "fp32"))
+    b.reserve(Reserve(CORRECTION, forged, 0, "fp32", source=A))
     for offset in range(0, code.size_bytes, code.chunk_bytes):
         length = min(code.chunk_bytes, code.size_bytes - offset)
         found = a.payload(Chunk(CODE, offset, length))
         assert found is not None
         chunk = Chunk(CORRECTION, offset, length, found[1].digest)
-        assert b.store(chunk, memoryview(bytearray(found[0])))
+        assert b.store(A, chunk, memoryview(bytearray(found[0])))
     assert b.decode(Apply(CORRECTION, 0, forged, "fp32", 0.5)) is None
 
 
@@ -153,7 +162,7 @@ def test_a_snapshot_is_the_whole_anchor() -> None:
     a, b = Desk(replica_a), Desk(a_replica(2))
     blob = a.compute(Compute(SNAPSHOT, -1, "fp32")).blob
     assert blob is not None
-    assert b.reserve(Reserve(SNAPSHOT, blob, -1, "fp32")) is None
+    assert b.reserve(Reserve(SNAPSHOT, blob, -1, "fp32", source=A)) is None
     assert copy_blob(a, b, SNAPSHOT, blob)
     snapshot_N = b.snapshot_of(Replace(SNAPSHOT, blob, "fp32", b"lineage"))
     assert isinstance(snapshot_N, Tensor)
@@ -174,3 +183,32 @@ def test_released_blobs_are_gone_and_their_memory_is_reused() -> None:
     assert first is not desk._pool.take(len(first), desk._is_busy)
     busy.clear()
     assert first is desk._pool.take(len(first), desk._is_busy)
+
+
+def test_a_stranger_cannot_spoil_a_transfer() -> None:
+    """Chunks are taken from the peer they were asked of, and of nobody else."""
+    a, b = Desk(a_replica(1)), Desk(a_replica(2))
+    code = offer(a, "fp32")
+    b.reserve(reserve(CODE, code, "fp32"))
+    found = a.payload(Chunk(CODE, 0, code.chunk_bytes))
+    assert found is not None
+    view, chunk = found
+    assert not b.store(STRANGER, chunk, memoryview(bytearray(view)))
+    assert not b.expects(STRANGER, CODE)
+    assert b.expects(A, CODE)
+    assert b.store(A, chunk, memoryview(bytearray(view)))
+
+
+@pytest.mark.parametrize("reply_codec", ["fp32", "bf16"])
+def test_a_chunk_of_the_wrong_length_changes_nothing(reply_codec: str) -> None:
+    """Neither a short first chunk nor an overlong last one is taken, whatever its digest."""
+    a, b = Desk(a_replica(1)), Desk(a_replica(2))
+    code = offer(a, "fp32")
+    b.reserve(reserve(CODE, code, reply_codec))
+    last = code.size_bytes // code.chunk_bytes * code.chunk_bytes
+    for offset, length in ((0, 1024), (last, code.chunk_bytes)):
+        payload = bytearray(length)
+        chunk = Chunk(CODE, offset, length, chunk_digest(payload))
+        assert not b.store(A, chunk, memoryview(payload))
+    assert copy_blob(a, b, CODE, code), "the honest chunks are still welcome"
+    assert b.compute(Compute(CORRECTION, 0, "fp32", code, reply_codec)).blob is not None

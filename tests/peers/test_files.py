@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from gossip.config import Config, Layout
 from gossip.errors import UsageError
-from gossip.machine import Fault, LineageChanged
-from gossip.messages import PeerId
+from gossip.machine import Fault, LineageChanged, Woke
+from gossip.messages import PeerId, Record, Status
 from peers.contacts import load_contacts, save_contacts
 from peers.events import EventLog
 from peers.export import export_model, load_model
 from peers.identity import load_identity, write_whole
+from peers.journal import Header, Journal
 
 
 def test_an_identity_is_kept_and_its_boot_only_rises(tmp_path: Path) -> None:
@@ -77,6 +80,41 @@ def test_events_are_lines_of_json(tmp_path: Path) -> None:
     assert ["lineage_changed", "fault"] == [line["event"] for line in lines]
     assert "0102" == lines[0]["lineage"]
     assert {"abc"} == {line["reporter"] for line in lines}
+
+
+def test_faults_from_strangers_cannot_fill_the_disk(tmp_path: Path) -> None:
+    """One line a kind and second, however many there are."""
+    events = EventLog(tmp_path / "events.jsonl", "abc")
+    for _ in range(10_000):
+        events.report(Fault(None, "run", "wrong run"))
+        events.report(Fault(None, "magic", "wrong magic"))
+    events.close()
+    assert len((tmp_path / "events.jsonl").read_text().splitlines()) < 100
+
+
+def test_a_full_disk_ends_the_events_and_the_journal_but_not_the_peer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each warns once, in a line, and takes what comes later without a word."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full to stand in for a full disk")
+    events = EventLog(full, "abc")
+    journal = Journal(full, header())
+    for _ in range(1000):
+        events.write("status", {"loss": math.nan})
+        journal.note(0.0, Woke(), [])
+    events.close()
+    journal.close()
+    said = [record.getMessage() for record in caplog.records]
+    assert 1 == sum("events" in line for line in said), said
+    assert 1 <= sum("journal" in line for line in said) <= 2, said
+
+
+def header() -> Header:
+    """A journal's beginning."""
+    me = Record(PeerId("0" * 16), 1, 0, Status.ALIVE, "127.0.0.1:1", "127.0.0.1:2")
+    return Header(1, 0.0, me, Layout(b"x" * 16), Config())
 
 
 def test_an_exported_model_loads_anywhere(tmp_path: Path) -> None:

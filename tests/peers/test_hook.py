@@ -16,6 +16,9 @@ from gossip.mixing.replica import Replica
 from peers.hook import Cadence, Hook
 from peers.mailbox import Adoption, Correction, Mailbox
 
+TICK_S = 0.0625
+"""Exact in binary; far below what makes the hook tell its count between swaps."""
+
 EXCHANGE = ExchangeId(PeerId("0" * 16), 1, 1)
 
 
@@ -27,7 +30,7 @@ class Desk:
         self.replica = Replica(FlatModel([("p", self.parameter)]))
         self.mailbox = Mailbox()
         ticks = itertools.count()
-        self.hook = Hook(self.replica, self.mailbox, cadence, lambda: float(next(ticks)))
+        self.hook = Hook(self.replica, self.mailbox, cadence, lambda: next(ticks) * TICK_S)
 
     def step(self, change: float, samples: int = 8) -> list[Input]:
         """Train by adding a constant; return what the core is told."""
@@ -83,13 +86,21 @@ def test_a_closed_hook_refuses_what_was_queued() -> None:
 
 
 def test_stalls_and_gaps_are_metered() -> None:
-    """Every look at the clock is one second: a hook call takes one."""
+    """Every look at the clock is one tick: a hook call takes one."""
     desk = Desk(Cadence())
     desk.step(0.0)
     desk.step(0.0)
-    assert 1.0 == desk.hook.meter.longest_stall_s
-    assert 2.0 == desk.hook.meter.total_stall_s
-    assert 2.0 == desk.hook.meter.longest_gap_s
+    assert TICK_S == desk.hook.meter.longest_stall_s
+    assert 2 * TICK_S == desk.hook.meter.total_stall_s
+    assert 2 * TICK_S == desk.hook.meter.longest_gap_s
+
+
+def test_the_sample_count_is_told_between_rare_swaps() -> None:
+    """The swarm's progress does not wait for the next swap."""
+    desk = Desk(Cadence(swap_every=1000))
+    told = [each for _ in range(20) for each in desk.step(0.0)]
+    assert 3 <= len(told) <= 10
+    assert all(isinstance(each, Submitted) and not each.swap_due for each in told)
 
 
 def test_a_cadence_below_one_step_is_refused() -> None:
