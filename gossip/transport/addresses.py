@@ -5,6 +5,7 @@ Both may come from strangers, so reading them never raises.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 from typing import NamedTuple
@@ -12,7 +13,9 @@ from typing import NamedTuple
 from gossip.errors import UsageError
 from gossip.messages import PeerId
 
-_ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>\d{1,5})")
+_ADDRESS = re.compile(
+    r"(?P<host>[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5})"
+)
 _ROUTING = re.compile(rb"(?P<peer>[0-9a-f]{16}):(?P<boot>\d{1,20}):[0-9a-f]{16}")
 
 WILDCARDS = ("0.0.0.0", "[::]", "*")
@@ -35,7 +38,21 @@ def read_address(text: str) -> Address | None:
     match = _ADDRESS.fullmatch("0.0.0.0" + text[1:] if text.startswith("*:") else text)
     if match is None or int(match["port"]) > 65535:
         return None
+    if match["host"].startswith("[") and not is_numeric(match["host"]):
+        return None
     return Address(match["host"], int(match["port"]))
+
+
+def is_numeric(host: str) -> bool:
+    """Whether a host is an IPv4 address or one of IPv6 in brackets: nothing to be looked up."""
+    try:
+        if host.startswith("["):
+            ipaddress.IPv6Address(host[1:-1])
+        else:
+            ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def routing_id(peer: PeerId, boot: int, nonce: bytes) -> bytes:

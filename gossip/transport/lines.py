@@ -22,11 +22,13 @@ class Plane(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class Line(Generic[Socket]):
-    """One dialed socket. ``connected_at_s`` is set between the connection and the next retry."""
+    """One dialed socket. ``address`` is what was asked for, ``endpoint`` the same with a number
+    for the host. ``connected_at_s`` is set between the connection and the next retry."""
 
     socket: Socket
     monitor: Socket
     address: Address
+    endpoint: Address
     up: bool = False
     ever_up: bool = False
     connected_at_s: float | None = None
@@ -38,6 +40,8 @@ class Link(Generic[Socket]):
 
     ``told`` holds the causes reported since the link was last up or dialed, so that endless
     retries are told once. A ``broken`` link is not retried: the next dial opens a new one.
+    ``wanted`` has the address of every plane, also of those that have no line yet.
+    ``bulk_failures`` counts attempts to connect bulk since it or control was last up.
     """
 
     address: Address
@@ -47,6 +51,8 @@ class Link(Generic[Socket]):
     greeting: bytes | None = None
     told: set[LinkCause] = field(default_factory=set)
     broken: bool = False
+    wanted: dict[Plane, Address] = field(default_factory=dict)
+    bulk_failures: int = 0
 
     def usable(self, plane: Plane, *, up: bool) -> Line[Socket] | None:
         """The line of this plane if it is up; or, with ``up`` False, one never up yet (what is

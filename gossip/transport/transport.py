@@ -70,7 +70,9 @@ class Junk:
 
     ``kind``: magic, version, run, length, shape (see FrameError), sender (not who the link
     belongs to), handshake (not ZMTP, wrong key, or hung up before its end), address (one that
-    cannot be dialed), self (this peer's own frames came back).
+    cannot be dialed, or a name that cannot be resolved), self (this peer's own frames came back).
+    Two are nobody's fault, but have to be seen: bulk (control is up, the bulk port stays out of
+    reach) and descriptors (this process may open no more files); they come once each time.
     """
 
     peer: PeerId | None
@@ -189,7 +191,9 @@ class Transport(Protocol):
 
     def send_chunk(self, to: PeerId, chunk: Chunk, payload: memoryview) -> bool:
         """Queue a chunk without copying ``payload``, whose bytes must not change as long as
-        ``busy(chunk.transfer)``. False as for ``send``; then nothing is held."""
+        ``busy(chunk.transfer)``. False as for ``send``; then nothing is held. What is queued for
+        one peer is bounded in bytes, so that little lies ahead of a later chunk. A chunk that is
+        still being sent is not queued a second time: on a slow link it is only late."""
         ...
 
     def busy(self, transfer: Transfer) -> bool:

@@ -12,7 +12,7 @@ import pytest
 import zmq
 from torch.optim import SGD
 
-from gossip.messages import Gossip, PeerId, Rumors
+from gossip.messages import Gossip, PeerId, Record, Rumors, Status
 from gossip.wire.frames import encode_control, run_digest
 from peers.peer import Peer, join
 from peers.settings import PeerConfig
@@ -24,7 +24,7 @@ STRANGER = PeerId("00000000000000ff")
 def _send(address: str, frame: bytes) -> None:
     """One frame over a proper ZeroMQ connection with a proper routing id."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
-        dealer.setsockopt(zmq.ROUTING_ID, f"{STRANGER}:1:abcd".encode())
+        dealer.setsockopt(zmq.ROUTING_ID, f"{STRANGER}:1:{0xABCD:016x}".encode())
         dealer.setsockopt(zmq.LINGER, 2000)
         dealer.connect(f"tcp://{address}")
         dealer.send(frame)
@@ -74,6 +74,14 @@ def _noise_in_a_frame(address: str) -> None:
     _send(address, _good_frame("garbage")[:-3] + os.urandom(3))
 
 
+def _address_no_socket_takes(address: str) -> None:
+    records = tuple(
+        Record(PeerId(f"{number:016x}"), 1, 0, Status.ALIVE, f"{host}:80", f"{host}:81")
+        for number, host in enumerate(("-a", "_a", ".a"), 1)
+    )
+    _send(address, encode_control(run_digest("garbage"), STRANGER, Gossip(Rumors(records))))
+
+
 def _oversized(address: str) -> None:
     _send(address, bytes(16 << 20))
 
@@ -97,6 +105,7 @@ def peer_and_step() -> object:
         (_wrong_run, {"run"}),
         (_wrong_magic, {"magic"}),
         (_noise_in_a_frame, {"shape", "length"}),
+        (_address_no_socket_takes, {"address"}),
         (_oversized, {"length"}),
     ],
 )

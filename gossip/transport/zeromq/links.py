@@ -5,21 +5,34 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 
 import zmq
 
+from gossip.errors import TransportError
 from gossip.machine import LinkCause
 from gossip.messages import PeerId
-from gossip.transport.addresses import Address, routing_id
+from gossip.transport.addresses import Address, is_numeric, routing_id
+from gossip.transport.inquiries import Inquiries, resolve, why_unreachable
 from gossip.transport.lines import Line, Link, Plane
-from gossip.transport.probe import Probes
 from gossip.transport.transport import Counters, DialRefused, Event, Junk, LinkClosed, LinkOpened
 from gossip.transport.zeromq.sockets import (
     FAILED,
     HANDSHAKE_S,
+    OutOfDescriptors,
     Sockets,
     ZSocket,
 )
+
+RESOLVE_AGAIN_S = 2.0
+"""A host name whose dial failed, or that was not resolved, is looked up again after this."""
+
+OPEN_AGAIN_S = 1.0
+"""Lines there were no descriptors for are tried again after this."""
+
+BULK_FAILURES = 3
+"""Attempts to connect bulk that fail while control is up, before it is told: once may be a peer
+that is just starting."""
 
 
 class Links:
@@ -27,21 +40,33 @@ class Links:
 
     Invariant: every open line is in ``_dealers`` by its socket and in ``_monitors`` by its
     monitor; a link is in ``_links`` under its peer, in ``_contacts`` under its address, or both.
+    A plane in a link's ``wanted`` has a line, or waits in ``_nameless`` until its host's name is
+    resolved or in ``_short`` until there are descriptors; or the library refused its address.
+    ``wake`` is called from other threads when something was found out.
     """
 
     def __init__(
-        self, me: PeerId, boot: int, sockets: Sockets, counters: Counters, probes: Probes
+        self,
+        me: PeerId,
+        boot: int,
+        sockets: Sockets,
+        counters: Counters,
+        wake: Callable[[], None],
     ) -> None:
         self.events: list[Event] = []
         self._me = me
         self._boot = boot
         self._sockets = sockets
         self._counters = counters
-        self._probes = probes
+        self._causes = Inquiries(why_unreachable, wake)
+        self._names = Inquiries(resolve, wake)
         self._links: dict[PeerId, Link[ZSocket]] = {}
         self._contacts: dict[Address, Link[ZSocket]] = {}
         self._dealers: dict[ZSocket, tuple[Link[ZSocket], Plane]] = {}
         self._monitors: dict[ZSocket, tuple[Link[ZSocket], Plane]] = {}
+        self._nameless: dict[tuple[Link[ZSocket], Plane], Address] = {}
+        self._short: dict[tuple[Link[ZSocket], Plane], tuple[Address, Address]] = {}
+        self._short_until_s = 0.0
 
     def to(self, peer: PeerId) -> Link[ZSocket] | None:
         """The link that leads to a peer."""
@@ -53,14 +78,16 @@ class Links:
         return found[0] if found is not None and found[1] is plane else None
 
     def open(self, peer: PeerId | None, address: Address, bulk: Address | None) -> Link[ZSocket]:
-        """The link to a peer or contact, opened or opened anew where it has to be. Raises
-        TransportError when sockets have run out."""
+        """The link to a peer or contact, opened or opened anew where it has to be; its lines may
+        come later."""
         link = self._contacts.get(address) if peer is None else self._links.get(peer)
         if link is None or link.address != address or link.broken:
             link = self._open_anew(link, peer, address)
-        if bulk is not None and bulk.port != 0:
-            self._open_bulk(link, bulk)
-        link.told.clear()
+        else:
+            link.told.clear()
+        if bulk is not None and bulk.port != 0 and link.wanted.get(Plane.BULK) != bulk:
+            link.bulk_failures = 0
+            self._want(link, Plane.BULK, bulk)
         return link
 
     def hang_up(self, peer: PeerId) -> None:
@@ -107,23 +134,41 @@ class Links:
                 self._counters.shook_hands(plane)
                 if plane is Plane.CONTROL:
                     self._opened(link)
+                else:
+                    link.bulk_failures = 0
             elif event == zmq.Event.CONNECT_RETRIED:
-                if line.connected_at_s is None and plane is Plane.CONTROL:
-                    self._ask_why(link)
-                line.connected_at_s = None
+                self._retried(link, line, plane)
             else:
                 self._failed(link, line, plane, event)
 
     def _opened(self, link: Link[ZSocket]) -> None:
         link.told.clear()
+        if link.bulk_failures < BULK_FAILURES:
+            link.bulk_failures = 0
         if link.peer is not None and self._links.get(link.peer) is link:
             self.events.append(LinkOpened(link.peer))
         self.greet(link)
 
-    def _ask_why(self, link: Link[ZSocket]) -> None:
-        """Find out why nobody accepts, unless that was told already."""
-        if not link.told & {LinkCause.REFUSED, LinkCause.SILENT}:
-            self._probes.start(link.address)
+    def _retried(self, link: Link[ZSocket], line: Line[ZSocket], plane: Plane) -> None:
+        """The library will connect once more. Unless that was told already, find out why nobody
+        accepts; and whether the host has moved."""
+        accepted, line.connected_at_s = line.connected_at_s is not None, None
+        if not is_numeric(line.address.host):
+            self._names.start(line.address.host, RESOLVE_AGAIN_S)
+        if accepted:
+            return
+        if plane is Plane.BULK:
+            self._bulk_failed(link)
+        elif not link.told & {LinkCause.REFUSED, LinkCause.SILENT}:
+            self._causes.start(line.endpoint)
+
+    def _bulk_failed(self, link: Link[ZSocket]) -> None:
+        """Bulk did not come up once more. Where control is up that has to be told, once."""
+        if link.usable(Plane.CONTROL, up=True) is None:
+            return
+        link.bulk_failures += 1
+        if link.bulk_failures == BULK_FAILURES:
+            self._junk(link.peer, "bulk", f"{link.wanted[Plane.BULK]} cannot be reached")
 
     def _failed(
         self, link: Link[ZSocket], line: Line[ZSocket], plane: Plane, event: zmq.Event
@@ -133,9 +178,10 @@ class Links:
         since_s = time.monotonic() - (line.connected_at_s or math.inf)
         if event & FAILED & ~zmq.Event.HANDSHAKE_FAILED_NO_DETAIL:
             link.broken = True  # the library gives such a connection up for good
-            self._counters.faults["handshake"] += 1
-            self.events.append(Junk(link.peer, "handshake", f"dialing {line.address}"))
+            self._junk(link.peer, "handshake", f"dialing {line.address}")
         if plane is Plane.BULK:
+            if event & FAILED:
+                self._bulk_failed(link)
             return
         if event & FAILED:
             silent = since_s >= 0.9 * HANDSHAKE_S
@@ -143,19 +189,68 @@ class Links:
         elif was_up:
             self._lost(link, LinkCause.CLOSED)
 
-    def _lost(self, link: Link[ZSocket], cause: LinkCause) -> None:
+    def _lost(self, link: Link[ZSocket], cause: LinkCause) -> bool:
+        """Report a lost link, unless that was done; returns whether it was not."""
         second = link.peer is not None and self._links.get(link.peer) is not link
-        if cause not in link.told and not second:
-            link.told.add(cause)
-            self.tell_lost(link.peer, str(link.address), cause)
+        if cause in link.told or second:
+            return False
+        link.told.add(cause)
+        self.tell_lost(link.peer, str(link.address), cause)
+        return True
+
+    def _junk(self, peer: PeerId | None, kind: str, detail: str) -> None:
+        self._counters.faults[kind] += 1
+        self.events.append(Junk(peer, kind, detail))
 
     def take_answers(self) -> None:
-        """Report what the probes found out about links that are still not up."""
-        for address, cause in self._probes.answers():
+        """Take in what was found out beside: why links are still not up, where hosts are. Open
+        the lines that waited for it, and try again those that wait for anything else."""
+        for endpoint, cause in self._causes.answers():
             for link in self._all():
-                down = link.usable(Plane.CONTROL, up=True) is None
-                if cause is not None and link.address == address and down:
+                line = link.lines.get(Plane.CONTROL)
+                down = line is not None and line.endpoint == endpoint and not line.up
+                if cause is not None and down:
                     self._lost(link, cause)
+        for host, found in self._names.answers():
+            if found:
+                self._resolved(host, found)
+            else:
+                self._unresolved(host)
+        for address in self._nameless.values():
+            self._names.start(address.host, RESOLVE_AGAIN_S)
+        self._open_short()
+
+    def _resolved(self, host: str, found: tuple[str, ...]) -> None:
+        """Open the lines that waited for a host, and anew those whose host is elsewhere now."""
+        for (link, plane), address in list(self._nameless.items()):
+            if address.host == host:
+                del self._nameless[link, plane]
+                self._open(link, plane, address, address._replace(host=found[0]))
+        for link, plane in list(self._dealers.values()):
+            line = link.lines[plane]
+            moved = line.address.host == host and line.endpoint.host not in found
+            if moved and not line.up:
+                self._close_line(link, plane)
+                self._open(link, plane, line.address, line.address._replace(host=found[0]))
+
+    def _unresolved(self, host: str) -> None:
+        """Report the lines that wait for a host nobody knows, and queue them behind the others."""
+        for (link, plane), address in list(self._nameless.items()):
+            if address.host != host:
+                continue
+            self._nameless[link, plane] = self._nameless.pop((link, plane))
+            if plane is Plane.BULK:
+                self._bulk_failed(link)
+            elif self._lost(link, LinkCause.SILENT):
+                self._junk(link.peer, "address", f"cannot resolve {host[:64]!r}")
+
+    def _open_short(self) -> None:
+        """Try the lines there were no descriptors for, until one fails again."""
+        if time.monotonic() < self._short_until_s:
+            return
+        for key, (address, endpoint) in list(self._short.items()):
+            if not self._open(*key, address, endpoint):
+                return
 
     def _all(self) -> list[Link[ZSocket]]:
         """Every link; one that is both a peer's and a contact's comes twice."""
@@ -167,35 +262,66 @@ class Links:
         if stale is not None:
             self._close_link(stale)
         link: Link[ZSocket] = Link(address, routing_id(self._me, self._boot, os.urandom(8)), peer)
-        self._open(link, Plane.CONTROL, address)
         if peer is None:
             self._contacts[address] = link
         else:
             self._links[peer] = link
+        self._want(link, Plane.CONTROL, address)
         return link
 
-    def _open_bulk(self, link: Link[ZSocket], address: Address) -> None:
-        line = link.lines.get(Plane.BULK)
-        if line is not None and line.address == address:
-            return
-        if line is not None:
-            self._close_line(link, Plane.BULK)
-        self._open(link, Plane.BULK, address)
+    def _want(self, link: Link[ZSocket], plane: Plane, address: Address) -> None:
+        """Open a line in the place of any other of its plane, once its host's name is resolved."""
+        self._drop(link, plane)
+        link.wanted[plane] = address
+        if is_numeric(address.host):
+            self._open(link, plane, address, address)
+        else:
+            self._nameless[link, plane] = address
+            self._names.start(address.host)
 
-    def _open(self, link: Link[ZSocket], plane: Plane, address: Address) -> None:
-        line = self._sockets.dial(plane, address, link.routing)
+    def _open(self, link: Link[ZSocket], plane: Plane, address: Address, endpoint: Address) -> bool:
+        """Open a line; False (reported) when the library refuses, or descriptors have run out:
+        then it waits for some."""
+        try:
+            line = self._sockets.dial(plane, address, endpoint, link.routing)
+        except OutOfDescriptors as wrong:
+            first = not self._short
+            self._short.pop((link, plane), None)
+            self._short[link, plane] = (address, endpoint)
+            self._short_until_s = time.monotonic() + OPEN_AGAIN_S
+            if plane is Plane.CONTROL:
+                self._lost(link, LinkCause.SILENT)
+            if first:
+                self._junk(link.peer, "descriptors", str(wrong))
+            return False
+        except TransportError as wrong:
+            self._short.pop((link, plane), None)
+            if plane is Plane.CONTROL:
+                link.broken = True
+                self._lost(link, LinkCause.SILENT)
+            self._junk(link.peer, "address", str(wrong))
+            return True
+        self._short.pop((link, plane), None)
         link.lines[plane] = line
         self._dealers[line.socket] = (link, plane)
         self._monitors[line.monitor] = (link, plane)
+        return True
 
     def _close_line(self, link: Link[ZSocket], plane: Plane) -> None:
         line = link.lines.pop(plane)
         del self._dealers[line.socket], self._monitors[line.monitor]
         self._sockets.close(line.socket, line.monitor)
 
-    def _close_link(self, link: Link[ZSocket]) -> None:
-        for plane in list(link.lines):
+    def _drop(self, link: Link[ZSocket], plane: Plane) -> None:
+        """Close a line, or stop waiting for it."""
+        self._nameless.pop((link, plane), None)
+        self._short.pop((link, plane), None)
+        if plane in link.lines:
             self._close_line(link, plane)
+
+    def _close_link(self, link: Link[ZSocket]) -> None:
+        for plane in Plane:
+            self._drop(link, plane)
         if self._contacts.get(link.address) is link:
             del self._contacts[link.address]
         if link.peer is not None and self._links.get(link.peer) is link:

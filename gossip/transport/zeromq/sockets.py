@@ -8,6 +8,7 @@ answers ZMTP pings from its I/O thread, a frozen or vanished process does not).
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import math
 import selectors
@@ -29,8 +30,13 @@ ZSocket: TypeAlias = "zmq.Socket[bytes]"
 HANDSHAKE_S = 4.0
 """A connection that has not shown itself to be one of us by then is cut."""
 
-QUEUED_MAX = {Plane.CONTROL: 1000, Plane.BULK: 16}
-"""Messages queued per link and direction: small ones, or 16 MiB of chunks."""
+RECEIVED_MAX = {Plane.CONTROL: 1000, Plane.BULK: 16}
+"""Messages held per link until they are read: small ones, or 16 MiB of chunks."""
+
+SENT_MAX = {Plane.CONTROL: 1000, Plane.BULK: 256}
+"""Messages queued per link on their way out. Chunks are views of buffers that are there anyway;
+this is a few windows of them, since what finds the queue full is lost until it is asked again.
+(In bytes they are bounded by ``gossip.transport.sending``.)"""
 
 FRAME_BYTES_MAX = {Plane.CONTROL: CONTROL_FRAME_BYTES_MAX, Plane.BULK: CHUNK_BYTES_MAX}
 """Above it the ZeroMQ library cuts the connection before it allocates."""
@@ -63,6 +69,7 @@ _WATCHED = (
 )
 MONITOR_EVENTS_PER_POLL = 200
 _READABLE = int(zmq.POLLIN)
+_RUN_OUT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC)
 _NOW, _NOW_AND_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 _MONITOR_QUEUE_MAX = 100_000
 """Far above what piles up between two polls: a full monitor would stop ZeroMQ's own thread."""
@@ -72,6 +79,10 @@ def generate_run_key() -> CurveKeys:
     """A fresh key pair for a run; ``gossip.transport.keys`` keeps it in a file."""
     public, secret = zmq.curve_keypair()
     return CurveKeys(public, secret)
+
+
+class OutOfDescriptors(TransportError):
+    """This process may open no more files or sockets. What was open stays so."""
 
 
 class Sockets:
@@ -95,7 +106,43 @@ class Sockets:
 
     def listen(self, plane: Plane, where: Address) -> tuple[ZSocket, ZSocket, int]:
         """A listening socket, its monitor and its port. Raises TransportError."""
-        listener = self._socket(zmq.ROUTER, plane, where)
+        try:
+            listener = self._socket(zmq.ROUTER, plane, where)
+        except (zmq.ZMQError, OSError) as wrong:
+            raise _error("listen on", where, wrong) from wrong
+        monitor = None
+        try:
+            self._set_listening(listener)
+            monitor = self._monitor(listener)
+            listener.bind(f"tcp://{where}")
+        except (zmq.ZMQError, OSError) as wrong:
+            self.close(listener, monitor)
+            raise _error("listen on", where, wrong) from wrong
+        endpoint = listener.getsockopt(zmq.LAST_ENDPOINT)
+        assert isinstance(endpoint, bytes)
+        return listener, monitor, int(endpoint.rstrip(b"\0").rpartition(b":")[2])
+
+    def dial(
+        self, plane: Plane, address: Address, endpoint: Address, routing: bytes
+    ) -> Line[ZSocket]:
+        """A line to ``endpoint``, the numeric form of ``address``, that connects by itself, again
+        and again. Raises TransportError, as OutOfDescriptors when trying later may help; then
+        nothing stays open."""
+        try:
+            dealer = self._socket(zmq.DEALER, plane, endpoint)
+        except (zmq.ZMQError, OSError) as wrong:
+            raise _error("dial", address, wrong) from wrong
+        monitor = None
+        try:
+            self._set_dialing(dealer, plane, routing)
+            monitor = self._monitor(dealer)
+            dealer.connect(f"tcp://{endpoint}")
+        except (zmq.ZMQError, OSError) as wrong:
+            self.close(dealer, monitor)
+            raise _error("dial", address, wrong) from wrong
+        return Line(dealer, monitor, address, endpoint)
+
+    def _set_listening(self, listener: ZSocket) -> None:
         listener.setsockopt(zmq.ROUTER_MANDATORY, 1)
         listener.setsockopt(zmq.ROUTER_HANDOVER, 1)
         # A ZAP domain with no ZAP service lets NULL and CURVE peers in as ever, but refuses
@@ -104,25 +151,8 @@ class Sockets:
         if self._curve is not None:
             listener.setsockopt(zmq.CURVE_SERVER, 1)
             listener.setsockopt(zmq.CURVE_SECRETKEY, self._curve.secret)
-        monitor = self._monitor(listener)
-        try:
-            listener.bind(f"tcp://{where}")
-        except zmq.ZMQError as wrong:
-            self.close(listener, monitor)
-            if wrong.errno == zmq.EADDRINUSE:
-                raise TransportError(f"port {where.port} is in use ({where})") from wrong
-            raise TransportError(f"cannot listen on {where}: {wrong}") from wrong
-        endpoint = listener.getsockopt(zmq.LAST_ENDPOINT)
-        assert isinstance(endpoint, bytes)
-        return listener, monitor, int(endpoint.rstrip(b"\0").rpartition(b":")[2])
 
-    def dial(self, plane: Plane, address: Address, routing: bytes) -> Line[ZSocket]:
-        """A line that connects by itself, again and again. Raises TransportError when sockets
-        or file descriptors have run out."""
-        try:
-            dealer = self._socket(zmq.DEALER, plane, address)
-        except zmq.ZMQError as wrong:
-            raise TransportError(f"no socket to dial {address}: {wrong}") from wrong
+    def _set_dialing(self, dealer: ZSocket, plane: Plane, routing: bytes) -> None:
         dealer.setsockopt(zmq.ROUTING_ID, routing)
         interval_s, timeout_s = PING_S[plane]
         dealer.setsockopt(zmq.HEARTBEAT_IVL, round(interval_s * 1000))
@@ -134,14 +164,6 @@ class Sockets:
             dealer.setsockopt(zmq.CURVE_PUBLICKEY, self._curve.public)
             dealer.setsockopt(zmq.CURVE_SECRETKEY, self._curve.secret)
             dealer.setsockopt(zmq.CURVE_SERVERKEY, self._curve.public)
-        try:
-            monitor = self._monitor(dealer)
-            dealer.connect(f"tcp://{address}")
-        except zmq.ZMQError as wrong:
-            self._selector.unregister(dealer.FD)
-            dealer.close(linger=0)
-            raise TransportError(f"cannot dial {address}: {wrong}") from wrong
-        return Line(dealer, monitor, address)
 
     def ready(self, wait_s: float) -> list[ZSocket]:
         """Sockets that may have something to read, waiting for the first (inf: without end).
@@ -186,14 +208,14 @@ class Sockets:
                 yield zmq.Event(told["event"]), told["value"]
             self.touch(monitor)
 
-    def close(self, watched: ZSocket, monitor: ZSocket) -> None:
+    def close(self, watched: ZSocket, monitor: ZSocket | None) -> None:
         """Close a socket and its monitor; unsent messages have ``LINGER_S`` left."""
-        for each in (watched, monitor):
-            self._selector.unregister(each.FD)
-            self._touched.pop(each, None)
         # In this order: ZeroMQ's thread would wait for ever on a monitor nobody holds.
         watched.disable_monitor()
-        monitor.close(linger=0)
+        if monitor is not None:
+            self._unwatch(monitor)
+            monitor.close(linger=0)
+        self._unwatch(watched)
         watched.close()
 
     def close_all(self) -> None:
@@ -202,28 +224,49 @@ class Sockets:
         self._context.destroy()
 
     def _socket(self, kind: int, plane: Plane, address: Address) -> ZSocket:
-        made = self._context.socket(kind)
+        made = self._watch(self._context.socket(kind))
         made.setsockopt(zmq.LINGER, round(LINGER_S[plane] * 1000))
-        made.setsockopt(zmq.SNDHWM, QUEUED_MAX[plane])
-        made.setsockopt(zmq.RCVHWM, QUEUED_MAX[plane])
+        made.setsockopt(zmq.SNDHWM, SENT_MAX[plane])
+        made.setsockopt(zmq.RCVHWM, RECEIVED_MAX[plane])
         made.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX[plane])
         made.setsockopt(zmq.HANDSHAKE_IVL, round(HANDSHAKE_S * 1000))
         made.setsockopt(zmq.TCP_KEEPALIVE, 1)
         made.setsockopt(zmq.IPV6, int(address.host.startswith("[")))
-        return self._watch(made)
+        return made
 
     def _monitor(self, watched: ZSocket) -> ZSocket:
         endpoint = f"inproc://monitor-{next(self._names)}"
         watched.monitor(endpoint, _WATCHED)
         monitor = self._context.socket(zmq.PAIR)
-        monitor.setsockopt(zmq.RCVHWM, _MONITOR_QUEUE_MAX)
-        monitor.connect(endpoint)
+        try:
+            monitor.setsockopt(zmq.RCVHWM, _MONITOR_QUEUE_MAX)
+            monitor.connect(endpoint)
+        except zmq.ZMQError:
+            monitor.close(linger=0)
+            raise
         return self._watch(monitor)
 
     def _watch(self, made: ZSocket) -> ZSocket:
-        self._selector.register(made.FD, selectors.EVENT_READ, made)
+        try:
+            self._selector.register(made.FD, selectors.EVENT_READ, made)
+        except OSError:
+            made.close(linger=0)
+            raise
         self._touched[made] = None
         return made
+
+    def _unwatch(self, made: ZSocket) -> None:
+        self._selector.unregister(made.FD)
+        self._touched.pop(made, None)
+
+
+def _error(what: str, where: Address, wrong: zmq.ZMQError | OSError) -> TransportError:
+    """The error to raise when a socket cannot do ``what``."""
+    if wrong.errno in _RUN_OUT:
+        return OutOfDescriptors(f"cannot {what} {where}: {wrong}")
+    if wrong.errno == zmq.EADDRINUSE:
+        return TransportError(f"port {where.port} is in use ({where})")
+    return TransportError(f"cannot {what} {where}: {wrong}")
 
 
 def _has_something(each: ZSocket) -> bool:

@@ -14,9 +14,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import zmq
 
@@ -30,10 +29,11 @@ from gossip.transport.addresses import (
     read_address,
     read_routing_id,
 )
+from gossip.transport.descriptors import allow_all_descriptors
 from gossip.transport.doorway import Doorway
 from gossip.transport.keys import CurveKeys
 from gossip.transport.lines import Link, Plane
-from gossip.transport.probe import Probes
+from gossip.transport.sending import Sending
 from gossip.transport.transport import (
     Arrived,
     ChunkArrived,
@@ -50,13 +50,14 @@ from gossip.transport.zeromq.sockets import (
 )
 from gossip.wire import frames
 
-CONTROL_PER_POLL = 1000
-BULK_BYTES_PER_POLL = 1 << 20
-"""Little, so that few received chunks are alive at once and their memory is used again while it
-is warm; a poll with nothing to wait for costs microseconds."""
+PER_POLL_BYTES = {Plane.CONTROL: 4 << 20, Plane.BULK: 1 << 20}
+"""Read from all sockets of a plane before a poll returns; the message that goes over it is the
+last. Control: what one decodes into stays bounded. Bulk: little, so that few received chunks are
+alive at once and their memory is used again while it is warm; a poll with nothing to wait for
+costs microseconds."""
 
-SENDING_MAX = 256
-"""Transfers remembered as being sent before those that have been are looked for."""
+MESSAGE_BYTES = 1 << 10
+"""What a message counts in that sum beside its frames, so that empty ones are bounded too."""
 
 ROUTES_MAX = 100_000
 """Peers whose way back is remembered; over it the one learned first is forgotten."""
@@ -81,6 +82,7 @@ class ZeroMQTransport:
         curve: CurveKeys | None = None,
     ) -> None:
         where = listen_address(listen)
+        allow_all_descriptors()
         self.counters = Counters(curve is not None)
         self._me = me
         self._boot = boot
@@ -88,13 +90,13 @@ class ZeroMQTransport:
         self._listeners: dict[Plane, ZSocket] = {}
         self._doorways: dict[ZSocket, tuple[Doorway, Plane]] = {}
         self._routes: dict[PeerId, tuple[int, bytes]] = {}
-        self._sending: dict[Transfer, deque[weakref.ref[memoryview]]] = {}
+        self._sending = Sending()
         self._turn = 0
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._sockets = Sockets(curve, self._wake_out)
-        self._links = Links(me, boot, self._sockets, self.counters, Probes(self.wake))
+        self._links = Links(me, boot, self._sockets, self.counters, self.wake)
         self._events = self._links.events
         try:
             port = self._listen(Plane.CONTROL, where)
@@ -119,12 +121,7 @@ class ZeroMQTransport:
             self._junk(peer, "address", f"cannot dial {control_address[:64]!r}")
             self._links.tell_lost(peer, control_address, LinkCause.REFUSED)
             return
-        try:
-            link = self._links.open(peer, control, bulk)
-        except TransportError as wrong:
-            self._junk(peer, "address", str(wrong))
-            self._links.tell_lost(peer, control_address, LinkCause.SILENT)
-            return
+        link = self._links.open(peer, control, bulk)
         if greeting is not None:
             link.greeting = self._encode(greeting)
             self._links.greet(link)
@@ -149,13 +146,16 @@ class ZeroMQTransport:
     def send_chunk(self, to: PeerId, chunk: Chunk, payload: memoryview) -> bool:
         """See Transport.send_chunk. Payloads below 64 KiB are copied (pyzmq's threshold)."""
         assert payload.nbytes == chunk.length_bytes <= frames.CHUNK_BYTES_MAX
+        if self._sending.holds(chunk):
+            return True
+        if not self._sending.has_room(to, payload.nbytes):
+            self.counters.dropped += 1
+            return False
         header = frames.encode_chunk_header(self._run, self._me, chunk)
         view = memoryview(payload)
         for target, route in self._ways(to, Plane.BULK):
             if self._sockets.queue(target, [*route, header], view):
-                # pyzmq holds the view until ZeroMQ is done with its bytes, and nobody else does.
-                # (Its own MessageTracker says the same for 40 microseconds a chunk.)
-                self._sending.setdefault(chunk.transfer, deque()).append(weakref.ref(view))
+                self._sending.add(to, chunk, view)
                 self.counters.sent(Plane.BULK, len(header), payload.nbytes)
                 return True
         self.counters.dropped += 1
@@ -163,18 +163,11 @@ class ZeroMQTransport:
 
     def busy(self, transfer: Transfer) -> bool:
         """See Transport.busy."""
-        views = self._sending.get(transfer)
-        while views and views[0]() is None:
-            views.popleft()
-        if not views:
-            self._sending.pop(transfer, None)
-        return bool(views)
+        return self._sending.busy(transfer)
 
     def poll(self, timeout_s: float) -> list[Event]:
         """See Transport.poll."""
-        if len(self._sending) > SENDING_MAX:
-            for transfer in list(self._sending):
-                self.busy(transfer)
+        self._sending.forget_sent()
         ready = self._sockets.ready(0.0 if self._events else max(0.0, timeout_s))
         self._links.take_answers()
         for monitor in ready:
@@ -182,9 +175,9 @@ class ZeroMQTransport:
                 self._watch_doorway(monitor)
             else:
                 self._links.watch(monitor)
-        for each in ready:
-            self._take_control(each)
-        self._take_bulk(ready)
+        self._turn += 1
+        self._take(Plane.CONTROL, ready, self._take_message)
+        self._take(Plane.BULK, ready, self._take_chunk)
         events = list(self._events)
         self._events.clear()
         return events
@@ -256,49 +249,42 @@ class ZeroMQTransport:
 
     # What arrives.
 
-    def _take_control(self, source: ZSocket) -> None:
-        """Everything small a socket holds, up to a bound."""
-        link = self._links.of(source, Plane.CONTROL)
-        if link is None and source is not self._listeners[Plane.CONTROL]:
-            return
-        with contextlib.suppress(zmq.Again):
-            for _ in range(CONTROL_PER_POLL):
-                received = source.recv_multipart(zmq.NOBLOCK)
-                self._take_message(link, received.pop(0) if link is None else b"", received)
-            self._sockets.touch(source)
-
-    def _take_message(self, link: Link[ZSocket] | None, route: bytes, parts: list[bytes]) -> None:
-        self.counters.received(Plane.CONTROL, *map(len, parts))
-        claimed = _claimed(link, route)
-        if len(parts) != 1:
-            self._junk(claimed, "shape", f"{len(parts)} control frames")
-            return
-        try:
-            sender, message = frames.decode_control(self._run, parts[0])
-        except FrameError as wrong:
-            self._junk(claimed, wrong.kind, str(wrong))
-            return
-        if self._accepts(sender, claimed, link, route):
-            self._events.append(Arrived(sender, message))
-
-    def _take_bulk(self, ready: list[ZSocket]) -> None:
-        """Some chunks, one at a time from each socket in turn."""
-        sources = [
+    def _take(self, plane: Plane, ready: list[ZSocket], take_one: Callable[[ZSocket], int]) -> None:
+        """Some messages of a plane, one at a time from each socket in turn."""
+        waiting = deque(
             each
             for each in ready
-            if each is self._listeners[Plane.BULK] or self._links.of(each, Plane.BULK) is not None
-        ]
-        left_bytes = BULK_BYTES_PER_POLL
-        self._turn += 1
-        waiting = deque(sources)
+            if each is self._listeners[plane] or self._links.of(each, plane) is not None
+        )
         waiting.rotate(self._turn)
+        left_bytes = PER_POLL_BYTES[plane]
         while waiting and left_bytes > 0:
             source = waiting.popleft()
             with contextlib.suppress(zmq.Again):
-                left_bytes -= self._take_chunk(source)
+                left_bytes -= take_one(source) + MESSAGE_BYTES
                 waiting.append(source)
         for source in waiting:
             self._sockets.touch(source)
+
+    def _take_message(self, source: ZSocket) -> int:
+        """Receive one control message; returns its size in bytes. Raises zmq.Again when none is
+        there."""
+        link = self._links.of(source, Plane.CONTROL)
+        parts = source.recv_multipart(zmq.NOBLOCK)
+        route = parts.pop(0) if link is None else b""
+        sizes = [len(each) for each in parts]
+        self.counters.received(Plane.CONTROL, *sizes)
+        claimed = _claimed(link, route)
+        try:
+            if len(parts) != 1:
+                raise FrameError(f"{len(parts)} control frames")
+            sender, message = frames.decode_control(self._run, parts[0])
+        except FrameError as wrong:
+            self._junk(claimed, wrong.kind, str(wrong))
+        else:
+            if self._accepts(sender, claimed, link, route):
+                self._events.append(Arrived(sender, message))
+        return sum(sizes)
 
     def _take_chunk(self, source: ZSocket) -> int:
         """Receive one bulk message; returns its size in bytes. Raises zmq.Again when none is
@@ -319,7 +305,7 @@ class ZeroMQTransport:
             if self._accepts(sender, claimed, link, route):
                 payload = received[1].buffer
                 self._events.append(ChunkArrived(sender, chunk, payload))
-        return sum(sizes) + 1
+        return sum(sizes)
 
     def _accepts(
         self, sender: PeerId, claimed: PeerId | None, link: Link[ZSocket] | None, route: bytes
