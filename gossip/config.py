@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 
 from gossip.errors import UsageError
-from gossip.messages import Segment
+from gossip.messages import CHUNK_BYTES_MAX, Segment
 
 
 def _require(condition: bool, text: str) -> None:
@@ -63,7 +63,7 @@ class MembershipConfig:
         """How long to doubt before saying down, for a group of ``members``.
 
         1.5 ceil(log2(N + 1)) gossip rounds must fit in, so that a refutation can win the race
-        (membership.md section 2.4, there with 0.5 s rounds).
+        (rounds of 0.5 s, as on a wide network).
         """
         spread_s = 1.5 * math.ceil(math.log2(members + 1)) * 0.5
         return max(self.suspicion_min_s, spread_s)
@@ -78,12 +78,15 @@ class ExchangeConfig:
                          than bytes; empty: as ``codec`` and ``reply_codec``.
     fragments            round-robin slices of the vector; each may have one open swap.
     weight               w: both sides move this share of the correction; 1/2 meets in the middle.
-    window_bytes         pulled but not yet arrived, per transfer; at least one chunk.
-    upload_bytes_per_s   token bucket over all chunks sent (inf: no limit).
-    retry_s              an unanswered message is repeated this often.
-    withdraw_after_s     an offer with no Reply is withdrawn after this.
-    park_after_s         a Reply with no Done frees its fragment after this (its outcome is still
-                         awaited); must not be smaller than retry_s.
+    window_bytes         pulled but not yet arrived, per transfer, at first; at least one chunk.
+    window_max_bytes     where the link is so fast that a window arrives in a moment, up to this.
+    upload_bytes_per_s   token bucket over all chunks sent (inf: no limit); a chunk of 1 MiB must
+                         take at most half of withdraw_after_s.
+    retry_s              an unanswered message is repeated this often; a Want less and less often.
+    withdraw_after_s     an offer with no Reply, or a pull with no chunk, is given up after this; a
+                         pull from a slow holder later (exchange/patience.py).
+    park_after_s         a Reply with no Want or Done frees its fragment after this (its outcome is
+                         still awaited); must not be smaller than retry_s.
     forget_after_s       a parked Reply with no Done is counted one-sided after this.
     backoff_s            after Busy: a random wait up to this, then another partner.
     outcomes_kept        recorded outcomes of own exchanges, for repeated Replies.
@@ -100,6 +103,7 @@ class ExchangeConfig:
     fragments: int = 1
     weight: float = 0.5
     window_bytes: int = 8 << 20
+    window_max_bytes: int = 64 << 20
     upload_bytes_per_s: float = math.inf
     retry_s: float = 0.5
     withdraw_after_s: float = 10.0
@@ -115,10 +119,21 @@ class ExchangeConfig:
     def __post_init__(self) -> None:
         _require(self.fragments >= 1, "fragments must be at least 1")
         _require(0 < self.weight <= 0.5, "weight must be above 0 and at most 1/2")
-        _require(self.upload_bytes_per_s > 0, "upload_bytes_per_s must be above 0")
         _require(self.retry_s > 0, "retry_s must be above 0")
+        _require(self.withdraw_after_s > 0, "withdraw_after_s must be above 0")
+        # A receiver gives up after withdraw_after_s without a chunk: two must fit in.
+        slowest = math.ceil(2 * CHUNK_BYTES_MAX / self.withdraw_after_s)
+        _require(
+            self.upload_bytes_per_s >= slowest,
+            f"upload_bytes_per_s must be at least {slowest:,} (a chunk of 1 MiB within half of "
+            f"withdraw_after_s, {self.withdraw_after_s:g} s), not {self.upload_bytes_per_s:,.0f}",
+        )
         _require(self.park_after_s >= self.retry_s, "park_after_s must not be below retry_s")
         _require(self.window_bytes >= 1 << 20, "window_bytes must be at least one chunk (1 MiB)")
+        _require(
+            self.window_max_bytes >= self.window_bytes,
+            "window_max_bytes must not be below window_bytes",
+        )
 
 
 @dataclass(frozen=True, slots=True)

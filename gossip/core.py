@@ -45,6 +45,7 @@ from gossip.machine import (
 )
 from gossip.membership.lineages import Lineages
 from gossip.membership.swim import Swim
+from gossip.membership.terms import Terms
 from gossip.messages import (
     NO_LINEAGE,
     Ack,
@@ -101,7 +102,8 @@ class Core:
         self._joined = False
         self._timers: Deadlines[str] = Deadlines()
         self._finishing: Finishing | None = None
-        self.swim = Swim(me, layout.digest, layout.segments, config.membership, rng, now)
+        terms = Terms(layout.digest, config.exchange.fragments, layout.segments)
+        self.swim = Swim(me, terms, config.membership, rng, now)
         self._lineages = Lineages(self.swim)
         self._turns = Turns(config.exchange, rng)
         uploads = Uploads(config.exchange.upload_bytes_per_s, now)
@@ -225,7 +227,7 @@ class Core:
         match message:
             case Adopt():
                 lineage = NO_LINEAGE if self._footing().decline is not None else self._lineage
-                return self._donations.hear_adopt(sender, message, lineage, self.samples_total, now)
+                return self._donations.hear_adopt(sender, message, lineage, now)
             case Snapshot():
                 return self._adoption.hear_snapshot(sender, message, now)
             case Chunk(transfer) if transfer.leg is Leg.SNAPSHOT:
@@ -271,9 +273,12 @@ class Core:
         match command:
             case Join(contacts):
                 self._timers.set("lineage", now + LINEAGE_CHECK_S)
-                if not contacts:
-                    return self._found(now)
-                return self.swim.join(contacts, now)
+                if contacts:
+                    return self.swim.join(contacts, now)
+                # Who dialed first may have brought a model already: that one is taken then.
+                has_one = self._lineage != NO_LINEAGE
+                adopting = self._adoption.state is not AdoptionState.IDLE
+                return [] if has_one or adopting or self._leaving else self._found(now)
             case Finish(together):
                 self._finishing = Finishing(self._config, together, now)
                 return self._set_phase(Phase.FINISHING, now)
@@ -328,10 +333,11 @@ class Core:
 
     def _found_if_first(self, now: Seconds) -> list[Effect]:
         """Nobody has a model: the lowest id of those who see each other founds."""
-        if self._lineage != NO_LINEAGE or self._adoption.state is not AdoptionState.IDLE:
+        if self._lineage != NO_LINEAGE:
             return []
+        idle = self._adoption.state is AdoptionState.IDLE  # if not: its donor may yet be lost
         lowest = all(self._me < peer for peer in self.swim.live())
-        if lowest and self._lineages.nobody_has_one():
+        if idle and lowest and self._lineages.nobody_has_one():
             return self._found(now)
         self._timers.set("found", now + self._config.membership.found_after_s)
         return []
@@ -372,21 +378,20 @@ class Core:
             decline = BusyReason.LEAVING
         elif self._lineage == NO_LINEAGE or self._adoption.state is AdoptionState.REPLACING:
             decline = BusyReason.NOT_ADOPTED
-        return Footing(self._lineage, decline, self._samples)
+        return Footing(self._lineage, decline)
 
     def _submitted(self, samples: int, swap_due: bool, now: Seconds) -> list[Effect]:
-        if self._lineage == NO_LINEAGE or self._leaving:
+        if self._lineage == NO_LINEAGE or self._departed:
             return []
         self._samples = max(self._samples, samples - self._samples_before)
+        self.swim.publish(self._samples, self._lineage, self._phase, now)
+        if not swap_due or self._leaving:
+            return []
         effects: list[Effect] = []
-        if self._phase is Phase.TRAINING:
-            self.swim.publish(self._samples, self._lineage, self._phase, now)
-        elif self._finishing is None:
+        if self._finishing is None:
             effects += self._set_phase(Phase.TRAINING, now)
-        if swap_due:
-            self._turns.grant(self._config.exchange.attempts_max)
-            effects += self._start_swap(now)
-        return effects
+        self._turns.grant(self._config.exchange.attempts_max)
+        return [*effects, *self._start_swap(now)]
 
     def _start_swap(self, now: Seconds) -> list[Effect]:
         """Open a swap on the next free fragment, if there is one and somebody to swap with."""

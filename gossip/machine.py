@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import Protocol, TypeAlias
 
 from gossip.messages import (
+    NOBODY,
     Blob,
     BusyReason,
     ExchangeId,
@@ -23,6 +24,7 @@ from gossip.messages import (
     PeerId,
     Phase,
     Record,
+    RefusalReason,
     Seconds,
     Segment,
     Transfer,
@@ -160,7 +162,7 @@ class Reserve:
     codec: str
     reply_codec: str = ""
     clip_bound: float = float("inf")
-    source: PeerId = PeerId("")
+    source: PeerId = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,11 +290,12 @@ class LineageChanged:
 
 @dataclass(frozen=True, slots=True)
 class TurnedAway:
-    """A member refused this peer's model; ``segments`` is theirs."""
+    """A member refused this peer: its model (``segments`` is theirs) or its settings."""
 
     by: PeerId
     detail: str
     segments: tuple[Segment, ...]
+    reason: RefusalReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +327,16 @@ class Departed:
 
 
 @dataclass(frozen=True, slots=True)
+class AnchorNotFinite:
+    """This peer's own values cannot be encoded (training went astray), so nothing was offered.
+
+    ``fragment`` is -1 when a newcomer asked for all of them.
+    """
+
+    fragment: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """A neighbor (or a stranger, None) broke a rule; counted, dropped."""
 
@@ -343,6 +356,7 @@ Report: TypeAlias = (
     | PhaseChanged
     | Finalised
     | Departed
+    | AnchorNotFinite
     | Fault
 )
 

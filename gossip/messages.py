@@ -9,18 +9,31 @@ of this module, or a tuple of such; so ``gossip.wire`` can pack all of them with
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple, NewType, TypeAlias
+from typing import Final, NamedTuple, NewType, TypeAlias
 
 PeerId = NewType("PeerId", str)
 """Sixteen lower-case hex digits; the owner keeps it for life. Compared as text: lower wins."""
+
+PEER_ID_FORM: Final = re.compile(r"[0-9a-f]{16}")
+"""What a peer id looks like."""
+
+NOBODY = PeerId("")
+"""No peer's id."""
 
 Seconds: TypeAlias = float
 """The injected clock's time. Only differences mean anything."""
 
 NO_LINEAGE = b""
 """Lineage of a peer that has not adopted a model yet."""
+
+CHUNK_BYTES_MAX: Final = 1 << 20
+"""Bulk travels in frames of at most this (measured: larger ones gain nothing)."""
+
+SNAPSHOT_CODEC: Final = "fp32"
+"""How a newcomer gets the model: without any loss."""
 
 
 class Blob(NamedTuple):
@@ -36,7 +49,7 @@ class Blob(NamedTuple):
 
 
 class ExchangeId(NamedTuple):
-    """Who asked, in which life of theirs, and their rising number (DESIGN section 4, rule 3)."""
+    """Who asked, in which life of theirs, and their rising number (gossip/README.md, rule 3)."""
 
     initiator: PeerId
     boot: int
@@ -94,10 +107,10 @@ class BusyReason(IntEnum):
 
 
 class RefusalReason(IntEnum):
-    """Why a peer was turned away for good."""
+    """Why a peer was turned away for good: another model, or other settings of the same one."""
 
     LAYOUT = 0
-    CODEC = 1
+    SETTINGS = 1
 
 
 class Segment(NamedTuple):
@@ -110,7 +123,7 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is claimed about one member: a point of a join-semilattice (membership.md section 2.2).
+    """What is claimed about one member: a point of a join-semilattice.
 
     Only the subject ever raises ``(boot, incarnation)``. Addresses are ``HOST:PORT``; empty when
     the peer cannot be dialed. ``capacity`` weighs its share of the data.
@@ -161,11 +174,15 @@ class Rumors:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First on every link: who I am, which model I hold. Answered by Welcome or Refused."""
+    """First on every link: who I am, which model I hold. Answered by Welcome or Refused.
+
+    ``fragments``: into how many slices I cut it; peers that differ there cannot swap.
+    """
 
     record: Record
     progress: Progress
     layout_digest: bytes
+    fragments: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +191,15 @@ class Welcome:
 
     rumors: Rumors
     layout_digest: bytes
+    fragments: int
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """You cannot take part: ``segments`` is my layout, so that you can name the difference."""
+    """You cannot take part: ``segments`` is my layout, so that you can name the difference.
+
+    With SETTINGS there are none, and ``detail`` says it all.
+    """
 
     reason: RefusalReason
     detail: str
@@ -235,7 +256,6 @@ class Offer:
 
     exchange: ExchangeId
     lineage: bytes
-    samples: int
     fragment: int
     code: Blob
     codec: str
@@ -291,7 +311,6 @@ class Snapshot:
 
     exchange: ExchangeId
     lineage: bytes
-    samples: int
     snapshot: Blob
     codec: str
 

@@ -52,14 +52,14 @@ from gossip.transport.transport import (
 from peers.desk import Desk
 from peers.hook import Hook
 from peers.journal import Journal
-from peers.mailbox import Adoption, Correction, Mailbox
+from peers.mailbox import Correction, Mailbox, Replacement
 
 POLL_MAX_S = 0.5
 VIEW_EVERY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Glance:
     """What the I/O thread last knew, for other threads to read."""
 
     phase: Phase = Phase.JOINING
@@ -93,7 +93,7 @@ class Daemon:
     journal: Journal | None = None
     outbox: Outbox = field(default_factory=Outbox)
     clock: Callable[[], float] = time.monotonic
-    view: View = field(default_factory=View)
+    view: Glance = field(default_factory=Glance)
     faults: Counter[str] = field(default_factory=Counter)
     departed: threading.Event = field(default_factory=threading.Event)
     _inbox: deque[Input] = field(default_factory=deque)
@@ -141,8 +141,8 @@ class Daemon:
                 if self.desk.store(sender, chunk, payload):
                     stored = Chunk(chunk.transfer, chunk.offset_bytes, chunk.length_bytes)
                     self._inbox.append(Received(sender, stored))
-                elif self.desk.expects(sender, chunk.transfer):
-                    self._fault(Fault(sender, "chunk", "damaged or misplaced"))
+                elif self.desk.expects(chunk.transfer):
+                    self._fault(Fault(sender, "chunk", "damaged, misplaced, or not theirs"))
                 # else a late chunk of a transfer that is over: nobody's fault
             case LinkOpened(peer):
                 self._inbox.append(LinkUp(peer))
@@ -216,7 +216,7 @@ class Daemon:
         if snapshot_N is None:
             self._inbox.append(Applied(effect.transfer.exchange, applied=False))
         else:
-            self.mailbox.to_hook(Adoption(effect.transfer.exchange, snapshot_N))
+            self.mailbox.to_hook(Replacement(effect.transfer.exchange, snapshot_N))
 
     def _tell(self, report: Report) -> None:
         if isinstance(report, Fault):
@@ -235,7 +235,7 @@ class Daemon:
         self._view_is_old = False
         self._view_at_s = self.clock() + VIEW_EVERY_S
         counters = self.transport.counters
-        self.view = View(
+        self.view = Glance(
             self.core.phase,
             self.core.lineage,
             self.core.samples_total,

@@ -123,10 +123,10 @@ class Desk:
         self._held[effect.transfer] = held
         return None
 
-    def expects(self, sender: PeerId, transfer: Transfer) -> bool:
-        """Whether chunks of this transfer may come from this peer."""
+    def expects(self, transfer: Transfer) -> bool:
+        """Whether room was made for a neighbor's bytes of this transfer."""
         held = self._held.get(transfer)
-        return held is not None and held.source == sender
+        return held is not None and held.codec is not None
 
     def store(self, sender: PeerId, chunk: Chunk, payload: memoryview) -> bool:
         """Check and take one chunk; False when it is damaged, misplaced, or was not reserved."""

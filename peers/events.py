@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gossip.errors import UsageError
-from gossip.machine import Declined, Fault, MemberChanged, Report, SwapClosed
+from gossip.machine import AnchorNotFinite, Declined, Fault, MemberChanged, Report, SwapClosed
 
 log = logging.getLogger("gossip.peer")
 log.addHandler(logging.NullHandler())
@@ -108,6 +108,10 @@ class EventLog:
                 record.control_address,
                 status,
                 report.why,
+            )
+        elif isinstance(report, AnchorNotFinite):
+            log.warning(
+                "this peer's parameters are not finite any more: it trains on, but swaps no more"
             )
         elif not isinstance(report, QUIET):
             log.info("%s %s", name, " ".join(f"{key}={each}" for key, each in values.items()))

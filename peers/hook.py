@@ -1,6 +1,6 @@
 """The trainer's side of a peer: runs after each step of the user's own optimizer.
 
-The only writer of theta and phi (DESIGN section 4, rule 4). It never waits for the network: it
+The only writer of theta and phi (gossip/README.md, rule 4). It never waits for the network: it
 applies the corrections that are ready, publishes when the cadence says so, and returns.
 """
 
@@ -15,7 +15,7 @@ import torch
 from gossip.errors import UsageError
 from gossip.machine import Applied, Submitted
 from gossip.mixing.replica import Replica
-from peers.mailbox import Adoption, Correction, Mailbox
+from peers.mailbox import Correction, Mailbox, Replacement
 
 COUNT_TOLD_EVERY_S = 0.25
 """The swarm's sample count is this fresh, however rare swaps are."""
@@ -124,7 +124,7 @@ class Hook:
                 match work:
                     case Correction():
                         self._correct(work)
-                    case Adoption(exchange, snapshot_N):
+                    case Replacement(exchange, snapshot_N):
                         self._replica.replace(snapshot_N)
                         self._mailbox.to_core(Applied(exchange, applied=True))
         return True
@@ -146,7 +146,7 @@ class Hook:
         """No hook will run any more: what is queued will not be applied, and the core is told."""
         self._closed = True
         for work in self._mailbox.work():
-            if isinstance(work, Adoption) or not work.undo:
+            if isinstance(work, Replacement) or not work.undo:
                 self._mailbox.to_core(Applied(work.exchange, applied=False))
 
     @property

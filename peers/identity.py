@@ -1,6 +1,6 @@
 """Who this peer is, across restarts: an id kept for life and a boot number that only rises.
 
-The boot is ``max(stored + 1, wall clock in ms)`` (membership.md section 2.1): a peer that lost its
+The boot is ``max(stored + 1, wall clock in ms)``: a peer that lost its
 disk still comes back above every earlier life of its own.
 """
 

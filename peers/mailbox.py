@@ -33,14 +33,14 @@ class Correction:
 
 
 @dataclass(frozen=True, slots=True)
-class Adoption:
+class Replacement:
     """Set theta = phi = snapshot."""
 
     exchange: ExchangeId
     snapshot_N: Tensor
 
 
-HookWork = Correction | Adoption
+HookWork = Correction | Replacement
 
 
 class Mailbox:

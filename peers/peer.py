@@ -36,12 +36,12 @@ from gossip.machine import (
     SwapClosed,
     TurnedAway,
 )
-from gossip.messages import Outcome, PeerId, Record, Status
+from gossip.messages import Outcome, PeerId, Record, RefusalReason, Status
 from gossip.mixing.flat import FlatModel, first_difference
 from gossip.mixing.replica import Replica
 from gossip.transport.transport import Transport
 from peers.contacts import load_contacts, save_contacts
-from peers.daemon import Daemon, Outbox, View
+from peers.daemon import Daemon, Glance, Outbox
 from peers.desk import Desk
 from peers.events import EventLog
 from peers.export import export_model
@@ -150,7 +150,7 @@ class Peer:
     # While training.
 
     @property
-    def view(self) -> View:
+    def view(self) -> Glance:
         """What the I/O thread last knew: members, progress, bytes."""
         return self._running().view
 
@@ -299,6 +299,8 @@ class Peer:
                 self._mailbox.to_core(Asked(Join(())))
             if self._turned_away is not None:
                 away = self._turned_away
+                if away.reason is RefusalReason.SETTINGS:
+                    raise UsageError(f"peer {away.by[:6]} refuses this peer: {away.detail}")
                 what = first_difference(self._layout.segments, away.segments) or away.detail
                 raise LayoutMismatch(
                     f"peer {away.by[:6]} trains another model: {what}; nothing was mixed"

@@ -24,14 +24,14 @@ class Placement:
     def __init__(self) -> None:
         self._asked: tuple[int, Members] = (0, ())
         self._owned: tuple[int, ...] = ()
-        self._worker: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
 
     def owned(self, shards: int, members: Members, me: PeerId) -> tuple[int, ...]:
         """This peer's shards; for a moment those of the question before, if this one is large.
 
         The very first answer is always waited for.
         """
-        busy = self._worker is not None and self._worker.is_alive()
+        busy = self._thread is not None and self._thread.is_alive()
         if busy or self._asked == (shards, members):
             return self._owned
         first, self._asked = self._asked == (0, ()), (shards, members)
@@ -39,8 +39,8 @@ class Placement:
             self._place(shards, members, me)
         else:
             arguments = (shards, members, me)
-            self._worker = threading.Thread(target=self._place, args=arguments, daemon=True)
-            self._worker.start()
+            self._thread = threading.Thread(target=self._place, args=arguments, daemon=True)
+            self._thread.start()
         return self._owned
 
     def _place(self, shards: int, members: Members, me: PeerId) -> None:

@@ -53,7 +53,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Result:
     """What a run came to, for the last line and the exit code."""
 
     figures: dict[str, float]
@@ -108,10 +108,11 @@ class Runner:
         self._model: nn.Module = task.model(plan.model_seed).to(self._device)
         self._optimizer = task.optimizer(self._model)
         self._loss = float("nan")
+        self._loss_tensor: torch.Tensor | None = None
         self._figures: dict[str, float] = {}
         self._next_status_s = self._next_lookup_s = self._next_evaluation_s = 0.0
 
-    def run(self, contacts: Sequence[str]) -> Outcome:
+    def run(self, contacts: Sequence[str]) -> Result:
         """Join, train, agree, export, leave. Raises what ``peers.join`` raises on entering."""
         peer = Peer(
             self._model,
@@ -220,9 +221,9 @@ class Runner:
             },
         )
 
-    def _outcome(self, peer: Peer, agreed: bool, stopped: bool) -> Outcome:
+    def _outcome(self, peer: Peer, agreed: bool, stopped: bool) -> Result:
         view, hook = peer.view, peer.hook
-        return Outcome(
+        return Result(
             figures=self._figures,
             samples=hook.samples,
             samples_total=peer.samples_total,
@@ -236,5 +237,3 @@ class Runner:
             agreed=agreed,
             stopped=stopped,
         )
-
-    _loss_tensor: torch.Tensor | None = None

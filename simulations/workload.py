@@ -25,7 +25,7 @@ from gossip.mixing.replica import Replica
 from peers.desk import Desk
 from peers.hook import Cadence, Hook
 from peers.loading import ShardLoader
-from peers.mailbox import Adoption, Correction, Mailbox
+from peers.mailbox import Correction, Mailbox, Replacement
 from peers.tasks.task import Batch, Task
 
 HOLLOW_CHUNK_BYTES = 1 << 20
@@ -135,7 +135,7 @@ class TensorBody:
             snapshot_N = self._desk.snapshot_of(effect)
             if snapshot_N is None:
                 return False
-            self._mailbox.to_hook(Adoption(exchange, snapshot_N))
+            self._mailbox.to_hook(Replacement(exchange, snapshot_N))
             return True
         c_n = self._desk.decode(effect)
         if c_n is None:

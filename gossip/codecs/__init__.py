@@ -8,7 +8,6 @@ import torch
 
 from gossip.codecs.codec import (
     BLOCK_ELEMENTS,
-    CHUNK_BYTES_MAX,
     Buffer,
     Codec,
     chunk_count,
@@ -19,12 +18,10 @@ from gossip.codecs.codec import (
 from gossip.codecs.dense import DenseCodec
 from gossip.codecs.int8 import Int8Codec
 from gossip.errors import UsageError
+from gossip.messages import CHUNK_BYTES_MAX, SNAPSHOT_CODEC
 
 CODEC_NAMES: Final = ("fp32", "bf16", "int8")
 """All that ``make_codec`` knows, from most to fewest bytes."""
-
-SNAPSHOT_CODEC: Final = "fp32"
-"""Snapshots are always exact."""
 
 
 def make_codec(name: str) -> Codec:

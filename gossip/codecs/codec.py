@@ -19,9 +19,6 @@ from gossip.errors import CodeError
 BLOCK_ELEMENTS: Final = 256
 """Elements that share one scale; every vector and chunk is a multiple of it."""
 
-CHUNK_BYTES_MAX: Final = 1 << 20
-"""Bulk travels in frames of about this size (measured: larger ones gain nothing)."""
-
 Buffer: TypeAlias = memoryview | bytearray | Tensor
 """Writable bytes: a view, a bytearray, or a contiguous uint8 tensor on the host."""
 

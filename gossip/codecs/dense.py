@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from gossip.codecs.codec import (
-    CHUNK_BYTES_MAX,
     Buffer,
     as_bytes_S,
     check_elements,
     check_finite,
     check_length,
 )
+from gossip.messages import CHUNK_BYTES_MAX
 
 
 class DenseCodec:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from gossip.codecs.codec import (
     BLOCK_ELEMENTS,
-    CHUNK_BYTES_MAX,
     Buffer,
     as_bytes_S,
     check_elements,
@@ -23,6 +22,7 @@ from gossip.codecs.codec import (
     check_magnitude,
 )
 from gossip.errors import CodeError
+from gossip.messages import CHUNK_BYTES_MAX
 
 SCALE_BYTES: Final = 4
 BLOCK_BYTES: Final = SCALE_BYTES + BLOCK_ELEMENTS

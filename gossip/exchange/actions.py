@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from gossip.exchange.book import Book
+from gossip.exchange.patience import Patience
 from gossip.exchange.pull import Pull
 from gossip.exchange.swap import Swap
 from gossip.exchange.table import Action, State
@@ -20,6 +21,7 @@ def start_pull(book: Book, swap: Swap, leg: Leg, blob: Blob, now: Seconds) -> li
     transfer = swap.transfer(leg)
     swap.state = State.PULLING
     swap.pull = Pull(transfer, blob, book.config.window_bytes)
+    swap.patience = Patience(book.config, now)
     book.progress(swap, now)
     codec = swap.codec if leg is Leg.CODE else swap.reply_codec
     reserve = Reserve(
@@ -57,6 +59,8 @@ def _pull(book: Book, swap: Swap, now: Seconds) -> list[Effect]:
 
 def _repeat_want(book: Book, swap: Swap, now: Seconds) -> list[Effect]:
     assert swap.pull is not None
+    assert swap.patience is not None
+    swap.patience.asked_again()
     book.listen(swap, now)
     return [Send(swap.partner, want) for want in swap.pull.ask_again()]
 

@@ -11,10 +11,23 @@ from enum import Enum, auto
 
 from gossip.config import ExchangeConfig
 from gossip.deadlines import Deadlines
+from gossip.exchange.patience import STALL_STRETCH_MAX, Patience
 from gossip.exchange.pull import Pull, is_sane
-from gossip.exchange.uploads import Uploads
-from gossip.machine import Compute, Computed, Effect, Fault, Release, Replace, Reserve, Send, Tell
+from gossip.exchange.uploads import Uploads, asked_bytes, is_too_much
+from gossip.machine import (
+    AnchorNotFinite,
+    Compute,
+    Computed,
+    Effect,
+    Fault,
+    Release,
+    Replace,
+    Reserve,
+    Send,
+    Tell,
+)
 from gossip.messages import (
+    SNAPSHOT_CODEC,
     Adopt,
     Blob,
     Busy,
@@ -31,8 +44,6 @@ from gossip.messages import (
     Transfer,
     Want,
 )
-
-SNAPSHOT_CODEC = "fp32"
 
 
 class AdoptionState(Enum):
@@ -53,6 +64,7 @@ class Adoption:
         self._exchange: ExchangeId | None = None
         self._wanted = b""
         self._pull: Pull | None = None
+        self._patience: Patience | None = None
         self._snapshot: Snapshot | None = None
         self.state = AdoptionState.IDLE
         self.donor: PeerId | None = None
@@ -88,8 +100,9 @@ class Adoption:
         self._snapshot = snapshot
         transfer = Transfer(snapshot.exchange, Leg.SNAPSHOT)
         self._pull = Pull(transfer, blob, self._config.window_bytes)
+        self._patience = Patience(self._config, now)
         self._progress(now)
-        reserve = Reserve(transfer, blob, -1, snapshot.codec)
+        reserve = Reserve(transfer, blob, -1, snapshot.codec, source=sender)
         return [reserve, *(Send(sender, want) for want in self._pull.ask())]
 
     def hear_chunk(self, sender: PeerId, chunk: Chunk, now: Seconds) -> list[Effect]:
@@ -99,10 +112,15 @@ class Adoption:
         new = self._pull.take(chunk)
         if new is None:
             return [Tell(Fault(sender, "chunk", "not a chunk of the snapshot"))]
-        if not new or self.state is not AdoptionState.PULLING:
+        if self.state is not AdoptionState.PULLING or not (new or self._pull.may_repeat):
             return []
+        if new and self._patience is not None:
+            self._patience.arrived(now)
         self._progress(now)
+        if not new:
+            return []
         if not self._pull.is_complete:
+            self._pull.widen(now, self._config.window_max_bytes)
             return [Send(sender, want) for want in self._pull.ask()]
         assert self._snapshot is not None
         self.state = AdoptionState.REPLACING
@@ -139,8 +157,10 @@ class Adoption:
                 self._timers.set("silence", now + self._config.retry_s)
                 effects.append(Send(self.donor, Adopt(self._exchange, self._wanted)))
             elif self._pull is not None:
-                self._timers.set("silence", now + self._config.retry_s)
                 effects += [Send(self.donor, want) for want in self._pull.ask_again()]
+                if self._patience is not None:
+                    self._patience.asked_again()
+                    self._timers.set("silence", now + self._patience.silence_s)
         return effects
 
     def give_up(self) -> list[Effect]:
@@ -149,14 +169,15 @@ class Adoption:
         if self._pull is not None:
             effects.append(Release(self._pull.transfer))
         self.state = AdoptionState.IDLE
-        self.donor = self._exchange = self._pull = self._snapshot = None
+        self.donor = self._exchange = self._pull = self._patience = self._snapshot = None
         self._timers.clear("silence")
         self._timers.clear("stalled")
         return effects
 
     def _progress(self, now: Seconds) -> None:
-        self._timers.set("silence", now + self._config.retry_s)
-        self._timers.set("stalled", now + self._config.withdraw_after_s)
+        pace, config = self._patience, self._config
+        self._timers.set("silence", now + (pace.silence_s if pace else config.retry_s))
+        self._timers.set("stalled", now + (pace.stall_s if pace else config.withdraw_after_s))
 
 
 @dataclass(slots=True)
@@ -164,14 +185,19 @@ class _Donation:
     to: PeerId
     blob: Blob | None = None
     lineage: bytes = b""
-    samples: int = 0
+    asked_bytes: int = 0
 
 
 class Donations:
-    """Snapshots this peer serves; bounded in number, dropped after a stall."""
+    """Snapshots this peer serves; bounded in number, dropped after a stall.
+
+    A newcomer is waited for as long as it may wait for chunks itself: on a slow link its Wants are
+    far apart. If it is gone for good, its link or the group says so first.
+    """
 
     def __init__(self, config: ExchangeConfig, uploads: Uploads) -> None:
         self._config = config
+        self._stall_s = STALL_STRETCH_MAX * config.withdraw_after_s
         self._uploads = uploads
         self._donations: dict[ExchangeId, _Donation] = {}
         self._timers: Deadlines[ExchangeId] = Deadlines()
@@ -185,7 +211,7 @@ class Donations:
         return exchange in self._donations
 
     def hear_adopt(
-        self, sender: PeerId, adopt: Adopt, lineage: bytes, samples: int, now: Seconds
+        self, sender: PeerId, adopt: Adopt, lineage: bytes, now: Seconds
     ) -> list[Effect]:
         """Somebody wants my model; ``lineage`` empty means I have none to give."""
         known = self._donations.get(adopt.exchange)
@@ -199,8 +225,8 @@ class Donations:
             return [Send(sender, Busy(adopt.exchange, BusyReason.FOREIGN_LINEAGE))]
         if len(self._donations) >= self._config.donations_max:
             return [Send(sender, Busy(adopt.exchange, BusyReason.LIMIT))]
-        self._donations[adopt.exchange] = _Donation(sender, None, lineage, samples)
-        self._timers.set(adopt.exchange, now + self._config.withdraw_after_s)
+        self._donations[adopt.exchange] = _Donation(sender, None, lineage)
+        self._timers.set(adopt.exchange, now + self._stall_s)
         return [Compute(Transfer(adopt.exchange, Leg.SNAPSHOT), -1, SNAPSHOT_CODEC)]
 
     def computed(self, happened: Computed) -> list[Effect]:
@@ -210,7 +236,8 @@ class Donations:
         if donation is None:
             return [Release(happened.transfer)] if happened.blob is not None else []
         if happened.blob is None:
-            return [Send(donation.to, Gone(exchange)), *self.drop(exchange)]
+            gone = Send(donation.to, Gone(exchange))
+            return [Tell(AnchorNotFinite(-1)), gone, *self.drop(exchange)]
         donation.blob = happened.blob
         return self._answer(exchange, donation)
 
@@ -219,7 +246,10 @@ class Donations:
         donation = self._donations[want.transfer.exchange]
         if donation.to != sender or donation.blob is None:
             return []
-        self._timers.set(want.transfer.exchange, now + self._config.withdraw_after_s)
+        donation.asked_bytes += asked_bytes(want, donation.blob)
+        if is_too_much(donation.asked_bytes, donation.blob):
+            return []  # the stall goes on
+        self._timers.set(want.transfer.exchange, now + self._stall_s)
         is_snapshot = want.transfer.leg is Leg.SNAPSHOT
         if not is_snapshot or not self._uploads.serve(sender, want, donation.blob):
             return [Tell(Fault(sender, "want", "bytes outside the blob"))]
@@ -255,7 +285,5 @@ class Donations:
     def _answer(self, exchange: ExchangeId, donation: _Donation) -> list[Effect]:
         if donation.blob is None:
             return []
-        snapshot = Snapshot(
-            exchange, donation.lineage, donation.samples, donation.blob, SNAPSHOT_CODEC
-        )
+        snapshot = Snapshot(exchange, donation.lineage, donation.blob, SNAPSHOT_CODEC)
         return [Send(donation.to, snapshot)]

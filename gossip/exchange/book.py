@@ -83,17 +83,28 @@ class Book:
         return [Send(sender, Done(exchange, record[1]))]
 
     def progress(self, swap: Swap, now: Seconds) -> None:
-        """Something moved: silence and stall are counted from now."""
+        """Something moved: silence and stall count from now; the partner is not lost."""
+        swap.park_when_applied = False
         self.listen(swap, now)
-        stall_s = {
-            State.REPLIED: self.config.park_after_s,
-            State.PARKED: self.config.forget_after_s,
-        }.get(swap.state, self.config.withdraw_after_s)
-        self.timers.set((Event.STALLED, swap.exchange), now + stall_s)
+        self.timers.set((Event.STALLED, swap.exchange), now + self._stall_s(swap))
+
+    def _stall_s(self, swap: Swap) -> Seconds:
+        config = self.config
+        match swap.state:
+            case State.PULLING if swap.patience is not None:
+                return swap.patience.stall_s
+            case State.REPLIED if not swap.asked_bytes:
+                return config.park_after_s
+            case State.PARKED:
+                return config.forget_after_s
+            case _:  # once A pulls c, it may take as long as any pull
+                return config.withdraw_after_s
 
     def listen(self, swap: Swap, now: Seconds) -> None:
         """I spoke: silence is counted from now, the stall goes on."""
-        self.timers.set((Event.SILENCE, swap.exchange), now + self.config.retry_s)
+        pulling = swap.patience if swap.state is State.PULLING else None
+        silence_s = self.config.retry_s if pulling is None else pulling.silence_s
+        self.timers.set((Event.SILENCE, swap.exchange), now + silence_s)
 
     def quiet(self, swap: Swap) -> None:
         """Nothing is awaited from the partner."""

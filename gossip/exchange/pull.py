@@ -6,10 +6,20 @@ twice, late and in any order; the driver has checked each one's digest before it
 
 from __future__ import annotations
 
-from gossip.messages import Blob, Chunk, Transfer, Want
+from gossip.messages import CHUNK_BYTES_MAX, Blob, Chunk, Seconds, Transfer, Want
 
-CHUNK_BYTES_MAX = 1 << 20
 CHUNK_BYTES_MIN = 256
+
+WINDOW_S = 0.1
+"""A window grows while a whole one arrives within this, so what is asked for in advance never
+holds up others for much longer: about 10 MB at 100 MB/s, but enough to keep a fast link full."""
+
+SLOW_WINDOW_S = 1.0
+"""Up to ``window_bytes`` a window grows while a whole one arrives within this, and shrinks where it
+takes longer: on a slow link little is asked in advance, and the holder hears a Want every chunk."""
+
+START_BYTES = 2 << 20
+"""The first window: two chunks, one on its way while the next is asked for."""
 
 
 def is_sane(blob: Blob, blob_bytes_max: int) -> bool:
@@ -23,7 +33,9 @@ class Pull:
     """One blob on its way to us.
 
     Invariant: ``arrived_bytes`` counts each chunk once; asked minus arrived stays within the
-    window except after ``ask_again``.
+    window except after ``ask_again``. The window starts at ``window_bytes`` or START_BYTES, the
+    smaller one, and never is below. Known chunks count as a sign of life no more often than the
+    blob has chunks, so nobody lives on repetitions for ever.
     """
 
     def __init__(self, transfer: Transfer, blob: Blob, window_bytes: int) -> None:
@@ -31,15 +43,26 @@ class Pull:
         self.blob = blob
         self.arrived_bytes = 0
         self._chunks = -(-blob.size_bytes // blob.chunk_bytes)
-        self._window_chunks = max(1, window_bytes // blob.chunk_bytes)
+        start_bytes = min(window_bytes, START_BYTES)
+        self._first_chunks = self._window_chunks = max(1, start_bytes // blob.chunk_bytes)
+        self._usual_chunks = max(1, window_bytes // blob.chunk_bytes)
+        self._mark: tuple[int, Seconds] | None = None
         self._have = bytearray(self._chunks)
         self._arrived = 0
         self._asked = 0
+        self._repeats = 0
+        self._sounding: int | None = None
+        self._answered = False
 
     @property
     def is_complete(self) -> bool:
         """Whether every chunk is here."""
         return self._arrived == self._chunks
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a known chunk still counts as a sign of life."""
+        return self._repeats <= self._chunks
 
     def ask(self) -> list[Want]:
         """Extend the window; a full or half window at a time, so that Wants stay few."""
@@ -52,11 +75,38 @@ class Pull:
         self._asked += count
         return [self._want(first, count)]
 
+    def widen(self, now: Seconds, window_max_bytes: int) -> None:
+        """After a new chunk: see how long the last whole window took.
+
+        Within ``SLOW_WINDOW_S`` it doubles up to ``window_bytes``, within ``WINDOW_S`` on to
+        ``window_max_bytes``; slower, it is halved.
+        """
+        arrived, since = self._mark or (self._arrived, now)
+        self._mark = (arrived, since)
+        if self._arrived - arrived < self._window_chunks:
+            return
+        self._mark = (self._arrived, now)
+        most = self._usual_chunks
+        if now - since <= WINDOW_S:
+            most = max(most, window_max_bytes // self.blob.chunk_bytes)
+        if now - since > SLOW_WINDOW_S:
+            self._window_chunks = max(self._first_chunks, self._window_chunks // 2)
+        elif self._window_chunks < most:
+            self._window_chunks = min(2 * self._window_chunks, most)
+
     def ask_again(self) -> list[Want]:
-        """After silence: ask once more for what was asked and did not come, as runs of chunks."""
+        """After silence: halve the window, and ask once more for what was asked and did not come.
+
+        At first only for the first chunk that is missing, since the others may just be slow. Once
+        that one has come and it is silent again, for up to a window of them, as runs of chunks.
+        """
+        self._window_chunks = max(self._first_chunks, self._window_chunks // 2)
+        self._mark = None
         wants: list[Want] = []
         first: int | None = None
-        budget = self._window_chunks
+        budget = self._window_chunks if self._answered else 1
+        self._answered = False
+        self._sounding = self._have.find(0)
         for index in range(self._asked + 1):
             missing = index < self._asked and not self._have[index] and budget > 0
             if missing:
@@ -73,8 +123,10 @@ class Pull:
         if rest or not 0 <= index < self._chunks or chunk.length_bytes != self._length(index):
             return None
         if self._have[index]:
+            self._repeats += 1
             return False
         self._have[index] = 1
+        self._answered = self._answered or index == self._sounding
         self._arrived += 1
         self._asked = max(self._asked, self._arrived)
         self.arrived_bytes += chunk.length_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gossip.exchange.patience import Patience
 from gossip.exchange.pull import Pull
 from gossip.exchange.table import State
 from gossip.machine import Apply, Compute, Role, Send
@@ -32,7 +33,6 @@ class Footing:
 
     lineage: bytes
     decline: BusyReason | None
-    samples: int = 0
     clip_bound: float = math.inf
 
 
@@ -42,6 +42,7 @@ class Swap:
 
     ``hook_answered``: the hook has applied (or could not apply) this side's correction.
     ``park_when_applied``: the partner went silent before that; park as soon as it has.
+    ``asked_bytes``: what the partner's Wants asked of my blob so far, repetitions included.
     """
 
     exchange: ExchangeId
@@ -58,9 +59,11 @@ class Swap:
     correction: Blob | None = None
     weight: float = 0.0
     pull: Pull | None = None
+    patience: Patience | None = None
     outcome: Outcome | None = None
     hook_answered: bool = False
     park_when_applied: bool = False
+    asked_bytes: int = 0
 
     def transfer(self, leg: Leg) -> Transfer:
         """The key of one of this exchange's blobs."""
@@ -72,7 +75,6 @@ class Swap:
         offer = Offer(
             self.exchange,
             self.footing.lineage,
-            self.footing.samples,
             self.fragment,
             self.code,
             self.codec,

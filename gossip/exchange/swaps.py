@@ -14,8 +14,9 @@ from gossip.exchange.book import Book
 from gossip.exchange.pull import is_sane
 from gossip.exchange.swap import Footing, Swap
 from gossip.exchange.table import TABLE, Event, State
-from gossip.exchange.uploads import Uploads
+from gossip.exchange.uploads import Uploads, asked_bytes, is_too_much
 from gossip.machine import (
+    AnchorNotFinite,
     Applied,
     Compute,
     Computed,
@@ -135,8 +136,10 @@ class Swaps:
         if swap is None:
             return [Release(happened.transfer)] if happened.blob is not None else []
         if happened.blob is None:
-            fault = Tell(Fault(swap.partner, "code", "bytes refused by the codec"))
-            return [fault, *self._happen(swap, Event.BROKEN, now)]
+            mine = swap.role is Role.INITIATOR and happened.transfer.leg is Leg.CODE
+            fault = Fault(swap.partner, "code", "bytes refused by the codec")
+            report = Tell(AnchorNotFinite(swap.fragment) if mine else fault)
+            return [report, *self._happen(swap, Event.BROKEN, now)]
         if happened.transfer.leg is Leg.CODE:
             swap.code = happened.blob
         else:
@@ -288,6 +291,9 @@ class Swaps:
             blob = None  # a Want that was delayed or repeated: its bytes are no longer needed
         if blob is None:
             return []
+        swap.asked_bytes += asked_bytes(want, blob)
+        if is_too_much(swap.asked_bytes, blob):
+            return []  # the stall goes on
         self._book.progress(swap, now)
         if not self._book.uploads.serve(sender, want, blob):
             return [Tell(Fault(sender, "want", "bytes outside the blob"))]
@@ -302,9 +308,14 @@ class Swaps:
         new = swap.pull.take(chunk)
         if new is None:
             return [Tell(Fault(sender, "chunk", "not a chunk of the blob"))]
+        assert swap.patience is not None
+        if new:
+            swap.patience.arrived(now)
+        if new or swap.pull.may_repeat:
+            self._book.progress(swap, now)
         if not new:
             return []
-        self._book.progress(swap, now)
         if swap.pull.is_complete:
             return self._happen(swap, Event.ARRIVED, now)
+        swap.pull.widen(now, self._book.config.window_max_bytes)
         return [Send(sender, want) for want in swap.pull.ask()]

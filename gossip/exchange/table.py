@@ -1,6 +1,6 @@
 """The swap as a table: for each role and state, what each event makes this side do.
 
-Read it beside DESIGN section 4. An initiator (A) goes ENCODING -> OFFERED -> PULLING -> APPLYING;
+Read it beside gossip/README.md. An initiator (A) goes ENCODING -> OFFERED -> PULLING -> APPLYING;
 a responder (B) goes PULLING -> CORRECTING -> REPLIED, then SETTLING while only its own hook is
 missing, or PARKED once it stops waiting for A. A pair that is not in the table is ignored: it can
 only be a repetition or come too late.
@@ -96,16 +96,17 @@ TABLE: dict[tuple[Role, State, Event], Action] = {
     (_A, State.ENCODING, Event.LINK_LOST): Action.ABANDON,
     (_A, State.ENCODING, Event.PARTNER_DOWN): Action.ABANDON,
     (_A, State.ENCODING, Event.CANCEL): Action.ABANDON,
-    # A, offered: B may have replied already, so abandoning records REFUSED for its repetitions.
+    # A, offered: B may have moved already. Who can still hear it is told; abandoning records
+    # REFUSED for its repetitions.
     (_A, State.OFFERED, Event.REPLY): Action.PULL,
     (_A, State.OFFERED, Event.BROKEN): Action.REFUSE,
     (_A, State.OFFERED, Event.BUSY): Action.ABANDON,
     (_A, State.OFFERED, Event.GONE): Action.ABANDON,
     (_A, State.OFFERED, Event.SILENCE): Action.REPEAT_OFFER,
-    (_A, State.OFFERED, Event.STALLED): Action.ABANDON,
+    (_A, State.OFFERED, Event.STALLED): Action.REFUSE,
     (_A, State.OFFERED, Event.LINK_LOST): Action.ABANDON,
     (_A, State.OFFERED, Event.PARTNER_DOWN): Action.ABANDON,
-    (_A, State.OFFERED, Event.CANCEL): Action.ABANDON,
+    (_A, State.OFFERED, Event.CANCEL): Action.REFUSE,
     # A, pulling c: B has moved already; stopping must say so.
     (_A, State.PULLING, Event.ARRIVED): Action.APPLY,
     (_A, State.PULLING, Event.BROKEN): Action.REFUSE,

@@ -6,11 +6,27 @@ import math
 from collections import deque
 
 from gossip.exchange.budget import TokenBucket
-from gossip.exchange.pull import CHUNK_BYTES_MAX
 from gossip.machine import Effect, Send
-from gossip.messages import Blob, Chunk, PeerId, Seconds, Transfer, Want
+from gossip.messages import CHUNK_BYTES_MAX, Blob, Chunk, PeerId, Seconds, Transfer, Want
 
 QUEUED_CHUNKS_MAX = 4096
+
+SERVINGS_MAX = 3
+"""A blob is served this many times over, repetitions included: enough where every second chunk is
+lost, and the end of whoever keeps an exchange open with Wants alone."""
+
+SERVED_CHUNKS_MIN = 4
+"""A shorter blob is served as often as one of this many chunks."""
+
+
+def asked_bytes(want: Want, blob: Blob) -> int:
+    """What serving a Want costs: whole chunks, at least one."""
+    return max(1, -(-want.length_bytes // blob.chunk_bytes)) * blob.chunk_bytes
+
+
+def is_too_much(total_bytes: int, blob: Blob) -> bool:
+    """Whether no honest receiver asks for so much of one blob."""
+    return total_bytes > SERVINGS_MAX * max(blob.size_bytes, SERVED_CHUNKS_MIN * blob.chunk_bytes)
 
 
 class Uploads:

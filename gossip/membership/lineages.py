@@ -1,4 +1,4 @@
-"""Who belongs to which lineage, and when to change sides (DESIGN section 4, rule 8). Pure."""
+"""Who belongs to which lineage, and when to change sides (gossip/README.md, rule 8). Pure."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Only here is a (boot, incarnation) raised. Raising it is how a wrong claim is refuted (SWIM,
 section 4.2); a claim about a later boot than mine means that this peer lost its memory of that
-life, and then the boot itself is raised (membership.md, M8).
+life, and then the boot itself is raised (gossip/README.md, M8).
 """
 
 from __future__ import annotations

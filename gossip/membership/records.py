@@ -1,8 +1,8 @@
 """What is claimed about members, and the order in which claims win.
 
 A record is a point of a join-semilattice: ``merge`` is commutative, associative and idempotent,
-so any order and any repetition of the same claims ends in the same map (membership.md sections
-2.2 and 2.6, M1 to M6). Progress counts are the same kind of thing, one per (peer, boot).
+so any order and any repetition of the same claims ends in the same map (gossip/README.md,
+M1 to M5). Progress counts are the same kind of thing, one per (peer, boot).
 
 Invariants: a roster's key for a member only grows until its tombstone is forgotten; ``live`` and
 ``down`` are sorted and always agree with the records; both maps are bounded.
@@ -11,11 +11,10 @@ Invariants: a roster's key for a member only grows until its tombstone is forgot
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
-from gossip.messages import NO_LINEAGE, PeerId, Progress, Record, Status
+from gossip.messages import NO_LINEAGE, PEER_ID_FORM, PeerId, Progress, Record, Status
 
 TEXT_CHARS_MAX = 256
 """Longest address or host name taken from a claim (a DNS name has at most 253)."""
@@ -25,8 +24,6 @@ LINEAGE_BYTES_MAX = 64
 
 COUNT_MAX = 1 << 53
 """Largest boot, incarnation, version or sample count taken from a claim (exact in a float)."""
-
-_PEER_FORM = re.compile(r"[0-9a-f]{16}")
 
 
 def merge(a: Record, b: Record) -> Record:
@@ -57,7 +54,7 @@ def _progress_order(progress: Progress) -> tuple[int, int, int, bytes, int]:
 
 def record_flaw(record: Record) -> str | None:
     """Why a claim must not be believed whatever its key, or None."""
-    if _PEER_FORM.fullmatch(record.peer) is None:
+    if PEER_ID_FORM.fullmatch(record.peer) is None:
         return f"peer id {record.peer[:20]!r} is not 16 hex digits"
     if not 0 <= record.boot <= COUNT_MAX or not 0 <= record.incarnation <= COUNT_MAX:
         return f"boot or incarnation of {record.peer} out of range"
@@ -71,7 +68,7 @@ def record_flaw(record: Record) -> str | None:
 
 def progress_flaw(progress: Progress) -> str | None:
     """Why an account must not be believed whatever its key, or None."""
-    if _PEER_FORM.fullmatch(progress.peer) is None:
+    if PEER_ID_FORM.fullmatch(progress.peer) is None:
         return f"peer id {progress.peer[:20]!r} is not 16 hex digits"
     for count in (progress.boot, progress.version, progress.samples):
         if not 0 <= count <= COUNT_MAX:

@@ -15,6 +15,7 @@ from gossip.config import MembershipConfig
 from gossip.deadlines import Deadlines
 from gossip.machine import Dial, Effect, Hangup, Persist, Send
 from gossip.membership.probe import Prober
+from gossip.membership.terms import Terms
 from gossip.membership.view import View
 from gossip.messages import Gossip, Hello, PeerId, Ping, Seconds, Sync
 
@@ -43,7 +44,7 @@ class Rounds:
         self,
         view: View,
         prober: Prober,
-        layout_digest: bytes,
+        terms: Terms,
         config: MembershipConfig,
         rng: random.Random,
         now: Seconds,
@@ -51,7 +52,7 @@ class Rounds:
         self._view = view
         self._roster = view.roster
         self._prober = prober
-        self._layout_digest = layout_digest
+        self._terms = terms
         self._config = config
         self._rng = rng
         self._ticks: Deadlines[_Tick] = Deadlines()
@@ -133,7 +134,9 @@ class Rounds:
 
     def hello(self) -> Hello:
         """Who I am and which model I hold."""
-        return Hello(self._roster.me, self._view.myself.progress, self._layout_digest)
+        terms = self._terms
+        progress = self._view.myself.progress
+        return Hello(self._roster.me, progress, terms.layout_digest, terms.fragments)
 
     def greeting(self, peer: PeerId) -> Effect:
         """Introduce myself to a peer."""

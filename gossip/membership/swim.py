@@ -3,10 +3,10 @@
 Each peer keeps the whole member list. It probes one member an interval; a member that gives no
 sign of life is suspected, and called down when it does not refute in time. Claims spread as
 rumors; a full exchange with one random member now and then repairs what gossip lost; down members
-are greeted again so that splits heal. Sources: Das et al., SWIM, DSN 2002; membership.md section 2.
+are greeted again so that splits heal. Sources: Das et al., SWIM, DSN 2002; gossip/README.md.
 This first form probes directly and one accuser suffices.
 
-Invariants (membership.md section 2.6): a known key never falls (M2); only I raise my own
+Invariants (gossip/README.md): a known key never falls (M2); only I raise my own
 (boot, incarnation) (M4); nobody comes back from down or left without a larger one (M5); my own
 record is never down, and left only after ``leave`` (M7).
 """
@@ -27,6 +27,7 @@ from gossip.machine import (
 )
 from gossip.membership.probe import Prober
 from gossip.membership.rounds import Rounds
+from gossip.membership.terms import Terms
 from gossip.membership.view import View
 from gossip.messages import (
     Ack,
@@ -39,11 +40,9 @@ from gossip.messages import (
     Ping,
     Progress,
     Record,
-    RefusalReason,
     Refused,
     Rumors,
     Seconds,
-    Segment,
     Status,
     Sync,
     Welcome,
@@ -67,20 +66,18 @@ class Swim:
     def __init__(
         self,
         me: Record,
-        layout_digest: bytes,
-        segments: tuple[Segment, ...],
+        terms: Terms,
         config: MembershipConfig,
         rng: random.Random,
         now: Seconds,
     ) -> None:
-        self._layout_digest = layout_digest
-        self._segments = segments
+        self._terms = terms
         self._config = config
         self._prober = Prober(rng, config.probe_timeout_s)
         self._view = View(me, config, self._prober)
         self._roster = self._view.roster
         self._myself = self._view.myself
-        self._rounds = Rounds(self._view, self._prober, layout_digest, config, rng, now)
+        self._rounds = Rounds(self._view, self._prober, terms, config, rng, now)
         self._last_input_at = now
 
     # ---------------------------------------------------------------- what others may look at
@@ -231,7 +228,7 @@ class Swim:
             case Refused():
                 self._rounds.refused(sender)
                 detail = message.detail[:DETAIL_CHARS_MAX]
-                return [Tell(TurnedAway(sender, detail, message.segments))]
+                return [Tell(TurnedAway(sender, detail, message.segments, message.reason))]
             case Ping():
                 return self._on_ping(sender, message, now)
             case Ack():
@@ -249,21 +246,24 @@ class Swim:
     def _on_hello(self, sender: PeerId, hello: Hello, now: Seconds) -> list[Effect]:
         if hello.record.peer != sender or hello.progress.peer != sender:
             return [Tell(Fault(sender, "greeting", f"speaks for {hello.record.peer[:20]!r}"))]
-        if hello.layout_digest != self._layout_digest:
-            detail = (
-                f"your model's layout is {hello.layout_digest[:64].hex()}, "
-                f"mine is {self._layout_digest.hex()}"
-            )
-            refusal = Refused(RefusalReason.LAYOUT, detail, self._segments)
-            return [Send(sender, refusal), Tell(Fault(sender, "layout", detail))]
+        refusal = self._terms.refusal(hello)
+        if refusal is not None:
+            fault = Fault(sender, refusal.reason.name.lower(), refusal.detail)
+            return [Send(sender, refusal), Tell(fault)]
         claims = Rumors((hello.record,), (hello.progress,))
         effects = self._view.learn(sender, claims, "greeting", now)
-        effects.append(Send(sender, Welcome(self._view.everything(), self._layout_digest)))
+        effects.append(Send(sender, self._welcome()))
         return effects
 
+    def _welcome(self) -> Welcome:
+        terms = self._terms
+        return Welcome(self._view.everything(), terms.layout_digest, terms.fragments)
+
     def _on_welcome(self, sender: PeerId, welcome: Welcome, now: Seconds) -> list[Effect]:
-        if welcome.layout_digest != self._layout_digest:
-            return [Tell(Fault(sender, "layout", "welcomed by a peer with another layout"))]
+        refusal = self._terms.refusal(welcome)
+        if refusal is not None:
+            detail = f"welcomed all the same: {refusal.detail}"
+            return [Tell(Fault(sender, refusal.reason.name.lower(), detail))]
         # What the first one tells a newcomer is news to nobody else.
         spread = not self._rounds.answered()
         return self._view.learn(sender, welcome.rumors, "welcome", now, spread)
@@ -309,7 +309,7 @@ class Swim:
     def _note_input(self, now: Seconds) -> None:
         """Notice that this peer itself was starved: then the others were not heard, not silent.
 
-        The gap is given to every suspect, and open probes prove nothing (membership.md, M17).
+        The gap is given to every suspect, and open probes prove nothing (gossip/README.md, M17).
         """
         gap_s = now - max(self._last_input_at, self.deadline())
         if gap_s > STARVED_INTERVALS * self._config.probe_interval_s:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import torch
@@ -11,6 +11,11 @@ from torch import Tensor
 
 PIECE_ELEMENTS: Final = 1 << 18
 """1 MiB of fp32: what fits a core's cache."""
+
+
+SAMPLE_ELEMENTS: Final = 1 << 12
+SAMPLES: Final = 64
+"""A vector of more than 2^18 elements is measured at so many places; a shorter one, throughout."""
 
 
 def disagreement(vectors: Sequence[Tensor]) -> float:
@@ -34,6 +39,18 @@ def ratio(distance: float, size: float) -> float:
     if size == 0:
         return 0.0 if distance == 0 else math.inf
     return distance / size
+
+
+def sample_slices(elements: int) -> Iterator[slice]:
+    """Evenly spaced pieces of a long vector, the first and the last included; all of a short one,
+    in pieces that fit a cache."""
+    if elements <= SAMPLES * SAMPLE_ELEMENTS:
+        for start in range(0, elements, PIECE_ELEMENTS):
+            yield slice(start, min(start + PIECE_ELEMENTS, elements))
+        return
+    for index in range(SAMPLES):
+        start = (elements - SAMPLE_ELEMENTS) * index // (SAMPLES - 1)
+        yield slice(start, start + SAMPLE_ELEMENTS)
 
 
 def squared_norm(values_n: Tensor) -> float:

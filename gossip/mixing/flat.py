@@ -1,7 +1,7 @@
 """A model as one flat fp32 vector of named segments, parameters first, then float buffers.
 
 Every segment starts at a multiple of 256 elements, so that no codec block straddles two segments
-(DESIGN section 4, rule 7); the padding between is zero. Low-precision tensors keep an fp32 carry:
+(gossip/README.md, rule 7); the padding between is zero. Low-precision tensors keep an fp32 carry:
 what rounding left out of a correction is added to the next one, and is part of what is read.
 """
 

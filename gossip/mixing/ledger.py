@@ -1,4 +1,4 @@
-"""Who moved phi, and by how much: the conservation law as bookkeeping (DESIGN section 4, rule 5).
+"""Who moved phi, and by how much: the conservation law as bookkeeping (gossip/README.md, rule 5).
 
     phi = adopted + published + sum of corrections
 

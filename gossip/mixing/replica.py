@@ -1,7 +1,7 @@
 """One peer's replica: live parameters theta, the fp32 anchor phi on the host, momentum m.
 
 Two threads meet here. The trainer's thread, inside the optimizer hook, is the only writer of
-theta, phi and m (DESIGN section 4, rule 4): ``publish``, ``settle``, ``apply_correction``,
+theta, phi and m (gossip/README.md, rule 4): ``publish``, ``settle``, ``apply_correction``,
 ``replace``. The I/O thread reads phi under the fragment's lock, one chunk at a time:
 ``encode_fragment``, ``make_correction``, ``CorrectionStream``, ``snapshot``.
 """
@@ -9,6 +9,7 @@ theta, phi and m (DESIGN section 4, rule 4): ``publish``, ``settle``, ``apply_co
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Hashable, Iterator
 from typing import Final
 
@@ -27,7 +28,7 @@ from gossip.codecs import (
 from gossip.codecs.codec import as_bytes_S, check_finite, check_length
 from gossip.codecs.digest import chunk_digest
 from gossip.errors import CodeError
-from gossip.mixing.disagreement import PIECE_ELEMENTS, ratio, squared_norm
+from gossip.mixing.disagreement import PIECE_ELEMENTS, ratio, sample_slices, squared_norm
 from gossip.mixing.flat import FlatModel, fragment_spans
 from gossip.mixing.ledger import Ledger, NoLedger
 from gossip.mixing.locks import FragmentLock, all_reading, all_writing
@@ -292,13 +293,14 @@ class Replica:
 
         c is the difference of two peers; over random partners its mean square is about twice the
         peers' mean square distance from their mean (exactly 2 N / (N - 1) times for N peers).
+        Of a long fragment a sample is measured, as the whole would cost two passes over memory.
         """
-        start, stop = self.spans[fragment]
+        start, _ = self.spans[fragment]
         size, distance = 0.0, 0.0
-        for lock, begin, end in self._pieces(start, stop):
-            with lock.reading():
-                size += squared_norm(self._phi_N[begin:end])
-            distance += squared_norm(c_n[begin - start : end - start])
+        for part in sample_slices(c_n.numel()):
+            with self._locks[fragment].reading():
+                size += squared_norm(self._phi_N[start + part.start : start + part.stop])
+            distance += squared_norm(c_n[part])
         return ratio(math.sqrt(distance), math.sqrt(size))
 
     def reader_scratch_n(self, elements: int) -> Tensor:
@@ -312,7 +314,11 @@ def clip_factor(norm: float, bound: float) -> float:
     """At most 1, and such that ``clip * norm <= bound``. Raises CodeError on a norm not finite."""
     if not math.isfinite(norm):
         raise CodeError("the difference is not finite")
-    return 1.0 if norm <= bound else bound / norm
+    if norm <= bound:
+        return 1.0
+    clip = bound / norm
+    # Too small to be exact, it could leave the norm above the bound; in fp32 it is zero anyway.
+    return clip if clip >= sys.float_info.min else 0.0
 
 
 class CorrectionStream:

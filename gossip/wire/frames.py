@@ -21,7 +21,9 @@ from typing import Any, BinaryIO, TypeAlias, cast
 import msgpack
 
 from gossip.errors import FrameError
+from gossip.messages import CHUNK_BYTES_MAX as CHUNK_BYTES_MAX
 from gossip.messages import (
+    PEER_ID_FORM,
     Adopt,
     Busy,
     Chunk,
@@ -34,7 +36,7 @@ from gossip.messages import (
     Snapshot,
     Want,
 )
-from gossip.wire.plain import BYTES_MAX, PEER_ID, TEXT_CHARS_MAX, shape_of
+from gossip.wire.plain import BYTES_MAX, TEXT_CHARS_MAX, shape_of
 
 MAGIC = b"GSP1"
 VERSION = 1
@@ -42,9 +44,6 @@ VERSION = 1
 
 CONTROL_FRAME_BYTES_MAX = 4 << 20
 """Largest control frame: about 50,000 records."""
-
-CHUNK_BYTES_MAX = 1 << 20
-"""Largest payload of a Chunk: 1 MiB frames move fastest (larger ones leave the cache)."""
 
 CHUNK_HEADER_BYTES_MAX = 1024
 """Header and Chunk together stay far below this."""
@@ -177,7 +176,7 @@ def unpack_stream(kind: Any, file: BinaryIO) -> Iterator[Any]:
 
 
 def _frame(run: bytes, sender: PeerId, plane: int, body: bytes) -> bytes:
-    assert PEER_ID.fullmatch(sender), f"{sender!r} is no peer id"
+    assert PEER_ID_FORM.fullmatch(sender), f"{sender!r} is no peer id"
     return HEADER.pack(MAGIC, VERSION, run, bytes.fromhex(sender), plane, len(body)) + body
 
 

@@ -19,7 +19,6 @@ import dataclasses
 import functools
 import math
 import operator
-import re
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -27,7 +26,7 @@ from enum import IntEnum
 from typing import Any, NoReturn, Protocol
 
 from gossip.errors import FrameError, GossipError
-from gossip.messages import PeerId
+from gossip.messages import PEER_ID_FORM, PeerId
 
 TEXT_CHARS_MAX = 4096
 """No text field is longer: names, addresses, one-line details."""
@@ -40,9 +39,6 @@ TUPLE_ITEMS_MAX = 200_000
 
 INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1
 """What 64 bits hold, signed or not (MessagePack's own range)."""
-
-PEER_ID = re.compile(r"[0-9a-f]{16}")
-"""A peer id: sixteen lower-case hex digits."""
 
 
 class Source(Protocol):
@@ -180,7 +176,7 @@ def _check_bytes(value: object) -> bytes:
 
 
 def _check_peer(value: object) -> PeerId:
-    if type(value) is str and PEER_ID.fullmatch(value):
+    if type(value) is str and PEER_ID_FORM.fullmatch(value):
         return PeerId(value)
     _refuse(value, "a peer id (sixteen lower-case hex digits)")
 

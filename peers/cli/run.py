@@ -26,7 +26,7 @@ from peers.cli.flags import (
     protocol_config,
 )
 from peers.events import plain
-from peers.runner import Outcome, Plan, Runner
+from peers.runner import Plan, Result, Runner
 from peers.settings import PeerConfig
 from peers.tasks.loading import load_task
 
@@ -134,7 +134,7 @@ def stop_on_signals(runner: Runner) -> None:
     signal.signal(signal.SIGINT, on_signal)
 
 
-def print_outcome(outcome: Outcome, as_json: bool) -> None:
+def print_outcome(outcome: Result, as_json: bool) -> None:
     """The result: one JSON line, or a few words."""
     if as_json:
         print(json.dumps(plain(outcome), allow_nan=False), flush=True)

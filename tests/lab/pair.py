@@ -60,7 +60,7 @@ def offer_of(
     clip_bound: float = math.inf,
 ) -> Offer:
     """An honest Offer unless told otherwise."""
-    return Offer(exchange, lineage, 10, fragment, code, "int8", "int8", clip_bound)
+    return Offer(exchange, lineage, fragment, code, "int8", "int8", clip_bound)
 
 
 def reply_of(

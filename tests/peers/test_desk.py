@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -194,8 +195,8 @@ def test_a_stranger_cannot_spoil_a_transfer() -> None:
     assert found is not None
     view, chunk = found
     assert not b.store(STRANGER, chunk, memoryview(bytearray(view)))
-    assert not b.expects(STRANGER, CODE)
-    assert b.expects(A, CODE)
+    assert b.expects(CODE)
+    assert not b.expects(CORRECTION)
     assert b.store(A, chunk, memoryview(bytearray(view)))
 
 
@@ -212,3 +213,44 @@ def test_a_chunk_of_the_wrong_length_changes_nothing(reply_codec: str) -> None:
         assert not b.store(A, chunk, memoryview(payload))
     assert copy_blob(a, b, CODE, code), "the honest chunks are still welcome"
     assert b.compute(Compute(CORRECTION, 0, "fp32", code, reply_codec)).blob is not None
+
+
+@pytest.mark.parametrize("codec", CODEC_NAMES)
+def test_a_correction_stays_as_it_is_until_it_is_released(codec: str) -> None:
+    """Other swaps go on meanwhile; only then is its memory used again, and an undo has its own."""
+    replica = a_replica(2)
+    a, b = Desk(a_replica(1)), Desk(replica)
+    code = offer(a, codec)
+    seqs = iter(range(2, 20))
+
+    def another_swap() -> None:
+        other = Transfer(ExchangeId(A, 1, next(seqs)), Leg.CODE)
+        b.reserve(Reserve(other, code, 0, codec, codec, source=A))
+        for offset in range(0, code.size_bytes, code.chunk_bytes):
+            length = min(code.chunk_bytes, code.size_bytes - offset)
+            found = a.payload(Chunk(CODE, offset, length))
+            assert found is not None
+            view, chunk = found
+            assert b.store(A, replace(chunk, transfer=other), memoryview(bytearray(view)))
+        replica.give_back(replica.take_n(0).fill_(7.0))
+
+    b.reserve(Reserve(CODE, code, 0, codec, codec, source=A))
+    copy_blob(a, b, CODE, code)
+    correction = b.compute(Compute(CORRECTION, 0, codec, code, codec)).blob
+    assert correction is not None
+    b.release(CODE)
+    lent_n = b.decode(Apply(CORRECTION, 0, correction, codec, -0.5))
+    undo_n = b.decode(Apply(CORRECTION, 0, correction, codec, 0.5, undo=True))
+    assert lent_n is not None
+    assert undo_n is not None
+    as_lent_n = lent_n.clone()
+    replica.apply_correction(0, lent_n, -0.5)  # so that other swaps make other corrections
+
+    for _ in range(6):
+        another_swap()
+    assert torch.equal(as_lent_n, lent_n)
+    b.release(CORRECTION)
+    for _ in range(6):
+        another_swap()
+    assert torch.equal(as_lent_n, undo_n)
+    assert not torch.equal(as_lent_n, lent_n), "its memory is used again"

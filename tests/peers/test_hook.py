@@ -14,7 +14,7 @@ from gossip.messages import ExchangeId, PeerId
 from gossip.mixing.flat import FlatModel
 from gossip.mixing.replica import Replica
 from peers.hook import Cadence, Hook
-from peers.mailbox import Adoption, Correction, Mailbox
+from peers.mailbox import Correction, Mailbox, Replacement
 
 TICK_S = 0.0625
 """Exact in binary; far below what makes the hook tell its count between swaps."""
@@ -70,7 +70,7 @@ def test_a_refund_is_not_answered() -> None:
 def test_an_adoption_sets_theta_and_phi() -> None:
     """The snapshot replaces both at once."""
     desk = Desk(Cadence())
-    desk.mailbox.to_hook(Adoption(EXCHANGE, torch.full((256,), 7.0)))
+    desk.mailbox.to_hook(Replacement(EXCHANGE, torch.full((256,), 7.0)))
     assert desk.hook.apply_queued()
     assert 7.0 == float(desk.parameter.detach()[0]) == float(desk.replica.phi_N[0])
     assert [Applied(EXCHANGE, applied=True)] == list(desk.mailbox.news())

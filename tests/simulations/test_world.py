@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import runpy
 from dataclasses import replace
@@ -12,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simulations
-from gossip.messages import Phase, Status
+from gossip.config import Config, ExchangeConfig
+from gossip.messages import PeerId, Phase, Status
 from peers.hook import Cadence
 from simulations import checks
 from simulations.network import Conditions
+from simulations.simulated_peer import Sent, SimulatedPeer
 from simulations.world import Plan, World
 from tests.simulations.worlds import (
     TOLERANCE,
@@ -99,6 +102,37 @@ def test_a_late_joiner_adopts_and_its_samples_count(seed: int, loss: float) -> N
     assert mine + theirs == world.current[0].core.samples_total
     assert finish(world)
     check_sums(world)
+
+
+class Metered(World):
+    """A world that counts what is handed to the network as bulk."""
+
+    offered_bytes = 0
+
+    def send(self, life: SimulatedPeer, to: PeerId, sent: Sent) -> None:
+        """See Surroundings."""
+        self.offered_bytes += sent.bulk_bytes
+        super().send(life, to, sent)
+
+
+@pytest.mark.parametrize("upload_bytes_per_s", [math.inf, 400_000])
+def test_a_slow_link_carries_a_large_model_once(upload_bytes_per_s: float) -> None:
+    """30 MB at 0.5 MB/s, two seconds a chunk: adopted, and hardly anything sent twice.
+
+    The swaps that follow cross as well, on both legs.
+    """
+    limits = ExchangeConfig(upload_bytes_per_s=upload_bytes_per_s)
+    conditions = Conditions(bytes_per_s=500_000)
+    plan = Plan(5, config=Config(exchange=limits), conditions=conditions, vector_bytes=30_000_000)
+    world = Metered(plan)
+    world.start_together(2)
+    late = world.current[1]
+
+    assert world.run(120.0, lambda: late.core.phase is Phase.TRAINING)
+    assert world.offered_bytes <= 1.1 * plan.vector_bytes
+    adopted_at = world.now
+    world.run(adopted_at + 180.0)
+    assert late.swaps_applied(adopted_at) >= 2
 
 
 @settings(max_examples=3)

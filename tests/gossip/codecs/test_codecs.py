@@ -19,6 +19,7 @@ from gossip.codecs import (
     decode_vector,
     make_codec,
 )
+from gossip.codecs.codec import check_finite
 from gossip.codecs.digest import blob_digest, chunk_digest
 from gossip.errors import CodeError, UsageError
 
@@ -210,3 +211,38 @@ def test_digests_tell_content_and_order() -> None:
     assert one != two
     assert blob_digest([one, two]) != blob_digest([two, one])
     assert chunk_digest(one + two) == blob_digest([one, two])
+
+
+@pytest.mark.parametrize("name", CODEC_NAMES)
+def test_values_in_place_are_those_that_decode_reads(name: str) -> None:
+    """For a code that is the values; writing them writes the code. Others have none."""
+    codec = make_codec(name)
+    values_N = torch.randn(512)
+    code = bytearray(codec.code_bytes(512))
+    codec.encode(values_N, code)
+
+    found_N = codec.in_place(code, 512)
+
+    assert (name == "fp32") == (found_N is not None)
+    if found_N is not None:
+        assert torch.equal(values_N, found_N)
+        found_N.mul_(2)
+        assert torch.equal(values_N * 2, through(codec, found_N))
+        assert bytes(code) == bytes(found_N.view(torch.uint8).tolist())
+        with pytest.raises(CodeError, match="expected"):
+            codec.in_place(code, 256)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("place", [0, 511, 70_001])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_one_value_that_is_not_finite_is_found_wherever_it_is(
+    dtype: torch.dtype, place: int, wrong: float
+) -> None:
+    """Also among values so large that their sum is not finite; those alone are fine."""
+    for size in (1.0, 3e38):
+        values_N = torch.full((70_002,), size, dtype=dtype)
+        check_finite(values_N, "fp32")
+        values_N[place] = wrong
+        with pytest.raises(CodeError, match="not finite"):
+            check_finite(values_N, "fp32")

@@ -23,6 +23,7 @@ from gossip.exchange.swap import Footing
 from gossip.exchange.swaps import SwapMessage, Swaps
 from gossip.exchange.uploads import Uploads
 from gossip.machine import (
+    AnchorNotFinite,
     Applied,
     Apply,
     Compute,
@@ -118,6 +119,9 @@ class ModelPeer:
                     self.reserved[transfer] = (blob, {})
                     self.world.take_part(transfer.exchange, self.life)
                 case Release(transfer):
+                    waiting = [each.apply for each in self.hook if each.apply is not None]
+                    lent = [each.transfer for each in waiting if not each.undo]
+                    assert transfer not in lent, "the hook has yet to read these bytes"
                     self.made.pop(transfer, None)
                     self.reserved.pop(transfer, None)
                 case Compute():
@@ -133,6 +137,8 @@ class ModelPeer:
                 case Tell(SwapClosed(exchange, role=role) as closed):
                     self.tally(exchange).role = role
                     self.tally(exchange).closed.append(closed)
+                case Tell(AnchorNotFinite()):
+                    pass  # its own code failed, and nobody is blamed
                 case Tell(Fault(_, kind)):
                     assert kind == "code", f"honest peers are blamed: {effect}"
                 case _:

@@ -8,8 +8,19 @@ import pytest
 
 from gossip.config import ExchangeConfig
 from gossip.exchange.adoption import Adoption, AdoptionState, Donations
+from gossip.exchange.patience import STALL_STRETCH_MAX
 from gossip.exchange.uploads import Uploads
-from gossip.machine import Compute, Computed, Effect, Fault, Release, Replace, Reserve, Send
+from gossip.machine import (
+    AnchorNotFinite,
+    Compute,
+    Computed,
+    Effect,
+    Fault,
+    Release,
+    Replace,
+    Reserve,
+    Send,
+)
 from gossip.messages import (
     NO_LINEAGE,
     Adopt,
@@ -33,7 +44,7 @@ CONFIG = ExchangeConfig(donations_max=2)
 EXCHANGE = ExchangeId(LOW, BOOT, 1)
 TRANSFER = Transfer(EXCHANGE, Leg.SNAPSHOT)
 BLOB = Blob(b"s" * 16, 700, 256)
-SNAPSHOT = Snapshot(EXCHANGE, LINEAGE, 30, BLOB, "fp32")
+SNAPSHOT = Snapshot(EXCHANGE, LINEAGE, BLOB, "fp32")
 
 
 def newcomer(state: AdoptionState = AdoptionState.ASKED) -> Adoption:
@@ -68,9 +79,10 @@ def test_a_newcomer_asks_pulls_replaces_and_says_thanks() -> None:
     adoption = Adoption(CONFIG)
 
     assert [Send(HIGH, Adopt(EXCHANGE, LINEAGE))] == adoption.start(HIGH, EXCHANGE, LINEAGE, 0.0)
-    assert [Reserve(TRANSFER, BLOB, -1, "fp32"), Send(HIGH, Want(TRANSFER, 0, 700))] == (
-        adoption.hear_snapshot(HIGH, SNAPSHOT, 0.0)
-    )
+    assert [
+        Reserve(TRANSFER, BLOB, -1, "fp32", source=HIGH),
+        Send(HIGH, Want(TRANSFER, 0, 700)),
+    ] == (adoption.hear_snapshot(HIGH, SNAPSHOT, 0.0))
     effects = [adoption.hear_chunk(HIGH, chunk, 0.0) for chunk in chunks(TRANSFER, BLOB)]
     assert [[], [], [Replace(TRANSFER, BLOB, "fp32", LINEAGE)]] == effects
     lineage, thanks = adoption.replaced(applied=True)
@@ -116,10 +128,10 @@ def test_a_donor_is_not_needed_once_its_bytes_are_here() -> None:
 @pytest.mark.parametrize(
     "snapshot",
     [
-        SNAPSHOT.__class__(EXCHANGE, b"foreign!", 30, BLOB, "fp32"),
-        SNAPSHOT.__class__(EXCHANGE, LINEAGE, 30, BLOB, "int8"),
-        SNAPSHOT.__class__(EXCHANGE, LINEAGE, 30, BLOB._replace(size_bytes=1 << 50), "fp32"),
-        SNAPSHOT.__class__(EXCHANGE, LINEAGE, 30, BLOB._replace(chunk_bytes=1), "fp32"),
+        SNAPSHOT.__class__(EXCHANGE, b"foreign!", BLOB, "fp32"),
+        SNAPSHOT.__class__(EXCHANGE, LINEAGE, BLOB, "int8"),
+        SNAPSHOT.__class__(EXCHANGE, LINEAGE, BLOB._replace(size_bytes=1 << 50), "fp32"),
+        SNAPSHOT.__class__(EXCHANGE, LINEAGE, BLOB._replace(chunk_bytes=1), "fp32"),
     ],
     ids=["lineage", "codec", "size", "chunks"],
 )
@@ -138,7 +150,7 @@ def test_snapshots_nobody_asked_for_are_ignored() -> None:
     """From a stranger, of another exchange, a second time, or when idle."""
     asked = newcomer()
     assert [] == asked.hear_snapshot(STRANGER, SNAPSHOT, 0.0)
-    other = Snapshot(EXCHANGE._replace(seq=9), LINEAGE, 30, BLOB, "fp32")
+    other = Snapshot(EXCHANGE._replace(seq=9), LINEAGE, BLOB, "fp32")
     assert [] == asked.hear_snapshot(HIGH, other, 0.0)
     assert [] == newcomer(AdoptionState.PULLING).hear_snapshot(HIGH, SNAPSHOT, 0.0)
     assert [] == newcomer(AdoptionState.IDLE).hear_snapshot(HIGH, SNAPSHOT, 0.0)
@@ -163,12 +175,40 @@ def test_a_question_is_repeated_and_given_up_when_nobody_answers() -> None:
 def test_missing_chunks_are_asked_for_again() -> None:
     """After half a second without one; each that comes keeps the pull alive."""
     adoption = newcomer(AdoptionState.PULLING)
-    adoption.hear_chunk(HIGH, Chunk(TRANSFER, 0, 256), 9.0)
+    adoption.hear_chunk(HIGH, Chunk(TRANSFER, 0, 256), 0.1)
 
-    assert [Want(TRANSFER, 256, 444)] == sent(adoption.wake(9.5), HIGH)
-    assert [] == sent(adoption.wake(9.6))
+    assert [Want(TRANSFER, 256, 256)] == sent(adoption.wake(0.6), HIGH)
+    assert [] == sent(adoption.wake(1.5))
+    assert [Want(TRANSFER, 256, 256)] == sent(adoption.wake(1.6), HIGH)
+    assert [] == adoption.hear_chunk(HIGH, Chunk(TRANSFER, 0, 256), 9.0)  # known: a sign of life
+    assert [] == every(Release, adoption.wake(18.9))
     assert [Release(TRANSFER)] == every(Release, adoption.wake(19.0))
     assert_idle(adoption)
+
+
+def test_a_slow_donor_is_given_more_time() -> None:
+    """Four of the longest gaps, but no more than four of the usual waits."""
+    adoption = newcomer(AdoptionState.PULLING)
+    adoption.hear_chunk(HIGH, Chunk(TRANSFER, 0, 256), 4.0)
+
+    assert [] == every(Release, adoption.wake(19.9))
+    assert [Release(TRANSFER)] == every(Release, adoption.wake(20.0))
+
+    slower = newcomer(AdoptionState.PULLING)
+    slower.hear_chunk(HIGH, Chunk(TRANSFER, 0, 256), 9.9)
+    slower.hear_chunk(HIGH, Chunk(TRANSFER, 256, 256), 48.0)
+    assert [] == every(Release, slower.wake(87.9))
+    assert [Release(TRANSFER)] == every(Release, slower.wake(88.0))
+
+
+def test_nobody_is_kept_waiting_by_repetitions_for_ever() -> None:
+    """Known chunks are a sign of life no more often than there are chunks."""
+    adoption, now = newcomer(AdoptionState.PULLING), 0.0
+    while AdoptionState.PULLING is adoption.state:
+        now += 5.0
+        adoption.hear_chunk(HIGH, Chunk(TRANSFER, 0, 256), now)
+        adoption.wake(now)
+        assert now < 60.0
 
 
 def test_a_chunk_out_of_place_is_a_fault() -> None:
@@ -192,7 +232,7 @@ def member() -> Donations:
 def ask(donations: Donations, seq: int = 1, lineage: bytes = LINEAGE) -> list[Effect]:
     """LOW's Adopt reaches a member of LINEAGE."""
     adopt = Adopt(EXCHANGE._replace(seq=seq), lineage)
-    return donations.hear_adopt(LOW, adopt, LINEAGE, 30, 0.0)
+    return donations.hear_adopt(LOW, adopt, LINEAGE, 0.0)
 
 
 def test_a_member_makes_a_snapshot_serves_it_and_forgets_it() -> None:
@@ -213,7 +253,7 @@ def test_a_member_makes_a_snapshot_serves_it_and_forgets_it() -> None:
 def test_only_the_newcomer_ends_its_donation() -> None:
     """A stranger who learned the exchange's id cannot."""
     donations = Donations(CONFIG, Uploads(math.inf, 0.0))
-    donations.hear_adopt(LOW, Adopt(EXCHANGE, LINEAGE), LINEAGE, 30, 0.0)
+    donations.hear_adopt(LOW, Adopt(EXCHANGE, LINEAGE), LINEAGE, 0.0)
     assert [] == donations.hear_done(STRANGER, EXCHANGE)
     assert donations.knows(EXCHANGE)
     assert [Release(TRANSFER)] == donations.hear_done(LOW, EXCHANGE)
@@ -228,13 +268,13 @@ def test_a_repeated_question_is_answered_again() -> None:
 
     donations.computed(Computed(TRANSFER, BLOB))
     assert [Send(LOW, SNAPSHOT)] == ask(donations)
-    assert [] == donations.hear_adopt(STRANGER, Adopt(EXCHANGE, LINEAGE), LINEAGE, 30, 0.0)
+    assert [] == donations.hear_adopt(STRANGER, Adopt(EXCHANGE, LINEAGE), LINEAGE, 0.0)
 
 
 def test_a_member_says_why_it_does_not_give() -> None:
     """No model yet, another lineage, or too many at once."""
     adopt = Adopt(EXCHANGE, LINEAGE)
-    nothing = member().hear_adopt(LOW, adopt, NO_LINEAGE, 0, 0.0)
+    nothing = member().hear_adopt(LOW, adopt, NO_LINEAGE, 0.0)
     assert [Busy(EXCHANGE, BusyReason.NOT_ADOPTED)] == sent(nothing, LOW)
 
     foreign = ask(member(), lineage=b"foreign!")
@@ -250,22 +290,22 @@ def test_a_member_says_why_it_does_not_give() -> None:
 
 def test_a_question_in_the_name_of_another_is_a_fault() -> None:
     """An exchange id belongs to who asks."""
-    effects = member().hear_adopt(STRANGER, Adopt(EXCHANGE, LINEAGE), LINEAGE, 30, 0.0)
+    effects = member().hear_adopt(STRANGER, Adopt(EXCHANGE, LINEAGE), LINEAGE, 0.0)
 
     assert "adopt" == only(Fault, told(effects)).kind
     assert [] == every(Compute, effects)
 
 
 def test_a_stalled_donation_is_dropped() -> None:
-    """Ten seconds after the last Want, not after the first."""
+    """Forty seconds after the last Want, not after the first: as long as a newcomer may wait."""
     donations = member()
     ask(donations)
     donations.computed(Computed(TRANSFER, BLOB))
     donations.hear_want(LOW, Want(TRANSFER, 0, 256), 8.0)
 
-    assert [] == donations.wake(10.0)
-    assert 18.0 == donations.deadline()
-    assert [Release(TRANSFER)] == donations.wake(18.0)
+    assert [] == donations.wake(40.0)
+    assert 48.0 == donations.deadline()
+    assert [Release(TRANSFER)] == donations.wake(48.0)
     assert math.inf == donations.deadline()
     assert not donations.knows(EXCHANGE)
 
@@ -295,3 +335,29 @@ def test_a_snapshot_is_served_to_the_one_who_asked_and_within_its_bounds() -> No
     for want in (Want(TRANSFER, 0, 701), Want(Transfer(EXCHANGE, Leg.CODE), 0, 256)):
         assert "want" == only(Fault, told(donations.hear_want(LOW, want, 0.0))).kind
     assert [] == uploads.pump(0.0)
+
+
+def test_a_newcomer_that_asks_for_the_same_again_and_again_is_dropped() -> None:
+    """A donation is served three times over (or a few chunks more), then it stalls."""
+    donations = member()
+    ask(donations)
+    donations.computed(Computed(TRANSFER, BLOB))
+    now = 0.0
+    while donations.knows(EXCHANGE):
+        now += 5.0
+        donations.hear_want(LOW, Want(TRANSFER, 0, 256), now)
+        donations.wake(now)
+        assert now <= 5.0 * 12 + STALL_STRETCH_MAX * CONFIG.withdraw_after_s
+
+    assert 5.0 * 12 < now
+
+
+def test_a_donor_that_cannot_encode_its_model_says_so_of_itself() -> None:
+    """Nobody is blamed; the newcomer may ask another member."""
+    donations = member()
+    ask(donations)
+
+    effects = donations.computed(Computed(TRANSFER, None))
+
+    assert [AnchorNotFinite(-1)] == told(effects)
+    assert [Gone(EXCHANGE)] == sent(effects, LOW)

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 
 from gossip.config import ExchangeConfig
+from gossip.exchange.patience import STALL_STRETCH_MAX
 from gossip.exchange.table import State
 from gossip.machine import Role
 from gossip.messages import Outcome
@@ -286,7 +287,7 @@ def vanish_and_wait(seed: int, wait_s: float) -> ModelPeer:
 def test_a_silent_partner_holds_a_fragment_for_a_bounded_time_only(seed: int) -> None:
     """Whatever it was in the middle of, a new swap can start after the stall limit."""
     config = ExchangeConfig()
-    left = vanish_and_wait(seed, max(config.withdraw_after_s, config.park_after_s) + 0.25)
+    left = vanish_and_wait(seed, STALL_STRETCH_MAX * config.withdraw_after_s + 0.25)
 
     free = [left.swaps.is_free(each) for each in range(left.world.config.fragments)]
     assert all(free)

@@ -1,4 +1,4 @@
-"""Swaps as dialogues: who says what after what, and what becomes of each rule of DESIGN 4."""
+"""Swaps as dialogues: who says what, and what becomes of each rule of gossip/README.md."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gossip.config import ExchangeConfig
 from gossip.exchange.swap import Footing
 from gossip.exchange.table import State
 from gossip.machine import (
+    AnchorNotFinite,
     Apply,
     Compute,
     Fault,
@@ -60,12 +61,12 @@ def test_an_initiator_says_offer_want_done() -> None:
     code, correction = Transfer(a.mine, Leg.CODE), Transfer(a.mine, Leg.CORRECTION)
 
     assert [Compute(code, 0, "int8")] == a.start()
-    assert [Send(HIGH, Offer(a.mine, LINEAGE, 0, 0, CODE, "int8", "int8", math.inf))] == (
+    assert [Send(HIGH, Offer(a.mine, LINEAGE, 0, CODE, "int8", "int8", math.inf))] == (
         a.computed(a.mine, Leg.CODE, CODE)
     )
     assert [Chunk(code, 256, 256)] == sent(a.hear(Want(code, 256, 256)), HIGH)
     assert [
-        Reserve(correction, CORRECTION, 0, "int8", "int8"),
+        Reserve(correction, CORRECTION, 0, "int8", "int8", source=HIGH),
         Send(HIGH, Want(correction, 0, 600)),
     ] == a.hear(reply_of(a.mine))
     assert [Apply(correction, 0, CORRECTION, "int8", 0.5)] == (
@@ -234,7 +235,8 @@ def test_an_offer_is_repeated_until_it_is_withdrawn() -> None:
     effects = a.wait(a.config.withdraw_after_s)
 
     assert 19 <= len(every(Offer, sent(effects))) <= 20
-    assert None is only(SwapClosed, told(effects)).outcome
+    assert [Done(a.mine, Outcome.REFUSED)] == every(Done, sent(effects))  # B may have moved
+    assert Outcome.REFUSED is only(SwapClosed, told(effects)).outcome
     assert [Done(a.mine, Outcome.REFUSED)] == sent(a.hear(reply_of(a.mine)))
 
 
@@ -562,3 +564,75 @@ def test_a_stranger_cannot_touch_a_swap() -> None:
             assert set(every(Gone, sent(effects))) <= {Gone(exchange)}
             assert [] == every(Chunk, sent(effects))
             assert state is bench.state(exchange)
+
+
+# What a leaving, a slow or a greedy side does to the other.
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_an_offer_taken_back_is_said_aloud(leaves: bool) -> None:
+    """B may have moved already: it hears a refusal, and drops or refunds its side."""
+    a, b = Bench.initiator(State.OFFERED), Bench.responder(State.REPLIED)
+
+    effects = a.swaps.cancel(a.now, keep_moved=True) if leaves else a.wait(10.0)
+
+    assert [Done(a.mine, Outcome.REFUSED)] == every(Done, sent(effects, HIGH))
+    refund = only(Apply, b.hear(done_of(b.theirs, Outcome.REFUSED)))
+    assert refund.undo
+    assert refund.signed_weight == 0.5
+
+
+def test_a_code_of_mine_that_cannot_be_made_is_nobody_elses_fault() -> None:
+    """Told as what it is; a code of the partner that is broken remains its fault."""
+    mine, theirs = Bench.initiator(State.ENCODING), Bench.responder(State.PULLING)
+
+    effects = mine.computed(mine.mine, Leg.CODE, None)
+
+    assert [AnchorNotFinite(0)] == every(AnchorNotFinite, told(effects))
+    assert [] == every(Fault, told(effects))
+    assert "code" == only(Fault, told(theirs.computed(theirs.theirs, Leg.CODE, None))).kind
+
+
+def test_wants_alone_hold_an_offer_for_a_bounded_time() -> None:
+    """Served three times over (or a few chunks more), it is withdrawn like any other."""
+    a = Bench.initiator(State.OFFERED)
+    wants = 0
+    while a.state(a.mine) is State.OFFERED:
+        a.hear(Want(Transfer(a.mine, Leg.CODE), 0, 256))
+        a.wait(5.0)
+        wants += 1
+        assert wants <= 15
+
+    assert 12 < wants
+
+
+def test_who_pulls_on_is_waited_for_again() -> None:
+    """A comes back before B's own hook ran: B does not park, and serves A to the end."""
+    b = Bench.responder(State.REPLIED)
+    b.swaps.link_lost(b.partner, b.now)
+    b.hear(Want(Transfer(b.theirs, Leg.CORRECTION), 0, 600))
+
+    b.applied(b.theirs)
+
+    assert State.REPLIED is b.state(b.theirs)
+
+
+def test_a_correction_may_take_as_long_as_any_pull() -> None:
+    """Once A asks for it, B waits for ten seconds between Wants, not for three."""
+    b = Bench.responder(State.REPLIED)
+    b.applied(b.theirs)
+    b.hear(Want(Transfer(b.theirs, Leg.CORRECTION), 0, 256))
+
+    b.wait(9.9)
+    assert State.REPLIED is b.state(b.theirs)
+    b.wait(0.1)
+    assert State.PARKED is b.state(b.theirs)
+
+
+def test_a_want_is_repeated_less_and_less_often_until_something_comes() -> None:
+    """For one chunk each time: nothing is lost on a slow link, and asking more makes it slower."""
+    b = Bench.responder(State.PULLING)
+
+    effects = b.wait(9.9)
+
+    assert [Want(Transfer(b.theirs, Leg.CODE), 0, 256)] * 3 == every(Want, sent(effects))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossip.exchange.pull import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Pull, is_sane
-from gossip.messages import Blob, Chunk, Leg, Transfer, Want
+from gossip.exchange.pull import CHUNK_BYTES_MIN, WINDOW_S, Pull, is_sane
+from gossip.messages import CHUNK_BYTES_MAX, Blob, Chunk, Leg, Transfer, Want
 from tests.lab.pair import CODE, LINEAGE, Bench, chunks
 
 TRANSFER = Transfer(Bench().mine, Leg.CODE)
@@ -32,6 +32,11 @@ def asked_chunks(wants: list[Want], of: Blob) -> list[Chunk]:
         assert want.length_bytes == sum(by_start[start].length_bytes for start in inside) > 0
         found += [by_start[start] for start in inside]
     return found
+
+
+def spans(wants: list[Want]) -> list[tuple[int, int]]:
+    """Offset and length of each."""
+    return [(want.offset_bytes, want.length_bytes) for want in wants]
 
 
 @given(size=SIZES, window=WINDOWS)
@@ -83,15 +88,18 @@ def test_with_loss_repetition_and_reordering_it_completes_all_the_same(
 
 
 def test_only_what_is_missing_is_asked_for_again() -> None:
-    """As runs of chunks, so that few Wants say it."""
+    """The first of it at first; once that has come the rest, as runs of chunks."""
     pull = Pull(TRANSFER, blob(2560), 2560)
     pull.ask()
     for index in (0, 3, 4, 9):
         pull.take(Chunk(TRANSFER, index * 256, 256))
 
-    assert [(256, 512), (1280, 1024)] == [
-        (want.offset_bytes, want.length_bytes) for want in pull.ask_again()
-    ]
+    assert [(256, 256)] == spans(pull.ask_again())
+    pull.take(Chunk(TRANSFER, 5 * 256, 256))  # only slow: no sign that anything was lost
+    assert [(256, 256)] == spans(pull.ask_again())
+    pull.take(Chunk(TRANSFER, 256, 256))
+    assert [(512, 256), (1536, 768)] == spans(pull.ask_again())
+    assert [(512, 256)] == spans(pull.ask_again())
 
 
 def test_a_chunk_counts_once_and_only_if_it_is_one() -> None:
@@ -117,6 +125,49 @@ def test_a_chunk_nobody_asked_for_is_taken_and_the_rest_still_comes() -> None:
             pull.take(chunk)
 
     assert pull.is_complete
+
+
+def widths(chunk_s: float, window_max_bytes: int, count: int) -> list[int]:
+    """Chunks outstanding after each arrival, one every ``chunk_s``; the window starts at four."""
+    whole = blob(256 * 1000)
+    pull = Pull(TRANSFER, whole, 4 * 256)
+    flying = asked_chunks(pull.ask(), whole)
+    found = []
+    for index in range(count):
+        pull.take(flying.pop(0))
+        pull.widen(index * chunk_s, window_max_bytes)
+        flying += asked_chunks(pull.ask(), whole)
+        found.append(len(flying))
+    return found
+
+
+def test_the_window_widens_only_on_a_fast_link() -> None:
+    """Up to its limit where a window takes a moment, not at all where it takes longer."""
+    assert max(widths(WINDOW_S / 1000, 64 * 256, 300)) in (63, 64)
+    assert 4 >= max(widths(WINDOW_S / 3, 64 * 256, 300))
+    assert 4 >= max(widths(WINDOW_S / 1000, 0, 300))
+    # What is asked for in advance is never much more than arrives in two of those moments.
+    assert max(widths(WINDOW_S / 10, 64 * 256, 300)) <= 20
+
+
+def test_silence_narrows_the_window_down_to_where_it_began() -> None:
+    """By half each time; then no more is asked again than was asked at first."""
+    whole = blob(256 * 1000)
+    pull = Pull(TRANSFER, whole, 4 * 256)
+    flying = asked_chunks(pull.ask(), whole)
+    for _ in range(40):
+        pull.take(flying.pop(0))
+        pull.widen(0.0, 16 * 256)
+        flying += asked_chunks(pull.ask(), whole)
+
+    asked = []
+    for _ in range(4):
+        first, *_ = asked_chunks(pull.ask_again(), whole)
+        pull.take(first)
+        asked.append(len(asked_chunks(pull.ask_again(), whole)))
+        pull.take(Chunk(TRANSFER, first.offset_bytes + 256, 256))
+
+    assert [4, 4, 4, 4] == asked
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,6 @@ PLAUSIBLE = st.one_of(
         Offer,
         EXCHANGES,
         st.just(LINEAGE),
-        st.integers(0, 9),
         FRAGMENTS,
         BLOBS,
         CODECS,
@@ -94,7 +93,7 @@ def test_after_any_conversation_the_fragments_come_free(
 
 
 ADOPTION_MESSAGES = st.one_of(
-    st.builds(Snapshot, EXCHANGES, st.sampled_from([LINEAGE, b""]), st.integers(), BLOBS, CODECS),
+    st.builds(Snapshot, EXCHANGES, st.sampled_from([LINEAGE, b""]), BLOBS, CODECS),
     st.builds(Chunk, st.builds(Transfer, EXCHANGES, st.just(Leg.SNAPSHOT)), SIZES, SIZES),
     strategies.of(Snapshot),
 )
@@ -123,7 +122,7 @@ def test_no_crowd_of_newcomers_gets_more_donations_than_the_limit(
     """The member's side."""
     donations = Donations(CONFIG, Uploads(1e6, 0.0))
     for sender, message in said:
-        donations.hear_adopt(sender, message, LINEAGE, 0, 0.0)
+        donations.hear_adopt(sender, message, LINEAGE, 0.0)
 
     assert len(donations._donations) <= CONFIG.donations_max
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from gossip.exchange.pull import CHUNK_BYTES_MAX
 from gossip.exchange.uploads import QUEUED_CHUNKS_MAX, Uploads
-from gossip.messages import Blob, Leg, Transfer, Want
+from gossip.messages import CHUNK_BYTES_MAX, Blob, Leg, Transfer, Want
 from tests.lab.expect import sent
 from tests.lab.pair import HIGH, LOW, STRANGER, Bench, chunks
 

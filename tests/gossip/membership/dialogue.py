@@ -8,6 +8,7 @@ from typing import TypeVar
 from gossip.config import MembershipConfig
 from gossip.machine import Effect, Send, Tell
 from gossip.membership.swim import Swim
+from gossip.membership.terms import Terms
 from gossip.messages import Gossip, MembershipMessage, PeerId, Ping, Record, Rumors
 from tests.gossip.membership.claims import LAYOUT, peer, record
 
@@ -17,7 +18,7 @@ CONFIG = MembershipConfig()
 
 def machine(*members: Record, config: MembershipConfig = CONFIG, seed: int = 1) -> Swim:
     """Peer 1 at time 0, which has heard of these members."""
-    swim = Swim(record(1), LAYOUT, (), config, random.Random(seed), 0.0)
+    swim = Swim(record(1), Terms(LAYOUT), config, random.Random(seed), 0.0)
     if members:
         swim.hear(peer(99), Gossip(Rumors(members)), 0.0)
     return swim

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from gossip.config import MembershipConfig
 from gossip.machine import Dial, Effect, Fault, Hangup, LinkCause, MemberChanged, Send, Tell
 from gossip.membership.swim import Swim
+from gossip.membership.terms import Terms
 from gossip.messages import MembershipMessage, PeerId, Record, Status
 from tests.gossip.membership.claims import LAYOUT, record
 
@@ -58,7 +59,7 @@ class Network:
         self._boots[me.peer] = self._boots.get(me.peer, 0) + 1
         self._dialed[me.peer] = {}
         rng = random.Random(self._rng.random())
-        self.swims[me.peer] = Swim(me, LAYOUT, (), self._config, rng, self.now)
+        self.swims[me.peer] = Swim(me, Terms(LAYOUT), self._config, rng, self.now)
         addresses = tuple(record(contact).control_address for contact in contacts)
         self._do(me.peer, lambda swim: swim.join(addresses, self.now))
         for other in sorted(self.swims):

@@ -50,7 +50,7 @@ SUSPICION_S = CONFIG.suspicion_s(2)
 
 def hello(number: int, boot: int = 1) -> Hello:
     """The greeting of the numbered peer."""
-    return Hello(record(number, boot=boot), progress(number, boot=boot), LAYOUT)
+    return Hello(record(number, boot=boot), progress(number, boot=boot), LAYOUT, 1)
 
 
 # -------------------------------------------------------------------- joining and greeting
@@ -80,11 +80,11 @@ def test_a_stranger_is_greeted_again_until_it_is_a_member() -> None:
 
     assert 1 == len(sent(swim.link_up(peer(2), 0.1), Hello, peer(2)))
 
-    say(swim, 3, Welcome(Rumors((record(3),)), LAYOUT), 0.2)
+    say(swim, 3, Welcome(Rumors((record(3),)), LAYOUT, 1), 0.2)
 
     assert 2 == len(sent(only(run(swim, 2.0)), Hello, peer(2)))
 
-    say(swim, 2, Welcome(Rumors((record(2),)), LAYOUT), 2.1)
+    say(swim, 2, Welcome(Rumors((record(2),)), LAYOUT, 1), 2.1)
 
     assert [] == sent(only(run(swim, 5.0)), Hello)
 
@@ -93,7 +93,7 @@ def test_a_contact_that_is_a_member_is_not_dialed_as_a_contact_any_more() -> Non
     """A quiet group stays quiet."""
     swim = machine()
     swim.join((record(2).control_address,), 0.0)
-    say(swim, 2, Welcome(Rumors((record(2),)), LAYOUT), 0.1)
+    say(swim, 2, Welcome(Rumors((record(2),)), LAYOUT, 1), 0.1)
 
     assert [] == [each for each in only(run(swim, 5.0)) if isinstance(each, Dial)]
 
@@ -135,10 +135,27 @@ def test_nobody_is_greeted_in_the_name_of_another() -> None:
 def test_a_welcome_from_another_layout_is_ignored() -> None:
     """With a fault."""
     swim = machine()
-    effects = say(swim, 2, Welcome(Rumors((record(2),)), b"other"), 1.0)
+    effects = say(swim, 2, Welcome(Rumors((record(2),)), b"other", 1), 1.0)
 
     assert ["layout"] == [fault.kind for fault in told(effects, Fault)]
     assert [] == swim.live()
+
+
+def test_a_peer_that_cuts_the_model_otherwise_is_refused_in_words() -> None:
+    """Both numbers are named, whoever greets; it never becomes a member."""
+    swim = machine()
+    effects = say(swim, 2, replace(hello(2), fragments=4), 1.0)
+
+    (refusal,) = sent(effects, Refused, peer(2))
+    assert RefusalReason.SETTINGS == refusal.reason
+    assert "cut into 4 fragments, mine into 1" in refusal.detail
+    assert () == refusal.segments
+    assert ["settings"] == [fault.kind for fault in told(effects, Fault)]
+    assert [record(1)] == swim.records()
+
+    effects = say(swim, 2, Welcome(Rumors((record(2),)), LAYOUT, 4), 1.0)
+    assert ["settings"] == [fault.kind for fault in told(effects, Fault)]
+    assert [record(1)] == swim.records()
 
 
 def test_a_refusal_is_told_and_ends_the_hasty_joining() -> None:
@@ -149,7 +166,7 @@ def test_a_refusal_is_told_and_ends_the_hasty_joining() -> None:
     segments = (Segment("weight", (2, 3), "float32"),)
     effects = say(swim, 2, Refused(RefusalReason.LAYOUT, "differs", segments), 0.2)
 
-    assert [Tell(TurnedAway(peer(2), "differs", segments))] == effects
+    assert [Tell(TurnedAway(peer(2), "differs", segments, RefusalReason.LAYOUT))] == effects
     assert [] == sent(only(run(swim, 10.0)), Hello)
 
 
@@ -649,10 +666,10 @@ def test_news_goes_out_a_bounded_number_of_times_then_there_is_silence() -> None
 def test_what_the_first_welcome_teaches_is_no_news() -> None:
     """The whole group knows it already; what a later one teaches joins two swarms."""
     swim = machine()
-    say(swim, 2, Welcome(Rumors((record(2), record(3)), (progress(2),)), LAYOUT), 0.1)
+    say(swim, 2, Welcome(Rumors((record(2), record(3)), (progress(2),)), LAYOUT, 1), 0.1)
     assert [] == sent(only(run(swim, 0.5)), Gossip)
 
-    say(swim, 2, Welcome(Rumors((record(2), record(4))), LAYOUT), 0.5)
+    say(swim, 2, Welcome(Rumors((record(2), record(4))), LAYOUT, 1), 0.5)
     assert {record(4)} == {
         claim for rumors in carried(only(run(swim, 0.8))) for claim in rumors.records
     }

@@ -1,0 +1,1 @@
+"""What a swap costs, measured on this machine beside what it cannot cost less than."""

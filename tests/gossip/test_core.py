@@ -1,0 +1,124 @@
+"""The composed machine: what one part must know of another."""
+
+from __future__ import annotations
+
+import random
+
+from gossip.config import Config, Layout
+from gossip.core import Core
+from gossip.machine import (
+    Asked,
+    Effect,
+    Finish,
+    Join,
+    LineageChanged,
+    LinkCause,
+    LinkLost,
+    PhaseChanged,
+    Received,
+    Submitted,
+    Woke,
+)
+from gossip.messages import (
+    NO_LINEAGE,
+    Adopt,
+    Done,
+    Hello,
+    Offer,
+    PeerId,
+    Phase,
+    Progress,
+    Record,
+    Status,
+)
+from tests.lab.expect import every, only, sent, told
+
+ME, OTHER = PeerId("a" * 16), PeerId("b" * 16)
+LAYOUT = Layout(b"layout")
+LINEAGE = b"theirs!!"
+
+
+def record(peer: PeerId) -> Record:
+    """A live peer."""
+    return Record(peer, 1, 0, Status.ALIVE, f"{peer}:1", f"{peer}:2")
+
+
+def core() -> Core:
+    """A peer that has not joined yet."""
+    return Core(record(ME), LAYOUT, Config(), random.Random(1), 0.0)
+
+
+def greet(peer: Core, lineage: bytes, samples: int, now: float) -> list[Effect]:
+    """The other peer says hello."""
+    progress = Progress(OTHER, 1, 2, samples, lineage, Phase.TRAINING)
+    hello = Hello(record(OTHER), progress, LAYOUT.digest, 1)
+    return peer.handle(Received(OTHER, hello), now)
+
+
+def test_a_founder_without_contacts_founds_at_once() -> None:
+    """Once; asked again it stays what it is."""
+    alone = core()
+
+    effects = alone.handle(Asked(Join(())), 0.0)
+
+    founded = only(LineageChanged, told(effects)).lineage
+    assert NO_LINEAGE != founded == alone.lineage
+    assert [] == every(LineageChanged, told(alone.handle(Asked(Join(())), 1.0)))
+    assert founded == alone.lineage
+
+
+def test_who_is_adopting_already_founds_nothing() -> None:
+    """Somebody dialed first and brought a model: that one is taken."""
+    early = core()
+    assert [LINEAGE] == [each.lineage for each in every(Adopt, sent(greet(early, LINEAGE, 9, 0.0)))]
+
+    effects = early.handle(Asked(Join(())), 0.1)
+
+    assert [] == every(LineageChanged, told(effects))
+    assert NO_LINEAGE == early.lineage
+
+
+def test_a_newcomer_whose_only_donor_is_lost_founds_in_the_end() -> None:
+    """Even if the time to found came while it was adopting."""
+    early = core()
+    greet(early, LINEAGE, 9, 0.0)
+    early.handle(Woke(), 3.5)  # the time to found, while the donor is still asked
+    early.handle(LinkLost(OTHER, LinkCause.REFUSED), 3.6)
+    told_of: list[Effect] = []
+    now = 3.6
+    while now < 40.0:
+        now = max(now, early.deadline())
+        told_of += early.handle(Woke(), now)
+
+    assert None is only(LineageChanged, told(told_of)).source
+
+
+def test_a_count_without_a_swap_is_only_a_count() -> None:
+    """It is in the account at once; no swap, no phase, nothing said."""
+    busy = core()
+    busy.handle(Asked(Join(())), 0.0)
+    greet(busy, busy.lineage, 0, 0.1)
+
+    assert [] == busy.handle(Submitted(70, swap_due=False), 1.0)
+    assert 70 == busy.samples_total
+    assert 0 == busy.unsettled_swaps
+
+    busy.handle(Asked(Finish()), 2.0)
+    assert Phase.FINISHING is busy.phase
+    effects = busy.handle(Submitted(80, swap_due=False), 2.1)
+    assert [] == every(PhaseChanged, told(effects)) == every(Offer, sent(effects))
+    assert 80 == busy.samples_total
+
+
+def test_a_peer_cut_otherwise_never_becomes_a_partner() -> None:
+    """The configured number of fragments is what a Hello is held against."""
+    busy = core()
+    busy.handle(Asked(Join(())), 0.0)
+    progress = Progress(OTHER, 1, 2, 0, busy.lineage, Phase.TRAINING)
+    hello = Hello(record(OTHER), progress, LAYOUT.digest, 2)
+
+    busy.handle(Received(OTHER, hello), 1.0)
+
+    assert [ME] == busy.training_members()
+    assert 1 == busy.hello().fragments
+    assert [] == every(Done, sent(busy.handle(Submitted(1, swap_due=True), 2.0)))
