@@ -10,8 +10,9 @@ from __future__ import annotations
 from gossip.config import ExchangeConfig
 from gossip.messages import Seconds
 
-DOUBLINGS_MAX = 3
-"""The wait grows to at most eight times where it began."""
+DOUBLINGS_MAX = 4
+"""The wait grows to at most sixteen times where it began; by default this reaches half of
+``withdraw_after_s``, the slowest pace a chunk may have."""
 
 GAPS_OF_SILENCE = 2
 """A chunk that is this many gaps late is asked for again."""
@@ -34,9 +35,10 @@ class Patience:
     def __init__(self, config: ExchangeConfig, now: Seconds) -> None:
         self._config = config
         self._last_at = now
-        self._gap_s = config.retry_s  # what a chunk takes, until one has come
+        self._gap_s = 0.0
         self._longest_gap_s = 0.0
         self._doublings = 0
+        self._asked_twice = False
 
     @property
     def silence_s(self) -> Seconds:
@@ -54,13 +56,20 @@ class Patience:
         return max(least_s, learned_s)
 
     def arrived(self, now: Seconds) -> None:
-        """Something new came. One long gap is soon forgotten, a steady pace is not."""
+        """Something new came. One long gap is soon forgotten, a steady pace is not.
+
+        After asking again nobody knows which Want was answered: then the gap says nothing of the
+        pace, and the longer wait stands until a chunk comes unasked (Karn and Partridge, 1987).
+        """
         gap_s = now - self._last_at
         self._last_at = now
-        self._gap_s = max(gap_s, self._gap_s / 2)
         self._longest_gap_s = max(gap_s, self._longest_gap_s)
-        self._doublings = 0
+        if not self._asked_twice:
+            self._gap_s = max(gap_s, self._gap_s / 2)
+            self._doublings = 0
+        self._asked_twice = False
 
     def asked_again(self) -> None:
         """Nothing came, and it was asked for once more: wait longer the next time."""
         self._doublings = min(self._doublings + 1, DOUBLINGS_MAX)
+        self._asked_twice = True

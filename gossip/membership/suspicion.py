@@ -2,8 +2,8 @@
 
 A suspicion belongs to one claim (boot, incarnation); a later claim starts a new one. Its deadline
 never moves, except by the time this peer itself was starved (gossip/README.md, M15 and M17).
-Whenever half of the time left has passed, the suspect itself is asked: rumors reach everybody only with
-high probability, and one missed refutation must not end in a false verdict.
+Whenever half of the time left has passed, the suspect itself is asked: rumors reach everybody
+only with high probability, and one missed refutation must not end in a false verdict.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ from collections import deque
 
 from gossip.messages import Chunk, PeerId, Transfer
 
-QUEUED_BYTES_MAX = 64 << 20
-"""Queued for one peer at once: a whole window of the largest size. On a slow link it is also all
-that a withdrawn transfer may leave ahead of the next one. (Payloads that were copied are not
+QUEUED_BYTES_MAX = 128 << 20
+"""Queued for one peer at once: two windows of the largest size, since it is noticed late which
+chunks have left, and a chunk that finds no room is lost until it is asked for again. It is also
+all that a withdrawn transfer may leave ahead of the next one. (Payloads that were copied are not
 counted; they are small, and the library bounds their number.)"""
 
 TRANSFERS_MAX = 256

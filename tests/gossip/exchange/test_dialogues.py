@@ -635,4 +635,4 @@ def test_a_want_is_repeated_less_and_less_often_until_something_comes() -> None:
 
     effects = b.wait(9.9)
 
-    assert [Want(Transfer(b.theirs, Leg.CODE), 0, 256)] * 3 == every(Want, sent(effects))
+    assert [Want(Transfer(b.theirs, Leg.CODE), 0, 256)] * 4 == every(Want, sent(effects))

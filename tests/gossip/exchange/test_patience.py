@@ -15,13 +15,15 @@ CONFIG = ExchangeConfig()
 
 
 def test_silence_doubles_until_something_comes() -> None:
-    """Up to half of what the holder waits; then it begins anew, at twice the time a chunk took."""
+    """Up to half of what the holder waits; anew when a chunk comes that was asked for once."""
     patience, waits = Patience(CONFIG, 0.0), []
     for _ in range(6):
         waits.append(patience.silence_s)
         patience.asked_again()
 
-    assert [1.0, 2.0, 4.0, 5.0, 5.0, 5.0] == waits
+    assert [0.5, 1.0, 2.0, 4.0, 5.0, 5.0] == waits
+    patience.arrived(0.05)
+    assert 5.0 == patience.silence_s
     patience.arrived(0.1)
     assert 0.5 == patience.silence_s
     patience.arrived(1.1)
