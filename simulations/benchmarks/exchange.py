@@ -41,12 +41,18 @@ OVERHEAD_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is measured. ``warm_up`` repeats are verified but not counted, the first one apart."""
+    """What is measured. ``warm_up`` repeats are verified but not counted, the first one apart.
+
+    ``hook_delay_s``: the responder's hook runs so long after its correction is queued, as it does
+    where it waits for a training step to end. With 0 it runs at once, and moves the responder's
+    model on the same cores that carry the second leg.
+    """
 
     peers: int = 2
     elements: int = 50_000_000
     codec: str = "fp32"
     repeats: int = 7
+    hook_delay_s: float = 0.0
     warm_up: int = 2
 
     @property
@@ -114,7 +120,7 @@ def _pair_up(settings: Settings, swapping: Children, plainly: Children) -> None:
 def _swap(settings: Settings, swapping: Children, repeat: int) -> list[Figures]:
     swapping.ask("fill", {"repeat": repeat})
     swapping.ask("arm")
-    sides = swapping.ask("swap")
+    sides = swapping.ask("swap", {"hook_delay_s": settings.hook_delay_s})
     found = swapping.ask("verify", {"repeat": repeat})
     sides = [side | checked for side, checked in zip(sides, found, strict=True)]
     for side in sides:
@@ -164,6 +170,7 @@ def summary(settings: Settings, measured: Measured) -> dict[str, Any]:
         "peers": settings.peers,
         "elements": settings.elements,
         "codec": settings.codec,
+        "hook_delay_s": settings.hook_delay_s,
         "leg_bytes": settings.leg_bytes,
         "verified": True,
         "machine": machine(),
@@ -207,7 +214,8 @@ def report(figures: dict[str, Any]) -> str:
         ("CPU, to bare", figures["cpu_to_bare"].text("x", 1, 2)),
         ("ready, to plain TCP", figures["transfer_to_tcp"].text("x", 1, 2)),
     ]
-    head = f"exchange: {figures['peers']} peers, {size} a leg; median (min-max), verified"
+    delay = f", hook after {figures['hook_delay_s']:g} s" if figures["hook_delay_s"] else ""
+    head = f"exchange: {figures['peers']} peers, {size} a leg{delay}; median (min-max), verified"
     load = f"load before the run was {figures['machine']['load_1min']}"
     lines = [f"  {name:<32}{value}" for name, value in rows]
     return "\n".join([head, *lines, f"  {load}"])
@@ -220,12 +228,14 @@ def read_settings(arguments: Sequence[str]) -> tuple[Settings, bool]:
     parser.add_argument("--elements", type=int, default=50_000_000, help="of the fp32 vector")
     parser.add_argument("--codec", choices=CODEC_NAMES, default="fp32", help="for both legs")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--hook-delay-s", type=float, default=0.0, help="of the responder's hook")
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     given = parser.parse_args(arguments)
-    if given.peers < 2 or given.peers % 2 or given.elements < 1 or given.repeats < 1:
+    positive = given.elements >= 1 and given.repeats >= 1 and given.hook_delay_s >= 0
+    if given.peers < 2 or given.peers % 2 or not positive:
         print("exchange: --peers must be even, --elements and --repeats positive", file=sys.stderr)
         raise SystemExit(EXIT_CANNOT)
-    settings = Settings(given.peers, given.elements, given.codec, given.repeats)
+    settings = Settings(given.peers, given.elements, given.codec, given.repeats, given.hook_delay_s)
     return settings, given.json
 
 

@@ -121,7 +121,6 @@ class Swapper:
 
     def swap(self, told: Mapping[str, Any]) -> Figures:
         """One swap from Submitted to the end of this side, and what it took since ``arm``."""
-        del told
         began_s = time.monotonic()
         if self._index == 0:
             self._hook.after_step(1)
@@ -130,6 +129,8 @@ class Swapper:
             assert time.monotonic() < began_s + ANSWER_S, "the swap did not end"
             if self._mailbox.arrived.wait(0.05) and self._mailbox.has_work:
                 self._moments.ready_s = time.monotonic()
+                if self._index == 1:
+                    time.sleep(told["hook_delay_s"])
                 self._hook.apply_queued()
                 self._moments.applied_s = time.monotonic()
         took = self._meters() - self._armed
