@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, TypeAlias
 
 import torch
@@ -22,16 +22,15 @@ CLOSE_S = 10.0
 
 
 class Child:
-    """One process of ``python -m module arguments``."""
+    """One process of ``python -m module``, with one thread for torch."""
 
-    def __init__(self, module: str, arguments: Sequence[str], threads: int = 1) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    def __init__(self, module: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         )
 
     def tell(self, action: str, arguments: Mapping[str, Any] | None = None) -> None:
@@ -97,7 +96,7 @@ def serve(actions: Mapping[str, Action]) -> None:
 
     Answers go to what standard output was; anything else that prints goes to standard error.
     """
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(1)
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         told = json.loads(line)

@@ -81,8 +81,8 @@ class Measured:
 def measure(settings: Settings) -> Measured:
     """Run all repeats. Raises WrongResult as soon as one swap did not do what it should."""
     measured = Measured()
-    peers = [Child("simulations.benchmarks.swapper", []) for _ in range(settings.peers)]
-    bare = [Child("simulations.benchmarks.bare", []) for _ in range(settings.peers)]
+    peers = [Child("simulations.benchmarks.swapper") for _ in range(settings.peers)]
+    bare = [Child("simulations.benchmarks.bare") for _ in range(settings.peers)]
     with Children(peers) as swapping, Children(bare) as plainly:
         _pair_up(settings, swapping, plainly)
         for repeat in range(settings.warm_up + settings.repeats):

@@ -36,6 +36,11 @@ SWAPS_PER_S_MIN = 1.0
 
 WARM_UP_S = 1.0
 
+SAME_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
+"""glibc keeps freed memory in both. It learns to by itself, but only from a large block that is
+freed: a peer's start gives it one, a loop alone pays hundreds of page faults a step instead, and
+swaps would seem to make training faster."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -55,7 +60,7 @@ class Settings:
 
 def run_once(settings: Settings, every: int | None) -> list[Figures]:
     """One measurement, in processes of its own; ``every`` None is off."""
-    trainees = [Child("simulations.benchmarks.trainee", []) for _ in range(settings.peers)]
+    trainees = [Child("simulations.benchmarks.trainee", SAME_MEMORY) for _ in range(settings.peers)]
     with Children(trainees) as training:
         contacts: list[str] = []
         for index, trainee in enumerate(training.each):

@@ -140,7 +140,7 @@ def test_what_cannot_be_measured_is_said_in_one_line(
 @pytest.mark.processes
 def test_a_child_that_fails_is_noticed_and_gone(capfd: pytest.CaptureFixture[str]) -> None:
     """Its end ends the measurement, and nothing waits for it."""
-    child = Child("simulations.benchmarks.bare", [])
+    child = Child("simulations.benchmarks.bare")
 
     with pytest.raises(RuntimeError, match="ended early"):
         child.ask("no such action")
