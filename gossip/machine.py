@@ -32,11 +32,29 @@ from gossip.messages import (
 
 
 class LinkCause(IntEnum):
-    """Why a link was lost, as far as the transport can tell."""
+    """Why a link was lost, as far as the transport can tell.
+
+    CLOSED: it was up and ended; a fresh dial is under way, and what comes of it is told next.
+    REFUSED: the host answers, the process is gone. SILENT: nobody answers, host or path is gone.
+    FROZEN: the kernel accepts, the process says nothing (stopped, swapped out, out of memory).
+    """
 
     CLOSED = 0
     REFUSED = 1
     SILENT = 2
+    FROZEN = 3
+
+
+class Reach(IntEnum):
+    """A private verdict: whether this peer, for its own part, gets through to another.
+
+    OPEN: swaps may go there. BUSY: the link or the kernel is alive but nothing answers, so no
+    swaps and no accusation. LOST: nothing gets through.
+    """
+
+    OPEN = 0
+    BUSY = 1
+    LOST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +270,15 @@ class MemberChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ReachChanged:
+    """What this peer privately thinks of another; the group need not agree, and shards stay."""
+
+    peer: PeerId
+    reach: Reach
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class SwapClosed:
     """One swap ended for this side. ``outcome`` None: nothing was exchanged (``why`` says)."""
 
@@ -347,6 +374,7 @@ class Fault:
 
 Report: TypeAlias = (
     MemberChanged
+    | ReachChanged
     | SwapClosed
     | OneSided
     | Declined
