@@ -100,7 +100,6 @@ class Core:
         self._boots: dict[PeerId, int] = {}
         self._leaving = False
         self._departed = False
-        self._seeks = False
         self._timers: Deadlines[str] = Deadlines()
         self._finishing: Finishing | None = None
         terms = Terms(layout.digest, config.exchange.fragments, layout.segments)
@@ -203,7 +202,7 @@ class Core:
         effects = self.swim.heard_from(sender, now)
         if isinstance(message, MembershipMessage):
             effects += self.swim.hear(sender, message, now)
-            if self._seeks and self._lineage == NO_LINEAGE:
+            if self._lineage == NO_LINEAGE:
                 effects += self._seek_lineage(now)
             return effects
         return effects + self._hear_exchange(sender, message, now)
@@ -259,7 +258,6 @@ class Core:
     def _asked(self, command: Join | Finish | Leave, now: Seconds) -> list[Effect]:
         match command:
             case Join(contacts):
-                self._seeks = True
                 self._timers.set("lineage", now + LINEAGE_CHECK_S)
                 if contacts:
                     return self.swim.join(contacts, now)
@@ -304,7 +302,7 @@ class Core:
             return self._swaps.partner_down(peer, now) + self._partner_lost(peer)
         if boot is not None and boot < record.boot:
             return self._swaps.partner_down(peer, now, record.boot) + self._partner_lost(peer)
-        if self._seeks and self._lineage == NO_LINEAGE and "found" not in self._timers:
+        if self._lineage == NO_LINEAGE and "found" not in self._timers:
             self._timers.set("found", now + self._config.membership.found_after_s)
         return []
 
