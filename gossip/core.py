@@ -7,8 +7,9 @@ partner. It decides nothing that one of the parts could decide alone.
 
 from __future__ import annotations
 
+import math
 import random
-from typing import assert_never
+from typing import assert_never, get_args
 
 from gossip.config import Config, Layout
 from gossip.deadlines import Deadlines
@@ -72,6 +73,7 @@ from gossip.messages import (
 from gossip.topology.turns import Turns
 
 LINEAGE_CHECK_S = 0.5
+MEMBERSHIP_TYPES = frozenset(get_args(MembershipMessage))
 
 
 class Core:
@@ -101,6 +103,7 @@ class Core:
         self._leaving = False
         self._departed = False
         self._timers: Deadlines[str] = Deadlines()
+        self._exchange_due = math.inf
         self._finishing: Finishing | None = None
         terms = Terms(layout.digest, config.exchange.fragments, layout.segments)
         self.swim = Swim(me, terms, config.membership, rng, now, known)
@@ -149,24 +152,33 @@ class Core:
     def handle(self, happened: Input, now: Seconds) -> list[Effect]:
         """Take one input; return what to do, in order."""
         effects = self._route(happened, now)
-        effects += self._follow_up(effects, now)
+        more = self._follow_up(effects, now)
+        if not more and self._concerns_membership_alone(happened):
+            return effects
+        effects += more
         if self._finishing is not None:
             effects += self._step_finishing(now)
         if self._leaving and not self._departed and self._swaps.unsettled_count == 0:
             effects += self._depart(now)
         effects += self._uploads.pump(now)
-        return effects
-
-    def deadline(self) -> Seconds:
-        """When to say Woke."""
-        return min(
-            self.swim.deadline(),
+        self._exchange_due = min(
             self._swaps.deadline(),
             self._adoption.deadline(),
             self._donations.deadline(),
             self._uploads.deadline(),
             self._timers.earliest(),
         )
+        return effects
+
+    def deadline(self) -> Seconds:
+        """When to say Woke."""
+        return min(self.swim.deadline(), self._exchange_due)
+
+    def _concerns_membership_alone(self, happened: Input) -> bool:
+        """Whether nothing but membership can have changed: most inputs of an idle peer."""
+        if self._lineage == NO_LINEAGE or self._leaving or self._finishing is not None:
+            return False
+        return type(happened) is Received and type(happened.message) in MEMBERSHIP_TYPES
 
     def _route(self, happened: Input, now: Seconds) -> list[Effect]:
         match happened:
@@ -205,7 +217,8 @@ class Core:
             if self._lineage == NO_LINEAGE:
                 effects += self._seek_lineage(now)
             return effects
-        return effects + self._hear_exchange(sender, message, now)
+        effects += self._hear_exchange(sender, message, now)
+        return effects
 
     def _hear_exchange(
         self, sender: PeerId, message: ExchangeMessage, now: Seconds

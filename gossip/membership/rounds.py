@@ -73,6 +73,8 @@ class Rounds:
         self._contacts: tuple[str, ...] = ()
         # Whether anybody said Welcome, or Refused.
         self._answered = False
+        # Whether probing and comparing go on; they end with the last other member.
+        self._runs = False
         # Linked, but not members yet, in the order met; bounded by the links there are.
         self._strangers: dict[PeerId, None] = {}
         self._knocked_at: PeerId | None = None
@@ -93,19 +95,18 @@ class Rounds:
     def arm(self, now: Seconds) -> None:
         """Start the rounds that have become needed; call it after every input."""
         view, ticks = self._view, self._ticks
-        others = self._roster.others
-        if others and len(view.news) and _Tick.GOSSIP not in ticks:
+        if len(view.news) and _Tick.GOSSIP not in ticks and self._roster.others:
             # At a random phase: a claim then takes half an interval a hop, not a whole one.
             ticks.set(_Tick.GOSSIP, now + self._rng.random() * self._config.gossip_interval_s)
         if view.addresses_changed:
             view.addresses_changed = False
             self._start(_Tick.PERSIST, now + self._config.gossip_interval_s)
-        if view.myself.has_left:
-            return
-        if others and _Tick.PROBE not in ticks:
+        if not self._runs and self._roster.others and not view.myself.has_left:
+            self._runs = True
             ticks.set(_Tick.PROBE, now + self._rng.random() * self._look_s())
-        if others and _Tick.SYNC not in ticks:
             ticks.set(_Tick.SYNC, now + self._rng.random() * self._config.sync_interval_s)
+        if not self._runs:
+            return
         if self._roster.down and _Tick.KNOCK not in ticks:
             pause_s = self._config.probe_down_interval_s
             ticks.set(_Tick.KNOCK, now + self._rng.random() * pause_s)
@@ -114,6 +115,7 @@ class Rounds:
 
     def stop(self) -> None:
         """No more rounds but those that pass on news."""
+        self._runs = False
         for tick in _Tick:
             self._ticks.clear(tick)
 
@@ -230,6 +232,8 @@ class Rounds:
     def _probe_silent(self, now: Seconds) -> list[Effect]:
         """Ping the watch neighbors not heard from lately; and keep links to all of them."""
         if not self._roster.others:
+            self._runs = False
+            self._ticks.clear(_Tick.SYNC)
             return []
         self._ticks.set(_Tick.PROBE, now + self._look_s())
         view = self._view
@@ -237,9 +241,9 @@ class Rounds:
         interval_s = self._config.probe_interval_s * self._health.factor
         active_at, passive_at = now - ACTIVE_AGE * interval_s, now - PASSIVE_AGE * interval_s
         for peer, is_active in view.watch.neighbors.items():
-            heard_at = view.sightings.at(peer).heard_at
-            silent = heard_at <= (active_at if is_active else passive_at)
-            if silent and not view.prober.is_open(peer):
+            seen = view.sightings.of(peer)
+            silent_at = active_at if is_active else passive_at
+            if (seen is None or seen.heard_at <= silent_at) and not view.prober.is_open(peer):
                 effects.append(self.probe(peer, now))
         return effects
 
@@ -272,8 +276,6 @@ class Rounds:
         return effects
 
     def _compare(self, now: Seconds) -> list[Effect]:
-        if not self._roster.others:
-            return []
         self._ticks.set(_Tick.SYNC, now + self._config.sync_interval_s)
         neighbors = list(self._view.watch.neighbors)
         if not neighbors:

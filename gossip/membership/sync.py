@@ -21,7 +21,7 @@ from gossip.messages import Diff, Digest, Lookup, PeerId, Progress, Record, Rumo
 RECORDS_MAX = 4096
 """Records sent or asked for in one go; the next comparison finds the rest."""
 
-ACCOUNTS_PER_DIGEST = 64
+ACCOUNTS_PER_DIGEST = 16
 """Accounts change all the time and so are not compared, but passed round a few at a time."""
 
 _FORM = struct.Struct(f"<{BUCKETS}Q")
@@ -40,9 +40,7 @@ class Sync:
 
     def _some_accounts(self) -> tuple[Progress, ...]:
         roster, account = self._view.roster, self._view.account
-        if roster.others <= ACCOUNTS_PER_DIGEST:
-            return account.all()[:ACCOUNTS_PER_DIGEST] if roster.others else ()
-        drawn = [roster.draw(self._rng) for _ in range(ACCOUNTS_PER_DIGEST)]
+        drawn = [roster.draw(self._rng) for _ in range(min(ACCOUNTS_PER_DIGEST, roster.others))]
         peers = dict.fromkeys(peer for peer in drawn if peer is not None)
         return tuple([each for each in map(account.newest, peers) if each is not None])
 
