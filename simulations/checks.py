@@ -68,6 +68,12 @@ class Watch:
     def ended(self, life: SimulatedPeer) -> None:
         """See Check."""
 
+    def split(self) -> None:
+        """See Check."""
+
+    def healed(self) -> None:
+        """See Check."""
+
     def _makes(self, life: SimulatedPeer, effect: Compute) -> None:
         exchange = effect.transfer.exchange
         self._is_even(life, effect.fragment, exchange)

@@ -156,6 +156,7 @@ class Network:
         self.conditions = conditions
         self.ports: dict[PeerId, Port] = {}
         self.impaired = False
+        self.ever_deaf = False
         self.frames = 0
         self.lost_frames = 0
         self._seed = seed
@@ -269,6 +270,7 @@ class Network:
         self._deaf.pop(peer, None)
         if deaf:
             self._deaf[peer] = None
+            self.ever_deaf = True
         self._note()
 
     def is_deaf(self, peer: PeerId) -> bool:

@@ -11,7 +11,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import NamedTuple, Protocol, assert_never
 
 from gossip.config import Config
 from gossip.core import Core
@@ -117,11 +117,21 @@ class Birth:
         return generator(self.seed, "peer", self.number, self.me.boot, part)
 
 
+class Told(NamedTuple):
+    """What a peer told its owner about another: the claim, when, and its rests until then."""
+
+    record: Record
+    at_s: Seconds
+    rested_s: Seconds
+
+
 class SimulatedPeer:
     """See the module. ``name`` is short and readable: the peer's number and its boot.
 
     ``resumes_at`` is set while no thread of it runs (its inbox is kept), ``frozen_since`` when
-    the library's threads stand still as well.
+    the library's threads stand still as well; ``rested_s`` sums up such times that are over.
+    ``issued`` is the last record of its own that a check has seen, ``told`` what it last told its
+    owner about others.
     """
 
     __slots__ = (
@@ -141,16 +151,20 @@ class SimulatedPeer:
         "finalised",
         "frozen_since",
         "inbox",
+        "issued",
+        "leaving",
         "me",
         "name",
         "number",
         "one_sided",
         "port",
         "reports",
+        "rested_s",
         "resumes_at",
         "running",
         "shards",
         "steps",
+        "told",
         "training",
         "unwell_since",
         "wakes_at",
@@ -170,6 +184,10 @@ class SimulatedPeer:
         self.resumes_at: Seconds | None = None
         self.frozen_since: Seconds | None = None
         self.unwell_since: Seconds | None = None
+        self.rested_s: Seconds = 0.0
+        self.leaving = False
+        self.issued = birth.me
+        self.told: dict[PeerId, Told] = {}
         self.inbox: deque[Input | Sent] = deque()
         self.wakes_at: Seconds = math.inf
         self.control_frames = 0

@@ -11,21 +11,19 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
-from gossip.config import Config
 from gossip.machine import Asked, Dial, Effect, Finish, Input, Join, Leave, Received, Woke
 from gossip.messages import Chunk, Message, PeerId, Record, Seconds, Status
-from gossip.mixing.outer import OuterStep
-from peers.hook import Cadence
-from peers.tasks.task import Task
 from simulations.acquaintance import acquaint
 from simulations.checks import Watch
 from simulations.clock import Clock
-from simulations.network import Conditions, Link, LinkState, Network, Port, Waiting
+from simulations.network import Link, LinkState, Network, Port, Waiting
+from simulations.plan import Check
+from simulations.plan import Plan as Plan
 from simulations.seeds import derive, generator
-from simulations.simulated_peer import Birth, Pace, Sent, SimulatedPeer
+from simulations.simulated_peer import Birth, Sent, SimulatedPeer
 from simulations.traffic import Meter
 from simulations.transcript import Entry, Transcript
 from simulations.wiring import Wiring
@@ -42,47 +40,6 @@ _TIMER = 1 << 60
 """Added to an event's number: timers come after everything else of the same time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a world is made of.
-
-    With a ``task`` peers carry its model and train it; without one they are hollow and trade
-    blobs of ``vector_bytes`` by reference; with ``trainers`` False they carry nothing, found no
-    lineage, take no steps, and are members only. ``model_seed`` None: each peer starts from a
-    model of its own, so that adoption can be seen. ``lines`` keeps a transcript, ``journals``
-    every entry.
-    """
-
-    seed: int
-    task: Task | None = None
-    config: Config = field(default_factory=Config)
-    conditions: Conditions = field(default_factory=Conditions)
-    pace: Pace = field(default_factory=Pace)
-    cadence: Cadence = field(default_factory=lambda: Cadence(swap_every=4))
-    outer: OuterStep = field(default_factory=OuterStep)
-    model_seed: int | None = None
-    vector_bytes: int = 100_000_000
-    trainers: bool = True
-    lines: bool = False
-    journals: bool = False
-
-
-class Check(Protocol):
-    """Looks at a world from outside while it runs; raises BrokenRule."""
-
-    def look(self, life: SimulatedPeer, happened: Input, effects: list[Effect]) -> None:
-        """One step of one core, before its effects are carried out."""
-        ...
-
-    def began(self, life: SimulatedPeer) -> None:
-        """A process began."""
-        ...
-
-    def ended(self, life: SimulatedPeer) -> None:
-        """A process ended."""
-        ...
-
-
 class World:
     """See the module. Peers are numbered from 0; ``current`` is each one's latest life."""
 
@@ -95,6 +52,7 @@ class World:
         self.lives: list[SimulatedPeer] = []
         self.current: dict[int, SimulatedPeer] = {}
         self.journals: dict[str, list[Entry]] = {}
+        self.running_count = 0
         self.events = 0
         self.checks: list[Check] = [Watch()] if plan.trainers else []
         self.now: Seconds = 0.0
@@ -181,12 +139,14 @@ class World:
     def _begin(self, number: int, disk: bool) -> SimulatedPeer:
         before = self.current.get(number)
         assert before is None or not before.running, f"peer {number} is running"
-        boot = 1 if before is None or not disk else before.me.boot + 1
+        # As the wall clock would see to it, it is also above a boot that this life rose to.
+        boot = 1 if before is None or not disk else before.core.swim.me.boot + 1
         me = self._record(number, boot)
         plan, port = self.plan, self.network.port(me.peer)
         birth = Birth(number, me, plan.config, plan.pace, plan.seed, self.now)
         life = SimulatedPeer(birth, self._body(number, boot), port, self)
         self.lives.append(life)
+        self.running_count += 1
         self.current[number] = port.life = life
         self._by_address[me.control_address] = port
         self.remark(f"{life.name} ({me.peer}) starts")
@@ -250,6 +210,7 @@ class World:
         life = self.current[number]
         self.remark(f"{life.name} is asked to leave")
         life.training = False
+        life.leaving = True
         self.deliver(life, Asked(Leave()))
 
     def finish(self, numbers: Sequence[int] | None = None, together: bool = True) -> None:
@@ -280,12 +241,23 @@ class World:
         self.remark(f"split into {[list(s) for s in sides] if sum(sizes) < 50 else sizes}")
         self.network.split([[self.current[n].me.peer for n in side] for side in sides])
         self.wiring.notice_cuts(self.network.links())
+        for check in self.checks:
+            check.split()
 
     def heal(self) -> None:
         """The split is over; lost links come up again."""
         self.remark("the split heals")
         self.network.heal()
         self.wiring.notice_mends(self.network.links())
+        for check in self.checks:
+            check.healed()
+
+    def calm(self) -> None:
+        """From now on every frame arrives, once and at about the same pace."""
+        self.remark("nothing is lost any more")
+        calmer = replace(self.network.conditions, loss=0.0, duplication=0.0, reordering=0.0)
+        self.network.conditions = calmer
+        self._plain = True
 
     # Surroundings of each peer.
 
@@ -440,6 +412,8 @@ class World:
     def _resume(self, life: SimulatedPeer) -> None:
         if not life.running or life.resumes_at is None or life.resumes_at > self.now:
             return
+        if life.unwell_since is not None:
+            life.rested_s += self.now - life.unwell_since
         life.resumes_at = life.unwell_since = None
         was_frozen, life.frozen_since = life.frozen_since is not None, None
         while life.inbox and life.resumes_at is None:
@@ -456,6 +430,7 @@ class World:
 
     def _end(self, life: SimulatedPeer, host_lost: bool) -> None:
         life.running = False
+        self.running_count -= 1
         life.inbox.clear()
         self.wiring.ended(life, host_lost)
         for check in self.checks:
