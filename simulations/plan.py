@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gossip.config import Config
+from gossip.core import Core
 from gossip.machine import Effect, Input
 from gossip.mixing.outer import OuterStep
 from peers.hook import Cadence
 from peers.tasks.task import Task
 from simulations.network import Conditions
-from simulations.simulated_peer import Pace, SimulatedPeer
+from simulations.simulated_peer import CoreMaker, Pace, SimulatedPeer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class Plan:
     blobs of ``vector_bytes`` by reference; with ``trainers`` False they carry nothing, found no
     lineage, take no steps, and are members only. ``model_seed`` None: each peer starts from a
     model of its own, so that adoption can be seen. ``lines`` keeps a transcript, ``journals``
-    every entry.
+    every entry. ``make_core`` may give another core than the production one, to try the world
+    itself.
     """
 
     seed: int
@@ -37,6 +39,7 @@ class Plan:
     trainers: bool = True
     lines: bool = False
     journals: bool = False
+    make_core: CoreMaker = Core
 
 
 class Check(Protocol):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, assert_never
+from typing import NamedTuple, Protocol, TypeAlias, assert_never
 
-from gossip.config import Config
+from gossip.config import Config, Layout
 from gossip.core import Core
 from gossip.machine import (
     Applied,
@@ -101,6 +101,9 @@ class Sent:
     payload: bytes = b""
 
 
+CoreMaker: TypeAlias = Callable[[Record, Layout, Config, random.Random, Seconds], Core]
+
+
 @dataclass(frozen=True, slots=True)
 class Birth:
     """The beginning of one life: all it takes to repeat it."""
@@ -111,6 +114,7 @@ class Birth:
     pace: Pace
     seed: int
     started_at: Seconds
+    make_core: CoreMaker = Core
 
     def dice(self, part: str) -> random.Random:
         """The generator of one part of this life, always the same."""
@@ -228,7 +232,8 @@ class SimulatedPeer:
     def fresh_core(self) -> Core:
         """A core as this life began with."""
         birth = self.birth
-        return Core(self.me, self.body.layout, birth.config, birth.dice("core"), birth.started_at)
+        rng = birth.dice("core")
+        return birth.make_core(self.me, self.body.layout, birth.config, rng, birth.started_at)
 
     def feed(self, happened: Input) -> None:
         """Give the core one input and carry out what it asks for, in order."""

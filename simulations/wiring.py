@@ -201,11 +201,11 @@ class Wiring:
         """The connection has ended: the dialer hears of it after a moment and dials again."""
         link.state, link.up, link.there = LinkState.LOST, False, None
         link.attempt += 1
-        told_at = self._world.now + link.latency_s
-        self._world.call(told_at, self._tell_closed, link, link.attempt)
+        self._world.call(self._world.now + link.latency_s, self._tell_closed, link)
 
-    def _tell_closed(self, link: Link, attempt: int) -> None:
-        if attempt == link.attempt and link.here.running:
+    def _tell_closed(self, link: Link) -> None:
+        kept = link.dialer.outgoing.get(link.to.peer) is link
+        if kept and link.here.running:
             # What follows the news may already hang this link up.
             self._dial(link, 0.0)
             self._world.deliver(link.here, LinkLost(link.to.peer, LinkCause.CLOSED))

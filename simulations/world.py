@@ -143,7 +143,7 @@ class World:
         boot = 1 if before is None or not disk else before.core.swim.me.boot + 1
         me = self._record(number, boot)
         plan, port = self.plan, self.network.port(me.peer)
-        birth = Birth(number, me, plan.config, plan.pace, plan.seed, self.now)
+        birth = Birth(number, me, plan.config, plan.pace, plan.seed, self.now, plan.make_core)
         life = SimulatedPeer(birth, self._body(number, boot), port, self)
         self.lives.append(life)
         self.running_count += 1
