@@ -224,11 +224,13 @@ class Swim:
             self._view.sightings.forget(peer)
             return []
         seen = self._view.sightings.at(peer)
-        seen.witness = OF_CAUSE[cause]
+        seen.witness, seen.closed_at = OF_CAUSE[cause], now
         seen.lost_probe = self._view.prober.last_number
         effects = self._view.look_again(peer, f"link {cause.name.lower()}")
+        if cause == LinkCause.FROZEN:
+            self._view.suspicions.retract(peer, self.me.peer)
         if not self._view.prober.is_open(peer):
-            effects.append(self._rounds.probe(peer, now))
+            effects += self._jury.doubt(peer, now)
         return self._closing(effects, now)
 
     def heard_from(self, sender: PeerId, now: Seconds) -> list[Effect]:
