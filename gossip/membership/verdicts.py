@@ -3,7 +3,8 @@
 A claim of DOWN travels with its accusers. Whoever hears it counts those that watch the subject in
 its own view of the group (M13). Accusers that are not live here, or were not until just now, as on
 the far side of a split that has healed, count only after the subject has had time to refute (M24);
-a claim with too few waits for more. A claim that waits has been passed on, so that its subject hears of it.
+a claim with too few waits for more. A claim that waits has been passed on, so that its subject
+hears of it.
 """
 
 from __future__ import annotations
