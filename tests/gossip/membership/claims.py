@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hypothesis import strategies as st
@@ -58,12 +59,12 @@ def progress(number: int, boot: int = 1, version: int = 1, samples: int = 0) -> 
 SMALL = st.integers(0, 2)
 """Few values, so that keys collide often."""
 
-HELD = [Status.ALIVE, Status.DOWN, Status.LEFT]
+HELD = (Status.ALIVE, Status.DOWN, Status.LEFT)
 """What a roster ever holds: an accusation is not a claim of the group."""
 
 
 def records(
-    numbers: st.SearchStrategy[int], statuses: list[Status] = list(Status)
+    numbers: st.SearchStrategy[int], statuses: Sequence[Status] = tuple(Status)
 ) -> st.SearchStrategy[Record]:
     """Claims with colliding keys, also such that no honest peer makes (equal key, other fields)."""
     return st.builds(
