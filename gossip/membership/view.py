@@ -286,7 +286,7 @@ class View:
 
     def _is_gone(self, was_live: bool, record: Record, now: Seconds) -> list[Effect]:
         peer = record.peer
-        self.prober.close(peer)
+        self.prober.forget(peer)
         self.sightings.forget(peer)
         self.trips.forget(peer)
         self._reach.pop(peer, None)

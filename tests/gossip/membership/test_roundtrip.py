@@ -35,7 +35,7 @@ def test_a_steady_round_trip_is_learned_whatever_came_before(
 
 
 def test_the_first_measurements_count_as_in_rfc_6298() -> None:
-    """srtt = r, rttvar = r / 2; then 1/8 and 1/4 of the difference."""
+    """Smoothed r, deviation r / 2; then 1/8 and 1/4 of the difference."""
     times = RoundTrips(0.1, MOST_S)
     times.measured(peer(1), 0.4)
     assert 0.4 + 4 * 0.2 == pytest.approx(times.timeout_s(peer(1)))
