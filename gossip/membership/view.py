@@ -18,7 +18,13 @@ from gossip.membership.flaps import Flaps
 from gossip.membership.known import Known
 from gossip.membership.myself import Myself
 from gossip.membership.probe import Prober
-from gossip.membership.records import COUNT_MAX, evidence_flaw, progress_flaw, record_flaw
+from gossip.membership.records import (
+    COUNT_MAX,
+    evidence_flaw,
+    merge,
+    progress_flaw,
+    record_flaw,
+)
 from gossip.membership.roster import CHANGES_MAX, Roster
 from gossip.membership.roundtrip import RoundTrips
 from gossip.membership.rumors import CLAIMS_PER_MESSAGE, News
@@ -150,14 +156,12 @@ class View:
 
     def _learn_everyone(self, records: tuple[Record, ...], why: str) -> list[Effect]:
         """Take a large group's live members at once, as a newcomer does."""
-        new = [
-            record
-            for record in records
-            if record.status == Status.ALIVE
-            and self.roster.get(record.peer) is None
-            and record_flaw(record) is None
-        ]
-        taken = self.roster.take_many(new)
+        new: dict[PeerId, Record] = {}
+        for record in records:
+            is_new = record.status == Status.ALIVE and self.roster.get(record.peer) is None
+            if is_new and record_flaw(record) is None:
+                new[record.peer] = merge(new.get(record.peer, record), record)
+        taken = self.roster.take_many(new.values())
         self.addresses_changed = True
         self._reachable = None
         self.watch.everybody_came()
