@@ -233,7 +233,10 @@ class Swim:
         """
         self._note_input(now)
         view = self._view
-        seen = view.sightings.at(sender)
+        record = self._roster.get(sender)
+        if record is None and view.sightings.of(sender) is None:
+            return []  # of strangers nothing is kept but the links to them
+        seen = view.meet(sender)
         seen.heard_at = now
         if view.prober.close(sender) is not None:
             self._health.better()
@@ -244,10 +247,8 @@ class Swim:
             effects = view.look_again(sender, "heard from")
         if view.suspicions.get(sender) is not None or view.verdicts.waiting_about(sender):
             view.owe_notice(sender, now)
-        else:
-            record = self._roster.get(sender)
-            if record is not None and record.status == Status.DOWN:
-                view.owe_notice(sender, now)
+        elif record is not None and record.status == Status.DOWN:
+            view.owe_notice(sender, now)
         return effects
 
     def hear(self, sender: PeerId, message: MembershipMessage, now: Seconds) -> list[Effect]:
@@ -314,6 +315,8 @@ class Swim:
         claims = Rumors((hello.record,), (hello.progress,))
         effects = self._reconcile(sender)
         effects += self._learn(sender, claims, "greeting", now)
+        if self._roster.is_live(sender):
+            self._view.meet(sender).heard_at = now
         told = self._view.everything() if hello.newcomer else self._view.about_me().rumors
         terms = self._terms
         effects.append(Send(sender, Welcome(told, terms.layout_digest, terms.fragments)))

@@ -28,7 +28,7 @@ from gossip.membership.records import (
 from gossip.membership.roster import CHANGES_MAX, Roster
 from gossip.membership.roundtrip import RoundTrips
 from gossip.membership.rumors import CLAIMS_PER_MESSAGE, News
-from gossip.membership.sightings import Sightings
+from gossip.membership.sightings import Sighting, Sightings
 from gossip.membership.suspicion import Suspicions
 from gossip.membership.verdicts import Claim, Verdicts, Weight, evidence_for
 from gossip.membership.watch import Watch
@@ -93,6 +93,12 @@ class View:
         if record is None or record.control_address:
             return True
         return self.sightings.of(peer) is not None
+
+    def meet(self, peer: PeerId) -> Sighting:
+        """What was seen of a peer, to be written; the first word of one may make it reachable."""
+        if self.sightings.of(peer) is None:
+            self._reachable = None
+        return self.sightings.at(peer)
 
     def look_again(self, peer: PeerId, why: str) -> list[Effect]:
         """Something was seen of a member: report a private verdict that changed."""
@@ -334,6 +340,7 @@ class View:
         for peer in self.tombstones.due(now):
             self.roster.forget(peer)
             self.verdicts.forget(peer)
+            self.sightings.forget(peer)
             self._noticed_at.pop(peer, None)
 
     # ---------------------------------------------------------------- notices
