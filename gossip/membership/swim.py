@@ -245,9 +245,9 @@ class Swim:
             seen.failing_since = None
             view.suspicions.retract(sender, self.me.peer)
             effects = view.look_again(sender, "heard from")
-        if view.suspicions.get(sender) is not None or view.verdicts.waiting_about(sender):
-            view.owe_notice(sender, now)
-        elif record is not None and record.status == Status.DOWN:
+        is_down = record is not None and record.status == Status.DOWN
+        is_tried = view.suspicions.get(sender) is not None
+        if is_down or is_tried or view.verdicts.waiting_about(sender) is not None:
             view.owe_notice(sender, now)
         return effects
 
