@@ -289,10 +289,13 @@ class View:
         if not was_live:
             self._reachable = None
             self.watch.member_came(peer)
-        if before is not None and _reached_at(before) == _reached_at(record) and was_live:
+        elif before is not None and _reached_at(before) == _reached_at(record):
             return []
+        elif before is not None and bool(before.control_address) != bool(record.control_address):
+            self.watch.everybody_came()  # who watches whom depends on who can be dialed
         # Dialing a link that is there already changes nothing, so a restart is dialed as well.
-        return self.watch.dial(peer) if self.watch.dial_all() else []
+        wanted = self.watch.dial_all() or self.watch.has_link(peer)
+        return self.watch.dial(peer) if wanted else []
 
     def _is_gone(self, was_live: bool, record: Record, now: Seconds) -> list[Effect]:
         peer = record.peer
