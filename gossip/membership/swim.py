@@ -406,14 +406,16 @@ class Swim:
     def _note_input(self, now: Seconds) -> None:
         """Notice that this peer itself was starved: then the others were not heard, not silent.
 
-        The gap is given to every suspect, open probes prove nothing, and I trust myself less
-        (gossip/README.md, M17).
+        The gap is given to everyone who is doubted or silent, open probes prove nothing, and I
+        trust myself less (gossip/README.md, M17).
         """
         starved_s = STARVED_INTERVALS * self._config.probe_interval_s
         if now - self._last_input_at > starved_s:
             gap_s = now - max(self._last_input_at, self.deadline())
             if gap_s > starved_s:
                 self._view.suspicions.extend(gap_s)
+                self._view.verdicts.extend(gap_s)
+                self._view.sightings.extend(gap_s)
                 self._view.prober.void()
                 lost = int(gap_s / self._config.probe_interval_s)
                 self._health.worse(min(STARVED_SCORE_MAX, lost))
