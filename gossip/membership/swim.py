@@ -393,12 +393,8 @@ class Swim:
     def _on_notice(self, sender: PeerId, record: Record, now: Seconds) -> list[Effect]:
         before = self.me.key
         effects = self._learn(sender, Rumors((record,)), "notice", now)
-        if record.peer == self.me.peer:
-            if record.status == Status.SUSPECT and self._myself.contradicted_by(record):
-                effects += self._view.refute(sender, record.boot, record.incarnation)
-                self._health.worse()
-            elif record.key < before:
-                effects.append(Send(sender, self._view.about_me()))
+        if record.peer == self.me.peer and record.key < before:
+            effects.append(Send(sender, self._view.about_me()))
         return effects
 
     # ---------------------------------------------------------------- after every input

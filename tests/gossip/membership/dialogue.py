@@ -16,8 +16,11 @@ from gossip.messages import (
     Gossip,
     Hello,
     MembershipMessage,
+    Nack,
+    NackReason,
     PeerId,
     Ping,
+    PingReq,
     Record,
     Rumors,
     Seconds,
@@ -79,11 +82,16 @@ def bury(swim: Swim, number: int, *accusers: int, by: int, now: Seconds) -> list
 
 
 def run(
-    swim: Swim, until: Seconds, answering: tuple[int, ...] = (), every_s: Seconds = 0.5
+    swim: Swim,
+    until: Seconds,
+    answering: tuple[int, ...] = (),
+    every_s: Seconds = 0.5,
+    nacks: bool = True,
 ) -> list[tuple[Seconds, Effect]]:
     """Wake the machine at each of its deadlines; every effect with its time.
 
-    Peers that are ``answering`` say something now and then, and answer each Ping at once.
+    Peers that are ``answering`` say something now and then, and answer each Ping at once; they
+    say of others that they do not get through either.
     """
     effects: list[tuple[Seconds, Effect]] = []
     answers = dict.fromkeys(map(peer, answering))
@@ -101,20 +109,23 @@ def run(
         asked = swim.wake(now)
         for effect in asked:
             effects.append((now, effect))
-            is_ping = isinstance(effect, Send) and isinstance(effect.message, Ping)
-            if is_ping and effect.to in answers:
-                effects += [(now, each) for each in answer(swim, effect, now)]
+            if isinstance(effect, Send) and effect.to in answers:
+                effects += [(now, each) for each in answer(swim, effect, now, nacks)]
     return effects
 
 
-def answer(swim: Swim, asked: Send, now: Seconds) -> list[Effect]:
-    """Answer a Ping in the life and incarnation that is known."""
-    assert isinstance(asked.message, Ping)
+def answer(swim: Swim, asked: Send, now: Seconds, nacks: bool) -> list[Effect]:
+    """Answer a Ping in the life and incarnation that is known, and a PingReq with a Nack."""
     known = swim.record(asked.to)
     assert known is not None
-    effects = swim.heard_from(asked.to, now)
-    ack = Ack(asked.message.probe, known.boot, known.incarnation)
-    return effects + swim.hear(asked.to, ack, now)
+    match asked.message:
+        case Ping(probe):
+            said: MembershipMessage = Ack(probe, known.boot, known.incarnation)
+        case PingReq(probe, subject) if nacks:
+            said = Nack(probe, subject, NackReason.TIMEOUT)
+        case _:
+            return []
+    return swim.heard_from(asked.to, now) + swim.hear(asked.to, said, now)
 
 
 def only(effects: list[tuple[Seconds, Effect]]) -> list[Effect]:
