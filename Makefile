@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 CHECKED := gossip peers simulations tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check soak bench clean
 
 help:
 	@sed -n '/^# /s/^# //p' Makefile
@@ -44,6 +44,9 @@ check: $(STAMP)
 	@$(BIN)/ruff format --check --quiet $(CHECKED) \
 	    || { echo 'Not in the common form; run: $(BIN)/ruff format $(CHECKED)' >&2; exit 1; }
 	@$(BIN)/mypy
+
+soak: $(STAMP)
+	@$(BIN)/python -m simulations.soak $(ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m simulations.benchmarks.exchange $(ARGS)

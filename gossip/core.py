@@ -96,7 +96,7 @@ class Core:
         self._config = config
         self._rng = rng
         self._lineage = NO_LINEAGE if known is None else known.lineage
-        self._phase = Phase.JOINING if known is None else Phase.TRAINING
+        self._phase = Phase.TRAINING if self._lineage else Phase.JOINING
         self._samples = 0
         self._samples_before = 0
         self._boots: dict[PeerId, int] = {}
@@ -176,7 +176,9 @@ class Core:
 
     def _concerns_membership_alone(self, happened: Input) -> bool:
         """Whether nothing but membership can have changed: most inputs of an idle peer."""
-        if self._lineage == NO_LINEAGE or self._leaving or self._finishing is not None:
+        if self._leaving or self._finishing is not None:
+            return False
+        if self._lineage == NO_LINEAGE and self.swim.any_lineage:
             return False
         return type(happened) is Received and type(happened.message) in MEMBERSHIP_TYPES
 
@@ -214,7 +216,7 @@ class Core:
         effects = self.swim.heard_from(sender, now)
         if isinstance(message, MembershipMessage):
             effects += self.swim.hear(sender, message, now)
-            if self._lineage == NO_LINEAGE:
+            if self._lineage == NO_LINEAGE and self.swim.any_lineage:
                 effects += self._seek_lineage(now)
             return effects
         effects += self._hear_exchange(sender, message, now)

@@ -23,12 +23,9 @@ from gossip.machine import (
 )
 from gossip.messages import NO_LINEAGE, ExchangeId, Leg, PeerId
 from gossip.mixing.disagreement import disagreement
+from simulations.rules import BrokenRule as BrokenRule
 from simulations.simulated_peer import SimulatedPeer
 from simulations.workload import TensorBody
-
-
-class BrokenRule(AssertionError):
-    """A core, or the bytes under it, did what the design forbids."""
 
 
 class Watch:
@@ -64,6 +61,18 @@ class Watch:
                     self._ends(life, closed)
                 case _:
                     pass
+
+    def began(self, life: SimulatedPeer) -> None:
+        """See Check."""
+
+    def ended(self, life: SimulatedPeer) -> None:
+        """See Check."""
+
+    def split(self) -> None:
+        """See Check."""
+
+    def healed(self) -> None:
+        """See Check."""
 
     def _makes(self, life: SimulatedPeer, effect: Compute) -> None:
         exchange = effect.transfer.exchange

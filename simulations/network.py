@@ -1,7 +1,8 @@
 """The network of a simulated world: what becomes of a frame, and which links stand.
 
-It knows no events and no clock: the world asks when a frame arrives and does the rest. Control
-and bulk are planes of their own, as in the real transport: only bulk queues behind bulk.
+It knows no events and no clock: the world asks when a frame arrives, ``wiring`` decides what
+becomes of links. Control and bulk are planes of their own, as in the real transport: only bulk
+queues behind bulk.
 
 Frames are lost, repeated and reordered one by one, which is harsher than TCP (that loses a whole
 link at once); so what holds here holds there.
@@ -11,144 +12,286 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, TypeAlias
 
+from gossip.machine import LinkCause, Received
 from gossip.messages import PeerId, Seconds
+from simulations.seeds import derive
+
+if TYPE_CHECKING:
+    from simulations.simulated_peer import Sent, SimulatedPeer
+
+FRAMES_WAITING_MAX = 1000
+"""Frames that wait for a link being dialed; more are lost, as in the real transport."""
+
+_SHARE = float(1 << 64)
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """How good the network is.
 
-    latency_s     each pair of peers has one latency, drawn once from this range.
+    latency_s     one way; each pair of peers has one, drawn once from this range.
     jitter_s      each frame takes up to this much longer, so frames overtake each other.
     loss          share of frames that never arrive, either plane.
     duplication   share of frames that arrive twice.
+    reordering    share of frames that take up to twice the latency, far behind later ones.
     bytes_per_s   uplink of each peer for bulk frames (inf: no limit).
     silent_s      after this long without a sign a link is reported lost.
+    connect_s     a dial that nobody answers, or that is accepted in silence, ends after this.
+    redial_s      pause before a lost link is found again (least, most).
     """
 
     latency_s: tuple[float, float] = (0.0005, 0.003)
     jitter_s: float = 0.001
     loss: float = 0.0
     duplication: float = 0.0
+    reordering: float = 0.0
     bytes_per_s: float = math.inf
-    silent_s: float = 6.0
+    silent_s: float = 3.0
+    connect_s: float = 2.0
+    redial_s: tuple[float, float] = (0.05, 0.5)
 
     def __post_init__(self) -> None:
         assert 0 <= self.latency_s[0] <= self.latency_s[1], "latency_s is (least, most)"
+        assert 0 <= self.redial_s[0] <= self.redial_s[1], "redial_s is (least, most)"
         assert 0 <= self.loss < 1, "with loss 1 nothing ever happens"
         assert 0 <= self.duplication <= 1, "duplication is a share"
+        assert 0 <= self.reordering <= 1, "reordering is a share"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every frame arrives exactly once, at about the same pace."""
+        return not (self.loss or self.duplication or self.reordering)
+
+
+LAN = Conditions()
+WAN = Conditions(latency_s=(0.02, 0.2), jitter_s=0.02, redial_s=(0.1, 2.0))
+"""Round trips of 40 to 400 ms."""
+
+
+class LinkState(IntEnum):
+    """DIALING: never up so far, so frames wait. LOST: it was up once; frames are lost."""
+
+    DIALING = 0
+    UP = 1
+    LOST = 2
+
+
+class Port:
+    """Where one peer meets the network, in all its lives.
+
+    ``outgoing`` are the links it dialed, by peer, ``incoming`` those that others dialed to it.
+    """
+
+    __slots__ = (
+        "host_lost",
+        "incoming",
+        "life",
+        "outgoing",
+        "peer",
+        "side",
+        "uplink_free_at",
+    )
+
+    def __init__(self, peer: PeerId) -> None:
+        self.peer = peer
+        self.outgoing: dict[PeerId, Link] = {}
+        self.incoming: dict[PeerId, Link] = {}
+        self.life: SimulatedPeer | None = None
+        self.host_lost = False
+        self.side = 0
+        self.uplink_free_at: Seconds = 0.0
+
+
+Waiting: TypeAlias = "Received | Sent"
+
+
+class Link:
+    """One dialed link; frames go both ways over it. ``here`` dialed it, ``there`` answered.
+
+    ``attempt`` numbers the dials, so that an answer to an older one is not taken for news.
+    ``told`` are the failures reported since it was last up or asked for.
+    """
+
+    __slots__ = (
+        "attempt",
+        "contact",
+        "dialer",
+        "here",
+        "latency_s",
+        "state",
+        "there",
+        "to",
+        "told",
+        "up",
+        "waiting",
+    )
+
+    def __init__(self, dialer: Port, here: SimulatedPeer, to: Port, latency_s: Seconds) -> None:
+        self.dialer = dialer
+        self.here = here
+        self.to = to
+        self.there: SimulatedPeer | None = None
+        self.latency_s = latency_s
+        self.state = LinkState.DIALING
+        self.up = False
+        self.attempt = 0
+        self.contact: str | None = None
+        self.told: list[LinkCause] = []
+        self.waiting: list[Waiting] | None = None
 
 
 class Network:
-    """Links, cuts and the fate of frames.
+    """Ports, cuts and the fate of frames; see the module.
 
-    A link belongs to the peer that dialed it; frames go both ways over it. It is *wanted* from
-    the dial to the hang-up, and *up* while it carries frames.
+    ``impaired`` says that some pair is cut, lossy or on two sides: only then is each frame asked
+    about.
     """
 
-    def __init__(self, conditions: Conditions, rng: random.Random) -> None:
+    def __init__(self, conditions: Conditions, seed: int, rng: random.Random) -> None:
         self.conditions = conditions
-        self._rng = rng
-        self._latency_s: dict[tuple[PeerId, PeerId], Seconds] = {}
-        self._up: dict[tuple[PeerId, PeerId], bool] = {}
-        self._cuts: dict[tuple[PeerId, PeerId], None] = {}
-        self._side: dict[PeerId, int] = {}
-        self._uplink_free_at: dict[PeerId, Seconds] = {}
+        self.ports: dict[PeerId, Port] = {}
+        self.impaired = False
+        self.ever_deaf = False
         self.frames = 0
         self.lost_frames = 0
+        self._seed = seed
+        self._rng = rng
+        self._cuts: dict[tuple[PeerId, PeerId], int] = {}
+        self._lossy: dict[tuple[PeerId, PeerId], float] = {}
+        self._deaf: dict[PeerId, None] = {}
+        self._is_split = False
+        self.random = rng.random
+
+    def port(self, peer: PeerId) -> Port:
+        """The port of a peer, made when first asked for."""
+        found = self.ports.get(peer)
+        if found is None:
+            found = self.ports[peer] = Port(peer)
+        return found
 
     # What becomes of a frame.
 
     def latency_s(self, a: PeerId, b: PeerId) -> Seconds:
-        """One way between two peers, the same in both directions."""
-        key = (min(a, b), max(a, b))
-        if key not in self._latency_s:
-            self._latency_s[key] = self._rng.uniform(*self.conditions.latency_s)
-        return self._latency_s[key]
+        """One way between two peers, the same in both directions and for ever."""
+        least, most = self.conditions.latency_s
+        share = derive(self._seed, "latency", min(a, b), max(a, b)) / _SHARE
+        return least + (most - least) * share
 
-    def arrivals(
-        self, sender: PeerId, to: PeerId, bulk_bytes: int, now: Seconds
-    ) -> tuple[Seconds, ...]:
-        """When copies of a frame sent now arrive: none, one or two times.
-
-        ``bulk_bytes`` is 0 for a control frame.
-        """
-        self.frames += 1
-        leaves_at = now
-        if bulk_bytes and not math.isinf(self.conditions.bytes_per_s):
-            leaves_at = max(now, self._uplink_free_at.get(sender, now))
-            leaves_at += bulk_bytes / self.conditions.bytes_per_s
-            self._uplink_free_at[sender] = leaves_at
-        if not self._carries(sender, to) or self._rng.random() < self.conditions.loss:
-            self.lost_frames += 1
+    def arrivals(self, latency_s: Seconds, leaves_at: Seconds) -> tuple[Seconds, ...]:
+        """When copies of a frame arrive that leaves now: none, one or two times."""
+        conditions, draw = self.conditions, self.random
+        if draw() < conditions.loss:
             return ()
-        copies = 2 if self._rng.random() < self.conditions.duplication else 1
-        base_at = leaves_at + self.latency_s(sender, to)
-        return tuple(
-            base_at + self._rng.uniform(0.0, self.conditions.jitter_s) for _ in range(copies)
-        )
+        arrives_at = leaves_at + latency_s + draw() * conditions.jitter_s
+        if conditions.reordering and draw() < conditions.reordering:
+            arrives_at += draw() * latency_s
+        if draw() < conditions.duplication:
+            return (arrives_at, arrives_at + draw() * conditions.jitter_s)
+        return (arrives_at,)
 
-    def _carries(self, a: PeerId, b: PeerId) -> bool:
-        linked = self._up.get((a, b), False) or self._up.get((b, a), False)
-        return linked and not self.is_cut(a, b)
+    def leaves_at(self, port: Port, bulk_bytes: int, now: Seconds) -> Seconds:
+        """When the last byte of a bulk frame has left its sender."""
+        if math.isinf(self.conditions.bytes_per_s):
+            return now
+        starts_at = max(now, port.uplink_free_at)
+        port.uplink_free_at = starts_at + bulk_bytes / self.conditions.bytes_per_s
+        return port.uplink_free_at
+
+    def redial_pause_s(self) -> Seconds:
+        """How long until a transport that lost a link tries again."""
+        return self._rng.uniform(*self.conditions.redial_s)
 
     # Links.
 
-    def want(self, dialer: PeerId, to: PeerId) -> None:
-        """A dial: keep this link from now on."""
-        self._up.setdefault((dialer, to), False)
+    def links(self) -> Iterator[Link]:
+        """All links, by dialer, oldest dial first."""
+        for port in self.ports.values():
+            yield from port.outgoing.values()
 
-    def is_wanted(self, dialer: PeerId, to: PeerId) -> bool:
-        """Whether the dialer keeps this link, up or not."""
-        return (dialer, to) in self._up
+    def link(self, here: SimulatedPeer, to: PeerId) -> Link:
+        """The link of a life to a peer, made when first asked for."""
+        found = here.port.outgoing.get(to)
+        if found is None:
+            dialer, there = here.port, self.port(to)
+            found = Link(dialer, here, there, self.latency_s(dialer.peer, to))
+            dialer.outgoing[to] = there.incoming[dialer.peer] = found
+        return found
 
-    def is_up(self, dialer: PeerId, to: PeerId) -> bool:
-        """Whether this link carries frames."""
-        return self._up.get((dialer, to), False)
-
-    def set_up(self, dialer: PeerId, to: PeerId, up: bool) -> None:
-        """A wanted link came up or was lost."""
-        assert (dialer, to) in self._up, "nobody wants this link"
-        self._up[(dialer, to)] = up
-
-    def hang_up(self, dialer: PeerId, to: PeerId) -> None:
+    def drop(self, link: Link) -> None:
         """The dialer no longer keeps this link."""
-        self._up.pop((dialer, to), None)
-
-    def dialers(self, to: PeerId) -> list[PeerId]:
-        """Who keeps a link to this peer, oldest dial first."""
-        return [dialer for dialer, each in self._up if each == to]
-
-    def pairs(self) -> list[tuple[PeerId, PeerId]]:
-        """All wanted links, oldest dial first."""
-        return list(self._up)
-
-    def forget(self, dialer: PeerId) -> None:
-        """The process is gone, and with it all links it dialed."""
-        for key in [key for key in self._up if key[0] == dialer]:
-            del self._up[key]
+        link.up = False
+        link.attempt += 1
+        link.waiting = None
+        link.dialer.outgoing.pop(link.to.peer, None)
+        link.to.incoming.pop(link.dialer.peer, None)
 
     # Cuts.
 
-    def is_cut(self, a: PeerId, b: PeerId) -> bool:
-        """Whether no frame can pass between the two."""
-        return self._side.get(a, 0) != self._side.get(b, 0) or (min(a, b), max(a, b)) in self._cuts
+    def is_open(self, a: Port, b: Port) -> bool:
+        """Whether a connection between the two can live: that takes both directions."""
+        if not self.impaired:
+            return True
+        there, back = (a.peer, b.peer), (b.peer, a.peer)
+        return a.side == b.side and there not in self._cuts and back not in self._cuts
+
+    def passes(self, a: Port, b: Port) -> bool:
+        """Whether a frame from ``a`` gets to ``b`` now, apart from everyday loss."""
+        if a.side != b.side or (a.peer, b.peer) in self._cuts or b.peer in self._deaf:
+            return False
+        share = self._lossy.get((a.peer, b.peer))
+        return share is None or self.random() >= share
 
     def cut(self, a: PeerId, b: PeerId) -> None:
-        """Nothing passes between these two until ``mend``."""
-        self._cuts[(min(a, b), max(a, b))] = None
+        """No frame passes from ``a`` to ``b`` until as many ``mend``."""
+        self._cuts[a, b] = self._cuts.get((a, b), 0) + 1
+        self.impaired = True
 
     def mend(self, a: PeerId, b: PeerId) -> None:
         """Undo one ``cut``."""
-        self._cuts.pop((min(a, b), max(a, b)), None)
+        left = self._cuts.pop((a, b), 0) - 1
+        if left > 0:
+            self._cuts[a, b] = left
+        self._note()
+
+    def make_lossy(self, a: PeerId, b: PeerId, share: float) -> None:
+        """So much of what ``a`` sends to ``b`` is lost, though their links stand; 0 mends it."""
+        self._lossy.pop((a, b), None)
+        if share:
+            self._lossy[a, b] = share
+        self._note()
+
+    def deafen(self, peer: PeerId, deaf: bool) -> None:
+        """Nothing that is sent to this peer is heard, though its links stand."""
+        self._deaf.pop(peer, None)
+        if deaf:
+            self._deaf[peer] = None
+            self.ever_deaf = True
+        self._note()
+
+    def is_deaf(self, peer: PeerId) -> bool:
+        """Whether the peer hears nothing."""
+        return peer in self._deaf
 
     def split(self, sides: Sequence[Sequence[PeerId]]) -> None:
         """Nothing passes between the sides; peers not named stand with the first."""
-        self._side = {peer: index for index, side in enumerate(sides) for peer in side}
+        self.heal()
+        for index, side in enumerate(sides):
+            for peer in side:
+                self.port(peer).side = index
+        self._is_split = True
+        self._note()
 
     def heal(self) -> None:
         """Undo the split."""
-        self._side = {}
+        for port in self.ports.values():
+            port.side = 0
+        self._is_split = False
+        self._note()
+
+    def _note(self) -> None:
+        self.impaired = bool(self._cuts or self._lossy or self._deaf or self._is_split)

@@ -6,13 +6,14 @@ optimizer hook every step. Time, the network and all dice come from the world (`
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import NamedTuple, Protocol, TypeAlias, assert_never
 
-from gossip.config import Config
+from gossip.config import Config, Layout
 from gossip.core import Core
 from gossip.machine import (
     Applied,
@@ -38,9 +39,12 @@ from gossip.machine import (
     SwapClosed,
     Tell,
 )
+from gossip.membership.known import Known
 from gossip.messages import Chunk, ExchangeId, Message, Outcome, PeerId, Phase, Record, Seconds
 from gossip.replication.placement import owned
-from simulations.transcript import Entry
+from simulations.clock import Clock
+from simulations.network import Port
+from simulations.seeds import generator
 from simulations.workload import Body
 
 
@@ -65,16 +69,13 @@ class Pace:
 class Surroundings(Protocol):
     """What a simulated peer asks of its world."""
 
-    @property
-    def now(self) -> Seconds:
-        """Virtual time."""
-        ...
+    now: Seconds
 
     def later(self, life: SimulatedPeer, delay_s: Seconds, happened: Input) -> None:
         """Feed an input of the peer's own after a while."""
         ...
 
-    def send(self, life: SimulatedPeer, to: PeerId, sent: Sent) -> None:
+    def send(self, life: SimulatedPeer, to: PeerId, message: Message, payload: bytes) -> None:
         """Hand a frame to the network."""
         ...
 
@@ -86,52 +87,119 @@ class Surroundings(Protocol):
         """Close a link."""
         ...
 
-    def witness(self, life: SimulatedPeer, entry: Entry) -> None:
+    def witness(
+        self, life: SimulatedPeer, happened: Input, effects: list[Effect], now: Seconds
+    ) -> None:
         """Called after each step of the core, before its effects are carried out."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A frame: the message, and the payload if it is a chunk."""
+    """A chunk and its payload."""
 
     received: Received
     payload: bytes = b""
 
-    @property
-    def bulk_bytes(self) -> int:
-        """Size on the bulk plane; 0 for control messages."""
-        message = self.received.message
-        return message.length_bytes if isinstance(message, Chunk) else 0
+
+CoreMaker: TypeAlias = Callable[
+    [Record, Layout, Config, random.Random, Seconds, Known | None], Core
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """The beginning of one life: all it takes to repeat it."""
+
+    number: int
+    me: Record
+    config: Config
+    pace: Pace
+    seed: int
+    started_at: Seconds
+    make_core: CoreMaker = Core
+    known: Known | None = None
+
+    def dice(self, part: str) -> random.Random:
+        """The generator of one part of this life, always the same."""
+        return generator(self.seed, "peer", self.number, self.me.boot, part)
+
+
+class Told(NamedTuple):
+    """What a peer told its owner about another: the claim, when, and its rests until then."""
+
+    record: Record
+    at_s: Seconds
+    rested_s: Seconds
 
 
 class SimulatedPeer:
-    """See the module. ``name`` is short and readable: the peer's number and its boot."""
+    """See the module. ``name`` is short and readable: the peer's number and its boot.
 
-    def __init__(
-        self,
-        number: int,
-        me: Record,
-        body: Body,
-        config: Config,
-        pace: Pace,
-        rng_of: Callable[[str], random.Random],
-        world: Surroundings,
-    ) -> None:
-        self.number = number
-        self.me = me
-        self.name = f"p{number}#{me.boot}"
+    ``resumes_at`` is set while no thread of it runs (its inbox is kept), ``frozen_since`` when
+    the library's threads stand still as well; ``rested_s`` sums up such times that are over.
+    ``issued`` is the last record of its own that a check has seen, ``told`` what it last told its
+    owner about others.
+    """
+
+    __slots__ = (
+        "_dice",
+        "_placed_for",
+        "_step_s",
+        "_world",
+        "birth",
+        "body",
+        "clock",
+        "closed_swaps",
+        "control_bytes",
+        "control_frames",
+        "core",
+        "crashed",
+        "departed",
+        "finalised",
+        "frozen_since",
+        "inbox",
+        "issued",
+        "leaving",
+        "me",
+        "name",
+        "number",
+        "one_sided",
+        "port",
+        "reports",
+        "rested_s",
+        "resumes_at",
+        "running",
+        "shards",
+        "steps",
+        "told",
+        "training",
+        "unwell_since",
+        "wakes_at",
+    )
+
+    def __init__(self, birth: Birth, body: Body, port: Port, world: Surroundings) -> None:
+        self.birth = birth
+        self.number = birth.number
+        self.me = birth.me
+        self.name = f"p{birth.number}#{birth.me.boot}"
         self.body = body
-        self.config = config
-        self.pace = pace
-        self.started_at = world.now
-        self._rng_of = rng_of
+        self.port = port
         self.core = self.fresh_core()
+        self.clock: Clock | None = None
         self.running = True
         self.crashed = False
         self.resumes_at: Seconds | None = None
+        self.frozen_since: Seconds | None = None
+        self.unwell_since: Seconds | None = None
+        self.rested_s: Seconds = 0.0
+        self.leaving = False
+        self.issued = birth.me
+        self.told: dict[PeerId, Told] = {}
         self.inbox: deque[Input | Sent] = deque()
-        self.wakes_at: Seconds | None = None
+        self.wakes_at: Seconds = math.inf
+        self.control_frames = 0
+        self.control_bytes = 0.0
         self.steps = 0
         self.training = True
         self.closed_swaps: list[tuple[Seconds, SwapClosed]] = []
@@ -141,29 +209,70 @@ class SimulatedPeer:
         self.departed = False
         self.shards: tuple[int, ...] = ()
         self._world = world
-        self._dice = rng_of("trainer")
-        spread = pace.speed_spread
-        self._step_s = pace.step_s * (1 + self._dice.uniform(-spread, spread))
+        self._dice: random.Random | None = None
+        self._step_s = 0.0
         self._placed_for: tuple[PeerId, ...] = ()
+
+    @property
+    def started_at(self) -> Seconds:
+        """When the process began."""
+        return self.birth.started_at
+
+    @property
+    def dice(self) -> random.Random:
+        """The trainer's generator, made when first needed."""
+        if self._dice is None:
+            self._dice = self.birth.dice("trainer")
+            spread, pace = self.birth.pace.speed_spread, self.birth.pace
+            self._step_s = pace.step_s * (1 + self._dice.uniform(-spread, spread))
+        return self._dice
+
+    def local(self, now: Seconds) -> Seconds:
+        """What this peer's clock shows."""
+        return now if self.clock is None else self.clock.local(now)
 
     # The core and its effects.
 
     def fresh_core(self) -> Core:
         """A core as this life began with."""
-        rng = self._rng_of("core")
-        return Core(self.me, self.body.layout, self.config, rng, self.started_at)
+        birth = self.birth
+        rng = birth.dice("core")
+        return birth.make_core(
+            self.me, self.body.layout, birth.config, rng, birth.started_at, birth.known
+        )
 
     def feed(self, happened: Input) -> None:
         """Give the core one input and carry out what it asks for, in order."""
-        waiting: deque[Input] = deque([happened])
-        while waiting:
-            heard = waiting.popleft()
-            effects = self.core.handle(heard, self._world.now)
-            self._world.witness(self, Entry(self._world.now, heard, tuple(effects)))
-            for effect in effects:
-                answer = self._carry_out(effect)
-                if answer is not None:
-                    waiting.append(answer)
+        now = self._world.now if self.clock is None else self.clock.local(self._world.now)
+        effects = self.core.handle(happened, now)
+        self._world.witness(self, happened, effects, now)
+        if not effects:
+            return
+        answers: list[Input] = []
+        self.carry_out(effects, answers)
+        at = 0
+        while at < len(answers):
+            effects = self.core.handle(answers[at], now)
+            self._world.witness(self, answers[at], effects, now)
+            self.carry_out(effects, answers)
+            at += 1
+
+    def carry_out(self, effects: Sequence[Effect], answers: list[Input]) -> None:
+        """Do what the core asks for; what follows at once is added to ``answers``."""
+        send = self._world.send
+        for effect in effects:
+            if type(effect) is Send:
+                message = effect.message
+                if type(message) is not Chunk:
+                    send(self, effect.to, message, b"")
+                    continue
+                found = self.body.payload(message)
+                if found is not None:
+                    send(self, effect.to, found[1], found[0])
+                continue
+            answer = self._carry_out(effect)
+            if answer is not None:
+                answers.append(answer)
 
     def hear(self, sent: Sent) -> None:
         """A frame arrived. A chunk is checked and stored before the core hears of it."""
@@ -174,8 +283,8 @@ class SimulatedPeer:
     def _carry_out(self, effect: Effect) -> Input | None:
         """Do it; the input that follows at once, if any."""
         match effect:
-            case Send():
-                self._send(effect.to, effect.message)
+            case Tell(report):
+                self._take_report(report)
             case Reserve():
                 return self.body.reserve(effect)
             case Release(transfer):
@@ -192,27 +301,16 @@ class SimulatedPeer:
                 self._world.dial(self, effect)
             case Hangup(peer):
                 self._world.hang_up(self, peer)
-            case Tell(report):
-                self._take_report(report)
-            case Persist():
-                pass
+            case Persist() | Send():
+                pass  # a Send is done where effects are gone through
             case _:
                 assert_never(effect)
         return None
 
-    def _send(self, to: PeerId, message: Message) -> None:
-        if not isinstance(message, Chunk):
-            self._world.send(self, to, Sent(Received(self.me.peer, message)))
-            return
-        found = self.body.payload(message)
-        if found is not None:
-            payload, chunk = found
-            self._world.send(self, to, Sent(Received(self.me.peer, chunk), payload))
-
     def _compute(self, effect: Compute) -> None:
         """Made now, ready a little later: what the trainer does meanwhile is not in it."""
         computed: Computed = self.body.compute(effect)
-        self._world.later(self, self._dice.uniform(*self.pace.compute_s), computed)
+        self._world.later(self, self.dice.uniform(*self.birth.pace.compute_s), computed)
 
     def _take_report(self, report: Report) -> None:
         name = type(report).__name__
@@ -242,7 +340,8 @@ class SimulatedPeer:
             self._feed_all(self.body.step(self.shards))
         else:
             self._feed_all(self.body.rest())
-        return self._step_s * self._dice.uniform(0.9, 1.1)
+        factor = self.dice.uniform(0.9, 1.1)  # before _step_s: the dice are made with it
+        return self._step_s * factor
 
     def finish(self, together: bool) -> None:
         """The trainer's last publish, then finalise; the hook goes on applying."""

@@ -250,3 +250,51 @@ class HollowBody:
     def publish_now(self) -> list[Input]:
         """See Body; there is nothing to publish."""
         return self.rest()
+
+
+class NoBody:
+    """Nothing to carry: a member that neither trains nor swaps. All such peers may share one."""
+
+    def __init__(self) -> None:
+        self.shards = 0
+        self.layout = Layout(bytes(16))
+
+    def reserve(self, effect: Reserve) -> Input | None:
+        """See Body."""
+        del effect
+        return None
+
+    def store(self, sender: PeerId, chunk: Chunk, payload: bytes) -> bool:
+        """See Body."""
+        del sender, chunk, payload
+        return False
+
+    def payload(self, chunk: Chunk) -> tuple[bytes, Chunk] | None:
+        """See Body."""
+        del chunk
+        return None
+
+    def compute(self, effect: Compute) -> Computed:
+        """See Body; there is nothing to make anything of."""
+        return Computed(effect.transfer, None)
+
+    def release(self, transfer: Transfer) -> None:
+        """See Body."""
+
+    def queue(self, effect: Apply | Replace) -> bool:
+        """See Body."""
+        del effect
+        return False
+
+    def step(self, shards: Sequence[int]) -> list[Input]:
+        """See Body."""
+        del shards
+        return []
+
+    def rest(self) -> list[Input]:
+        """See Body."""
+        return []
+
+    def publish_now(self) -> list[Input]:
+        """See Body."""
+        return []

@@ -9,33 +9,25 @@ transcript.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import replace
+from typing import Any
 
-from gossip.config import Config
-from gossip.machine import (
-    Asked,
-    Dial,
-    DialFailed,
-    Input,
-    Join,
-    Leave,
-    LinkCause,
-    LinkLost,
-    LinkUp,
-    Woke,
-)
-from gossip.messages import PeerId, Record, Seconds, Status
-from gossip.mixing.outer import OuterStep
-from peers.hook import Cadence
-from peers.tasks.task import Task
+from gossip.machine import Asked, Dial, Effect, Finish, Input, Join, Leave, Received, Woke
+from gossip.membership.known import Known
+from gossip.messages import Chunk, Message, PeerId, Record, Seconds, Status
 from simulations.checks import Watch
-from simulations.network import Conditions, Network
+from simulations.clock import Clock
+from simulations.network import Link, LinkState, Network, Port, Waiting
+from simulations.plan import Check
+from simulations.plan import Plan as Plan
 from simulations.seeds import derive, generator
-from simulations.simulated_peer import Pace, Sent, SimulatedPeer
+from simulations.simulated_peer import Birth, Sent, SimulatedPeer
+from simulations.traffic import Meter
 from simulations.transcript import Entry, Transcript
-from simulations.workload import Body, HollowBody, TensorBody
+from simulations.wiring import Wiring
+from simulations.workload import Body, HollowBody, NoBody, TensorBody
 
 WAKES_AT_ONCE_MAX = 100
 """A core that asks to be woken more often than this without time passing spins."""
@@ -43,27 +35,9 @@ WAKES_AT_ONCE_MAX = 100
 START_DELAY_S = 0.001
 """A process needs a moment between its birth and its first words."""
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a world is made of.
-
-    With a ``task`` peers carry its model and train it; without one they are hollow and trade
-    blobs of ``vector_bytes`` by reference. ``model_seed`` None: each peer starts from a model of
-    its own, so that adoption can be seen. ``lines`` keeps a transcript, ``journals`` every entry.
-    """
-
-    seed: int
-    task: Task | None = None
-    config: Config = field(default_factory=Config)
-    conditions: Conditions = field(default_factory=Conditions)
-    pace: Pace = field(default_factory=Pace)
-    cadence: Cadence = field(default_factory=lambda: Cadence(swap_every=4))
-    outer: OuterStep = field(default_factory=OuterStep)
-    model_seed: int | None = None
-    vector_bytes: int = 100_000_000
-    lines: bool = False
-    journals: bool = False
+_FRAME, _WAKE, _CALL = range(3)
+_TIMER = 1 << 60
+"""Added to an event's number: timers come after everything else of the same time."""
 
 
 class World:
@@ -72,43 +46,58 @@ class World:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.transcript = Transcript()
-        self.network = Network(plan.conditions, generator(plan.seed, "network"))
+        self.network = Network(plan.conditions, plan.seed, generator(plan.seed, "network"))
+        self.wiring = Wiring(self.network, self)
+        self.meter = Meter(plan.config.run)
         self.lives: list[SimulatedPeer] = []
         self.current: dict[int, SimulatedPeer] = {}
         self.journals: dict[str, list[Entry]] = {}
+        self.running_count = 0
         self.events = 0
-        self._now: Seconds = 0.0
-        self._queue: list[tuple[Seconds, int, int, Callable[[], None]]] = []
+        self.checks: list[Check] = [Watch()] if plan.trainers else []
+        self.now: Seconds = 0.0
+        self._queue: list[tuple[Seconds, int, int, Any, Any]] = []
         self._counter = 0
-        self._by_peer: dict[PeerId, SimulatedPeer] = {}
-        self._by_address: dict[str, PeerId] = {}
-        self._watch = Watch()
+        self._by_address: dict[str, Port] = {}
+        self._records = plan.lines or plan.journals
+        self._plain = plan.conditions.is_plain
+        self._jitter_s = plan.conditions.jitter_s
+        self._no_body = NoBody()
         self._wakes_at_once = 0
+        self._woke_at: Seconds = 0.0
 
     # Time.
 
-    @property
-    def now(self) -> Seconds:
-        """Virtual time in seconds since the world began."""
-        return self._now
-
-    def at(self, when_s: Seconds, act: Callable[[], None], timer: bool = False) -> None:
+    def at(self, when_s: Seconds, act: Callable[[], None]) -> None:
         """Do something at a time that has not passed yet."""
-        assert when_s >= self._now, "the past is over"
-        self._counter += 1
-        heapq.heappush(self._queue, (when_s, int(timer), self._counter, act))
+        self.call(when_s, act)
 
-    def run(self, until_s: Seconds, stop: Callable[[], bool] = lambda: False) -> bool:
+    def call(self, when_s: Seconds, function: Callable[..., None], *arguments: Any) -> None:
+        """The same with arguments."""
+        assert when_s >= self.now, "the past is over"
+        self._counter += 1
+        heapq.heappush(self._queue, (when_s, self._counter, _CALL, function, arguments))
+
+    def run(self, until_s: Seconds, stop: Callable[[], bool] | None = None) -> bool:
         """Go on until a time, or until ``stop`` says so after an event; whether it did."""
-        while self._queue and self._queue[0][0] <= until_s:
-            when_s, _, _, act = heapq.heappop(self._queue)
-            self._wakes_at_once = 0 if when_s > self._now else self._wakes_at_once
-            self._now = when_s
+        queue, pop = self._queue, heapq.heappop
+        while queue and queue[0][0] <= until_s:
+            self.now, _, kind, who, what = pop(queue)
             self.events += 1
-            act()
-            if stop():
+            if kind == _FRAME:
+                if who.running:
+                    if who.resumes_at is None:
+                        who.feed(what)
+                        self._after(who)
+                    else:
+                        who.inbox.append(what)
+            elif kind == _WAKE:
+                self._wake(who, what)
+            else:
+                who(*what)
+            if stop is not None and stop():
                 return True
-        self._now = until_s
+        self.now = max(self.now, until_s)
         return False
 
     # Peers.
@@ -118,33 +107,19 @@ class World:
         """The lives that go on, by number."""
         return [self.current[n] for n in sorted(self.current) if self.current[n].running]
 
-    def start(self, number: int, contacts: Sequence[int] = ()) -> SimulatedPeer:
+    def start(self, number: int, contacts: Sequence[int] = (), disk: bool = True) -> SimulatedPeer:
         """A process begins now: the first life of this peer, or the next one after its end.
 
-        ``contacts`` are peers' numbers; with none it founds a lineage.
+        ``contacts`` are peers' numbers; with none it founds a lineage. Without its ``disk`` it
+        does not know that it lived before, and begins again with boot 1.
         """
-        before = self.current.get(number)
-        assert before is None or not before.running, f"peer {number} is running"
-        boot = 1 if before is None else before.me.boot + 1
-        me = self._record(number, boot)
-        seed = self.plan.seed
-        life = SimulatedPeer(
-            number,
-            me,
-            self._body(number, boot),
-            self.plan.config,
-            self.plan.pace,
-            lambda part: generator(seed, "peer", number, boot, part),
-            self,
-        )
-        self.lives.append(life)
-        self.current[number] = self._by_peer[me.peer] = life
-        self._by_address[me.control_address] = me.peer
-        self._remark(f"{life.name} ({me.peer}) starts")
+        life = self._begin(number, disk)
         addresses = tuple(self._record(other, 1).control_address for other in contacts)
-        self.later(life, START_DELAY_S, Asked(Join(addresses)))
-        self.at(self._now + START_DELAY_S, partial(self._step, life))
-        self._reconnect(me.peer)
+        if addresses or self.plan.trainers:
+            self.later(life, START_DELAY_S, Asked(Join(addresses)))
+        if self.plan.trainers:
+            self.call(self.now + START_DELAY_S, self._step, life)
+        self.wiring.started(life)
         return life
 
     def start_together(self, count: int) -> None:
@@ -152,13 +127,43 @@ class World:
         for number in range(count):
             self.start(number, () if number == 0 else (0,))
 
+    def start_acquainted(self, count: int) -> None:
+        """So many peers that all know each other, as if they had been here for long."""
+        assert not self.plan.trainers, "trainers need a lineage: start them together"
+        observers = self.plan.config.membership.observers
+        known = Known.of([self._record(number, 1) for number in range(count)], observers)
+        for life in [self._begin(number, disk=True, known=known) for number in range(count)]:
+            self._after(life)
+
+    def _begin(self, number: int, disk: bool, known: Known | None = None) -> SimulatedPeer:
+        before = self.current.get(number)
+        assert before is None or not before.running, f"peer {number} is running"
+        # As the wall clock would see to it, it is also above a boot that this life rose to.
+        boot = 1 if before is None or not disk else before.core.swim.me.boot + 1
+        me = self._record(number, boot)
+        plan, port = self.plan, self.network.port(me.peer)
+        birth = Birth(
+            number, me, plan.config, plan.pace, plan.seed, self.now, plan.make_core, known
+        )
+        life = SimulatedPeer(birth, self._body(number, boot), port, self)
+        self.lives.append(life)
+        self.running_count += 1
+        self.current[number] = port.life = life
+        self._by_address[me.control_address] = port
+        self.remark(f"{life.name} ({me.peer}) starts")
+        for check in self.checks:
+            check.began(life)
+        return life
+
     def _record(self, number: int, boot: int) -> Record:
         peer = PeerId(f"{derive(self.plan.seed, 'id', number):016x}")
-        host = f"10.0.{number // 250}.{number % 250 + 1}"
+        host = f"10.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
         return Record(peer, boot, 0, Status.ALIVE, f"{host}:4100", f"{host}:4101", host)
 
     def _body(self, number: int, boot: int) -> Body:
         plan, fragments = self.plan, self.plan.config.exchange.fragments
+        if not plan.trainers:
+            return self._no_body
         if plan.task is None:
             return HollowBody(plan.vector_bytes, fragments, plan.cadence)
         own_seed = derive(plan.seed, "model", number, boot) % (1 << 31)
@@ -170,104 +175,178 @@ class World:
 
     def crash(self, number: int) -> None:
         """The process is gone at once; its host lives and refuses connections."""
-        life = self.current[number]
-        self._remark(f"{life.name} crashes")
-        life.crashed = True
-        self._end(life)
+        self._fall(number, host_lost=False)
 
-    def pause(self, number: int, for_s: Seconds) -> None:
-        """The whole process stands still (SIGSTOP); its inbox is kept."""
+    def lose_host(self, number: int) -> None:
+        """The process is gone with its host, which answers nobody; ``start`` brings both back."""
+        self._fall(number, host_lost=True)
+
+    def freeze(self, number: int, for_s: Seconds) -> None:
+        """The whole process stands still (SIGSTOP), the library's threads included."""
         life = self.current[number]
-        self._remark(f"{life.name} pauses for {for_s:g} s")
-        life.resumes_at = self._now + for_s
-        silent_s = self.plan.conditions.silent_s
-        if for_s > silent_s:
-            for dialer in self.network.dialers(life.me.peer):
-                self.at(self._now + silent_s, partial(self._lose, dialer, life.me.peer))
-        self.at(self._now + for_s, partial(self._resume, life))
+        self.remark(f"{life.name} freezes for {for_s:g} s")
+        if life.frozen_since is None:
+            life.frozen_since = self.now
+            self.wiring.frozen(life)
+        self._rest(life, for_s)
+
+    def stall(self, number: int, for_s: Seconds) -> None:
+        """The peer's thread is starved; links stay up, the inbox is kept, timers are late."""
+        life = self.current[number]
+        self.remark(f"{life.name} stalls for {for_s:g} s")
+        self._rest(life, for_s)
+
+    def set_clock_rate(self, number: int, rate: float) -> None:
+        """From now on this peer's clock runs at so many times the world's pace."""
+        life = self.current[number]
+        self.remark(f"the clock of {life.name} runs at {rate:g}")
+        if life.clock is None:
+            life.clock = Clock(self.now)
+        life.clock.set_rate(self.now, rate)
+        life.wakes_at = math.inf
+        self._after(life)
 
     def leave(self, number: int) -> None:
         """The owner asks for a polite leave; the process ends when the core has departed."""
         life = self.current[number]
-        self._remark(f"{life.name} is asked to leave")
+        self.remark(f"{life.name} is asked to leave")
         life.training = False
-        life.feed(Asked(Leave()))
-        self._after(life)
+        life.leaving = True
+        self.deliver(life, Asked(Leave()))
 
     def finish(self, numbers: Sequence[int] | None = None, together: bool = True) -> None:
         """Ask these peers (default: all that run) to finalise."""
         for life in self.running:
             if numbers is None or life.number in numbers:
-                self._remark(f"{life.name} is asked to finish")
-                life.finish(together)
-                self._after(life)
+                self.remark(f"{life.name} is asked to finish")
+                if life.resumes_at is None:
+                    life.finish(together)
+                    self._after(life)
+                else:
+                    life.training = False
+                    life.inbox.append(Asked(Finish(together)))
 
-    def cut(self, a: int, b: int, for_s: Seconds) -> None:
-        """Nothing passes between two peers for a while."""
+    def cut(self, a: int, b: int, for_s: Seconds, both_ways: bool = True) -> None:
+        """Nothing passes from one peer to another for a while, nor back if ``both_ways``."""
         one, other = self.current[a].me.peer, self.current[b].me.peer
-        self._remark(f"{a} and {b} are cut for {for_s:g} s")
-        self.network.cut(one, other)
-        self._notice_cuts()
-        self.at(self._now + for_s, partial(self._mend, one, other))
+        self.remark(f"{a} and {b} are cut for {for_s:g} s{'' if both_ways else ', one way'}")
+        ways = [(one, other), (other, one)] if both_ways else [(one, other)]
+        for way in ways:
+            self.network.cut(*way)
+        self.wiring.notice_cuts(self._between(one, other))
+        self.call(self.now + for_s, self._mend, ways)
 
     def split(self, sides: Sequence[Sequence[int]]) -> None:
         """Nothing passes between the sides until ``heal``."""
-        self._remark(f"split into {[list(side) for side in sides]}")
-        peers = [[self.current[number].me.peer for number in side] for side in sides]
-        self.network.split(peers)
-        self._notice_cuts()
+        sizes = [len(side) for side in sides]
+        self.remark(f"split into {[list(s) for s in sides] if sum(sizes) < 50 else sizes}")
+        self.network.split([[self.current[n].me.peer for n in side] for side in sides])
+        self.wiring.notice_cuts(self.network.links())
+        for check in self.checks:
+            check.split()
 
     def heal(self) -> None:
         """The split is over; lost links come up again."""
-        self._remark("the split heals")
+        self.remark("the split heals")
         self.network.heal()
-        for peer in list(self._by_peer):
-            self._reconnect(peer)
+        self.wiring.notice_mends(self.network.links())
+        for check in self.checks:
+            check.healed()
+
+    def calm(self) -> None:
+        """From now on every frame arrives, once and at about the same pace."""
+        self.remark("nothing is lost any more")
+        calmer = replace(self.network.conditions, loss=0.0, duplication=0.0, reordering=0.0)
+        self.network.conditions = calmer
+        self._plain = True
 
     # Surroundings of each peer.
 
     def later(self, life: SimulatedPeer, delay_s: Seconds, happened: Input) -> None:
         """See Surroundings."""
-        self.at(self._now + delay_s, partial(self._deliver, life, happened))
+        self.call(self.now + delay_s, self.deliver, life, happened)
 
-    def send(self, life: SimulatedPeer, to: PeerId, sent: Sent) -> None:
-        """See Surroundings. What finds no process is lost."""
-        peer = life.me.peer
-        for arrives_at in self.network.arrivals(peer, to, sent.bulk_bytes, self._now):
-            self.at(arrives_at, partial(self._arrive, to, sent))
+    def send(self, life: SimulatedPeer, to: PeerId, message: Message, payload: bytes) -> None:
+        """See Surroundings. What finds no link and no process is lost."""
+        received = Received(life.me.peer, message)
+        item: Waiting = received
+        if type(message) is Chunk:
+            item = Sent(received, payload)
+        else:
+            life.control_frames += 1
+            life.control_bytes += self.meter.count(life.me.peer, message)
+        self.network.frames += 1
+        port = life.port
+        link = port.outgoing.get(to)
+        if link is None or not link.up:
+            back = port.incoming.get(to)
+            if back is not None and back.up:
+                link = back
+            elif (
+                link is None
+                or link.state is not LinkState.DIALING
+                or not self.wiring.wait(link, item)
+            ):
+                self.network.lost_frames += 1
+                return
+            else:
+                return
+        self.transmit(life, link, item)
+
+    def transmit(self, life: SimulatedPeer, link: Link, item: Waiting) -> None:
+        """Put a frame on a link that is up."""
+        network = self.network
+        there = link.there if link.here is life else link.here
+        assert there is not None, "a link that is up has two ends"
+        if network.impaired and not network.passes(life.port, there.port):
+            network.lost_frames += 1
+            return
+        if self._plain and type(item) is Received:
+            arrives_at = self.now + link.latency_s + network.random() * self._jitter_s
+            self._counter += 1
+            heapq.heappush(self._queue, (arrives_at, self._counter, _FRAME, there, item))
+            return
+        leaves_at = self.now
+        if isinstance(item, Sent):
+            message = item.received.message
+            assert isinstance(message, Chunk), "only chunks have a payload"
+            leaves_at = network.leaves_at(life.port, message.length_bytes, self.now)
+        arrivals = network.arrivals(link.latency_s, leaves_at)
+        network.lost_frames += not arrivals
+        for arrives_at in arrivals:
+            if isinstance(item, Sent):
+                self.call(arrives_at, self.deliver, there, item)
+                continue
+            self._counter += 1
+            heapq.heappush(self._queue, (arrives_at, self._counter, _FRAME, there, item))
 
     def dial(self, life: SimulatedPeer, effect: Dial) -> None:
         """See Surroundings: LinkUp after a round trip, or word of the failure."""
-        to = effect.peer or self._by_address.get(effect.control_address)
-        if to is not None and effect.peer is not None:
-            self.network.want(life.me.peer, to)
-        delay_s = 0.0 if to is None else 2 * self.network.latency_s(life.me.peer, to)
-        delay_s = delay_s or self.plan.conditions.latency_s[1]
-        if to is not None and self.network.is_cut(life.me.peer, to):
-            delay_s = self.plan.conditions.silent_s
-        contact = effect.control_address if effect.peer is None else None
-        self.at(self._now + delay_s, partial(self._dialed, life, to, contact))
+        if effect.peer is None:
+            contact = effect.control_address
+            self.wiring.dial_contact(life, self._by_address.get(contact), contact)
+        else:
+            self.wiring.dial(life, self.network.port(effect.peer))
 
     def hang_up(self, life: SimulatedPeer, peer: PeerId) -> None:
         """See Surroundings."""
-        self.network.hang_up(life.me.peer, peer)
+        self.wiring.hang_up(life, peer)
 
-    def witness(self, life: SimulatedPeer, entry: Entry) -> None:
+    def witness(
+        self, life: SimulatedPeer, happened: Input, effects: list[Effect], now: Seconds
+    ) -> None:
         """See Surroundings: transcript, journal and checks."""
-        if self.plan.lines:
-            self.transcript.note(life.name, entry)
-        if self.plan.journals:
-            self.journals.setdefault(life.name, []).append(entry)
-        self._watch.look(life, entry.happened, entry.effects)
+        if self._records:
+            entry = Entry(now, happened, tuple(effects))
+            if self.plan.lines:
+                self.transcript.note(life.name, entry)
+            if self.plan.journals:
+                self.journals.setdefault(life.name, []).append(entry)
+        for check in self.checks:
+            check.look(life, happened, effects)
 
-    # Events.
-
-    def _arrive(self, to: PeerId, sent: Sent) -> None:
-        life = self._by_peer.get(to)
-        if life is not None and not self.network.is_cut(to, sent.received.sender):
-            self._deliver(life, sent)
-
-    def _deliver(self, life: SimulatedPeer, item: Input | Sent) -> None:
+    def deliver(self, life: SimulatedPeer, item: Input | Sent) -> None:
+        """Let a peer hear something now, or when it goes on."""
         if not life.running:
             return
         if life.resumes_at is not None:
@@ -279,26 +358,38 @@ class World:
             life.feed(item)
         self._after(life)
 
+    def remark(self, text: str) -> None:
+        """Note a fault or another thing that no core heard."""
+        if self.plan.lines:
+            self.transcript.remark(self.now, text)
+
+    # Events.
+
     def _after(self, life: SimulatedPeer) -> None:
         """The core was fed: see to its next deadline, and to its end."""
-        if life.departed and life.running:
-            self._remark(f"{life.name} has left")
-            self._end(life)
-            return
-        due_at = max(life.core.deadline(), self._now)
-        if due_at != float("inf") and (life.wakes_at is None or due_at < life.wakes_at):
+        due_at = life.core.deadline()
+        if life.clock is not None:
+            due_at = life.clock.world(due_at)
+        if due_at < life.wakes_at:
+            due_at = max(due_at, self.now)
             life.wakes_at = due_at
-            self.at(due_at, partial(self._wake, life, due_at), timer=True)
+            self._counter += 1
+            number = self._counter + _TIMER
+            heapq.heappush(self._queue, (due_at, number, _WAKE, life, due_at))
+        if life.departed and life.running:
+            self.remark(f"{life.name} has left")
+            self._end(life, host_lost=False)
 
     def _wake(self, life: SimulatedPeer, due_at: Seconds) -> None:
         if not life.running or life.wakes_at != due_at:
             return
-        life.wakes_at = None
+        life.wakes_at = math.inf
         if life.resumes_at is not None:
             return
-        self._wakes_at_once += 1
+        self._wakes_at_once = self._wakes_at_once + 1 if self.now == self._woke_at else 0
+        self._woke_at = self.now
         assert self._wakes_at_once <= WAKES_AT_ONCE_MAX * len(self.lives), "a core spins"
-        if life.core.deadline() <= self._now:
+        if life.core.deadline() <= life.local(self.now):
             life.feed(Woke())
         self._after(life)
 
@@ -306,94 +397,51 @@ class World:
         if not life.running:
             return
         if life.resumes_at is not None:
-            self.at(life.resumes_at, partial(self._step, life), timer=True)
+            self.call(life.resumes_at, self._step, life)
             return
         delay_s = life.step()
         self._after(life)
-        self.at(self._now + delay_s, partial(self._step, life))
+        self.call(self.now + delay_s, self._step, life)
+
+    def _rest(self, life: SimulatedPeer, for_s: Seconds) -> None:
+        until_s = self.now + for_s
+        life.resumes_at = max(until_s, life.resumes_at or 0.0)
+        if life.unwell_since is None:
+            life.unwell_since = self.now
+        self.call(until_s, self._resume, life)
 
     def _resume(self, life: SimulatedPeer) -> None:
-        if not life.running or life.resumes_at is None or life.resumes_at > self._now:
+        if not life.running or life.resumes_at is None or life.resumes_at > self.now:
             return
-        life.resumes_at = None
-        while life.inbox:
-            self._deliver(life, life.inbox.popleft())
+        if life.unwell_since is not None:
+            life.rested_s += self.now - life.unwell_since
+        life.resumes_at = life.unwell_since = None
+        was_frozen, life.frozen_since = life.frozen_since is not None, None
+        while life.inbox and life.resumes_at is None:
+            self.deliver(life, life.inbox.popleft())
         self._after(life)
-        self._reconnect(life.me.peer)
+        if was_frozen and life.running:
+            self.wiring.thawed(life)
 
-    def _end(self, life: SimulatedPeer) -> None:
+    def _fall(self, number: int, host_lost: bool) -> None:
+        life = self.current[number]
+        self.remark(f"{life.name} {'and its host are lost' if host_lost else 'crashes'}")
+        life.crashed = True
+        self._end(life, host_lost)
+
+    def _end(self, life: SimulatedPeer, host_lost: bool) -> None:
         life.running = False
-        peer = life.me.peer
-        self.network.forget(peer)
-        for dialer in self.network.dialers(peer):
-            if not self.network.is_up(dialer, peer):
-                continue
-            self.network.set_up(dialer, peer, False)
-            there = self._by_peer[dialer]
-            latency_s = self.network.latency_s(dialer, peer)
-            # The kernel closes the connection, the redial finds nobody.
-            self.later(there, latency_s, LinkLost(peer, LinkCause.CLOSED))
-            self.later(there, 3 * latency_s, LinkLost(peer, LinkCause.REFUSED))
+        self.running_count -= 1
+        life.inbox.clear()
+        self.wiring.ended(life, host_lost)
+        for check in self.checks:
+            check.ended(life)
 
-    def _dialed(self, life: SimulatedPeer, to: PeerId | None, contact: str | None) -> None:
-        """The handshake of a dial is over, well or badly."""
-        if not life.running:
-            return
-        me = life.me.peer
-        there = None if to is None else self._by_peer.get(to)
-        cut = to is not None and self.network.is_cut(me, to)
-        cause = LinkCause.SILENT if cut else LinkCause.REFUSED
-        if to is None or there is None or not there.running or cut:
-            if contact is not None:
-                self._deliver(life, DialFailed(contact, cause))
-            elif to is not None and self.network.is_wanted(me, to):
-                self._deliver(life, LinkLost(to, cause))
-            return
-        if contact is not None:
-            self.network.want(me, to)
-        if not self.network.is_wanted(me, to):
-            return
-        if there.resumes_at is not None:
-            return  # accepted by the kernel, silent: comes up when the process goes on
-        was_up = self.network.is_up(me, to)
-        self.network.set_up(me, to, True)
-        if contact is not None or not was_up:
-            self._deliver(life, LinkUp(to))
+    def _between(self, a: PeerId, b: PeerId) -> list[Link]:
+        ways = (self.network.port(a).outgoing.get(b), self.network.port(b).outgoing.get(a))
+        return [link for link in ways if link is not None]
 
-    def _reconnect(self, peer: PeerId) -> None:
-        """Whoever keeps a lost link to this peer finds it again; transports redial for ever."""
-        for dialer in self.network.dialers(peer):
-            if not self.network.is_up(dialer, peer) and not self.network.is_cut(dialer, peer):
-                delay_s = 2 * self.network.latency_s(dialer, peer) + START_DELAY_S
-                self.at(self._now + delay_s, partial(self._redial, dialer, peer))
-
-    def _redial(self, dialer: PeerId, peer: PeerId) -> None:
-        life = self._by_peer[dialer]
-        lost = self.network.is_wanted(dialer, peer) and not self.network.is_up(dialer, peer)
-        there = self._by_peer[peer]
-        if life.running and lost and there.running and not self.network.is_cut(dialer, peer):
-            self.network.set_up(dialer, peer, True)
-            self._deliver(life, LinkUp(peer))
-
-    def _lose(self, dialer: PeerId, peer: PeerId) -> None:
-        """No sign for so long that the dialer's transport gives up the link."""
-        there = self._by_peer[peer]
-        still = self.network.is_cut(dialer, peer) or there.resumes_at is not None
-        if still and self.network.is_up(dialer, peer):
-            self.network.set_up(dialer, peer, False)
-            self._deliver(self._by_peer[dialer], LinkLost(peer, LinkCause.SILENT))
-
-    def _notice_cuts(self) -> None:
-        silent_at = self._now + self.plan.conditions.silent_s
-        for dialer, peer in self.network.pairs():
-            if self.network.is_cut(dialer, peer):
-                self.at(silent_at, partial(self._lose, dialer, peer))
-
-    def _mend(self, a: PeerId, b: PeerId) -> None:
-        self.network.mend(a, b)
-        self._reconnect(a)
-        self._reconnect(b)
-
-    def _remark(self, text: str) -> None:
-        if self.plan.lines:
-            self.transcript.remark(self._now, text)
+    def _mend(self, ways: Sequence[tuple[PeerId, PeerId]]) -> None:
+        for way in ways:
+            self.network.mend(*way)
+        self.wiring.notice_mends(self._between(*ways[0]))

@@ -43,6 +43,8 @@ class Account:
         self._newest: dict[PeerId, Progress] = {}
         self._totals = dict(self._ground.totals)
         self._count = len(self._ground.entries)
+        self.any_lineage = any(each.lineage for each in self._ground.newest.values())
+        """Whether anybody was ever heard to have a model."""
 
     def _get(self, key: Entry) -> Progress | None:
         return self._entries.get(key) or self._ground.entries.get(key)
@@ -67,6 +69,7 @@ class Account:
         else:
             self._count += 1
         self._entries[key] = progress
+        self.any_lineage = self.any_lineage or progress.lineage != NO_LINEAGE
         self._add(progress.lineage, progress.samples)
         newest = self.newest(progress.peer)
         if newest is None or progress.boot >= newest.boot:

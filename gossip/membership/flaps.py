@@ -34,6 +34,11 @@ class Flaps:
         points, since = self._points.get(peer, (0.0, now))
         return points * math.exp2(-max(0.0, now - since) / self._half_life_s)
 
+    def returned_within(self, peer: PeerId, age_s: Seconds, now: Seconds) -> bool:
+        """Whether it came back so recently."""
+        last = self._points.get(peer)
+        return last is not None and now - last[1] < age_s
+
     def is_steady(self, peer: PeerId, now: Seconds) -> bool:
         """Whether it may be given shards."""
         return self.points(peer, now) <= self._limit

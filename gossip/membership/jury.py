@@ -74,6 +74,13 @@ class Jury:
             effects += self._close(trial, now)
         return effects
 
+    def doubt(self, peer: PeerId, now: Seconds) -> list[Effect]:
+        """The link of a peer that is not being probed was lost: probe it; if a probe had failed
+        before and only the link spoke for it, that is held against it now."""
+        if self._view.sightings.at(peer).failing_since is None:
+            return [self._rounds.probe(peer, now)]
+        return self._conclude(peer, "nobody gets through to it", now)
+
     # ---------------------------------------------------------------- probes
 
     def _unanswered(self, peer: PeerId, probe: Probe, now: Seconds) -> list[Effect]:
@@ -103,14 +110,18 @@ class Jury:
         view.prober.close(peer)
         seen = view.sightings.at(peer)
         silent_s = now - seen.heard_at
-        if seen.is_witnessed_alive and silent_s < self._config.busy_max_s:
+        if seen.is_excused(now) and silent_s < self._config.busy_max_s:
             return []
         if view.roster.me.peer not in view.roster.observers(peer):
             return []
         cause = seen.witness.name.lower()
         detail = why if seen.witness in (Witness.NONE, Witness.UP) else f"{why}, link {cause}"
-        began_at = now if seen.failing_since is None else max(seen.failing_since, now - CREDIT_S)
-        return self._accuse(peer, detail, began_at, now)
+        return self._accuse(peer, detail, now)
+
+    def _began_at(self, peer: PeerId, now: Seconds) -> Seconds:
+        """From when on a doubt counts: from my own first, if I had one."""
+        since = self._view.sightings.at(peer).failing_since
+        return now if since is None else max(since, now - CREDIT_S)
 
     def _fellows(self, peer: PeerId) -> list[PeerId]:
         me = self._view.roster.me.peer
@@ -152,13 +163,13 @@ class Jury:
 
     # ---------------------------------------------------------------- accusations
 
-    def _accuse(self, peer: PeerId, why: str, began_at: Seconds, now: Seconds) -> list[Effect]:
+    def _accuse(self, peer: PeerId, why: str, now: Seconds) -> list[Effect]:
         view = self._view
         record = view.roster.get(peer)
         if record is None or record.status != Status.ALIVE:
             return []
         suspect, me = replace(record, status=Status.SUSPECT), view.roster.me.peer
-        effects = self._hold_trial(suspect, me, why, began_at, now)
+        effects = self._hold_trial(suspect, me, why, now)
         told = Gossip(Rumors((suspect,), (), (evidence_for(suspect, (me,)),)))
         for fellow in self._fellows(peer):
             effects += view.watch.link(fellow)
@@ -195,16 +206,15 @@ class Jury:
             effects.append(Send(peer, Notice(suspect)))
         elif not view.prober.is_open(peer):
             effects.append(self._rounds.probe(peer, now))
-        return effects + self._hold_trial(suspect, sender, "accused by an observer", now, now)
+        return effects + self._hold_trial(suspect, sender, "accused by an observer", now)
 
-    def _hold_trial(
-        self, suspect: Record, accuser: PeerId, why: str, began_at: Seconds, now: Seconds
-    ) -> list[Effect]:
+    def _hold_trial(self, suspect: Record, accuser: PeerId, why: str, now: Seconds) -> list[Effect]:
         view, config = self._view, self._config
         is_new = view.suspicions.get(suspect.peer) is None
         min_s = config.suspicion_s(view.roster.others + 1)
         max_s = min_s * config.suspicion_max_factor
         enough = self._enough(suspect.peer)
+        began_at = self._began_at(suspect.peer, now)
         ends_at = began_at + max_s
         view.suspicions.accuse(Trial(suspect, began_at, min_s, max_s, enough, ends_at), accuser)
         effects: list[Effect] = [Tell(MemberChanged(suspect, why))] if is_new else []
@@ -225,11 +235,14 @@ class Jury:
         if not view.roster.is_live(peer):
             view.suspicions.clear(peer)
             return []
-        if view.sightings.heard_within(peer, 2 * self._config.probe_interval_s, now):
+        seen = view.sightings.at(peer)
+        silent_s = now - seen.heard_at
+        busy = seen.is_excused(now) and silent_s < self._config.busy_max_s
+        if busy or silent_s < 2 * self._config.probe_interval_s:
             return []
         observers = view.roster.observers(peer)
         votes = sum(accuser in observers for accuser in trial.accusers)
-        enough = view.verdicts.weigh(suspect, trial.accusers) == Weight.ENOUGH
+        enough = view.verdicts.weigh(suspect, trial.accusers, now) == Weight.ENOUGH
         if not enough and votes < self._enough(peer):
             return []
         down = replace(suspect, status=Status.DOWN)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gossip.membership.account import Accounts
 from gossip.membership.ground import Ground
-from gossip.messages import PeerId, Phase, Progress, Record
+from gossip.messages import NO_LINEAGE, PeerId, Phase, Progress, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,12 @@ class Known:
     lineage: bytes
 
     @staticmethod
-    def of(records: Sequence[Record], lineage: bytes, observers: int) -> Known:
-        """A swarm of these members, all of one lineage and none with a sample yet."""
+    def of(records: Sequence[Record], observers: int, lineage: bytes = NO_LINEAGE) -> Known:
+        """A swarm of these members, none with a sample yet: all of one lineage, or of none."""
         progress = [_starting(record.peer, record.boot, lineage) for record in records]
         return Known(Ground.of(records, observers // 2), Accounts.of(progress), lineage)
 
 
 def _starting(peer: PeerId, boot: int, lineage: bytes) -> Progress:
-    return Progress(peer, boot, 1, 0, lineage, Phase.TRAINING)
+    phase = Phase.TRAINING if lineage else Phase.JOINING
+    return Progress(peer, boot, 1, 0, lineage, phase)

@@ -33,6 +33,9 @@ OF_CAUSE = {
 }
 
 _ALIVE = (Witness.UP, Witness.FROZEN)
+UNDECIDED_S = 10.0
+"""A closed link says nothing until the fresh dial has told why; this is longer than that takes."""
+
 _GONE = (Witness.CLOSED, Witness.REFUSED, Witness.SILENT)
 
 
@@ -49,6 +52,7 @@ class Sighting:
     witness: Witness = Witness.NONE
     failing_since: Seconds | None = None
     lost_probe: int = -1
+    closed_at: Seconds = -1e9
 
     @property
     def reach(self) -> Reach:
@@ -61,9 +65,10 @@ class Sighting:
             return Reach.OPEN
         return Reach.BUSY if self.witness == Witness.UP else Reach.LOST
 
-    @property
-    def is_witnessed_alive(self) -> bool:
-        """Whether silence means only that it is busy or frozen."""
+    def is_excused(self, now: Seconds) -> bool:
+        """Whether silence may mean only that it is busy or frozen."""
+        if self.witness == Witness.CLOSED:
+            return now - self.closed_at < UNDECIDED_S
         return self.witness in _ALIVE
 
 

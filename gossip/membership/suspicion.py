@@ -64,6 +64,7 @@ class Suspicions:
         if accuser in current.accusers:
             return False
         current.accusers[accuser] = None
+        current.began_at = min(current.began_at, trial.began_at)
         current.ends_at = min(current.ends_at, current.began_at + current.timeout_s())
         self._deadlines.set(peer, current.ends_at)
         return True

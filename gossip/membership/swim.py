@@ -92,6 +92,7 @@ class Swim:
         self._last_input_at = now
         if known is not None:
             self._rounds.answered()
+            self._rounds.arm(now)
 
     # ---------------------------------------------------------------- what others may look at
 
@@ -110,13 +111,13 @@ class Swim:
         return self._rounds.hello()
 
     def record(self, peer: PeerId) -> Record | None:
-        """What is known about one peer, me included; a suspect's record is still that of a live
-        member."""
-        return self._roster.get(peer)
+        """What is known about one peer, me included; a suspect is a live member on trial here."""
+        trial = self._view.suspicions.get(peer)
+        return self._roster.get(peer) if trial is None else trial.suspect
 
     def records(self) -> list[Record]:
         """All that is known, my own record and tombstones included, sorted by peer."""
-        return self._roster.all()
+        return [self.record(record.peer) or record for record in self._roster.all()]
 
     def live(self) -> list[PeerId]:
         """Live members without me, sorted."""
@@ -145,6 +146,11 @@ class Swim:
     def progress_of(self, peer: PeerId) -> Progress | None:
         """A peer's account of its newest boot."""
         return self._view.account.newest(peer)
+
+    @property
+    def any_lineage(self) -> bool:
+        """Whether anybody was ever heard to have a model."""
+        return self._view.account.any_lineage
 
     def samples_total(self, lineage: bytes) -> int:
         """Samples trained on under a lineage, over all peers and boots ever heard of."""
@@ -218,11 +224,13 @@ class Swim:
             self._view.sightings.forget(peer)
             return []
         seen = self._view.sightings.at(peer)
-        seen.witness = OF_CAUSE[cause]
+        seen.witness, seen.closed_at = OF_CAUSE[cause], now
         seen.lost_probe = self._view.prober.last_number
         effects = self._view.look_again(peer, f"link {cause.name.lower()}")
+        if cause == LinkCause.FROZEN:
+            self._view.suspicions.retract(peer, self.me.peer)
         if not self._view.prober.is_open(peer):
-            effects.append(self._rounds.probe(peer, now))
+            effects += self._jury.doubt(peer, now)
         return self._closing(effects, now)
 
     def heard_from(self, sender: PeerId, now: Seconds) -> list[Effect]:

@@ -1,9 +1,9 @@
 """When the group's verdict on a member is believed: enough of its observers must accuse it.
 
 A claim of DOWN travels with its accusers. Whoever hears it counts those that watch the subject in
-its own view of the group (M13). Accusers that are not live here, as on the far side of a split
-that has just healed, or down by now, count only after the subject has had time to refute; a claim
-with too few waits for more. A claim that waits has been passed on, so that its subject hears of it.
+its own view of the group (M13). Accusers that are not live here, or were not until just now, as on
+the far side of a split that has healed, count only after the subject has had time to refute (M24);
+a claim with too few waits for more. A claim that waits has been passed on, so that its subject hears of it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from gossip.config import MembershipConfig
+from gossip.membership.flaps import Flaps
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.roster import Roster
 from gossip.messages import Evidence, PeerId, Record, Seconds
@@ -43,18 +44,26 @@ class Verdicts:
 
     roster: Roster
     config: MembershipConfig
+    flaps: Flaps
     _evidence: dict[PeerId, Evidence] = field(default_factory=dict)
     _waiting: dict[PeerId, Claim] = field(default_factory=dict)
 
-    def weigh(self, record: Record, accusers: Iterable[PeerId]) -> Weight:
-        """Count the accusers that watch the subject, or would if they were live here."""
+    def weigh(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> Weight:
+        """Count the accusers that watch the subject, or would if they were live here.
+
+        One that was down itself until just now may have judged from behind a split.
+        """
         roster, subject = self.roster, record.peer
         observers = roster.observers(subject)
         quorum = self.config.quorum(len(observers))
+        split_s = self.config.suspicion_max_factor * self.config.suspicion_s(roster.others + 1)
         live = absent = 0
         for accuser in accusers:
             if accuser in observers:
-                live += 1
+                if self.flaps.returned_within(accuser, split_s, now):
+                    absent += 1
+                else:
+                    live += 1
             elif accuser not in (subject, roster.me.peer) and not roster.is_live(accuser):
                 absent += roster.would_observe(accuser, subject, observers)
         if live >= quorum:

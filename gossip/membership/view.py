@@ -60,8 +60,8 @@ class View:
         self.watch = Watch(self.roster, config)
         self.sightings = Sightings()
         self.suspicions = Suspicions()
-        self.verdicts = Verdicts(self.roster, config)
         self.flaps = Flaps(config.flap_half_life_s, config.flaps_max)
+        self.verdicts = Verdicts(self.roster, config, self.flaps)
         self.trips = RoundTrips(config.probe_timeout_min_s, config.probe_timeout_max_s)
         self.prober = Prober(self.trips)
         self.tombstones: Deadlines[PeerId] = Deadlines()
@@ -207,7 +207,7 @@ class View:
 
     def _weigh(self, claim: Claim, why: str, now: Seconds) -> list[Effect]:
         record = claim.record
-        weight = self.verdicts.weigh(record, claim.accusers)
+        weight = self.verdicts.weigh(record, claim.accusers, now)
         if weight == Weight.TOO_FEW:
             return []
         if weight == Weight.ENOUGH:

@@ -17,6 +17,7 @@ from gossip.errors import GossipError, UsageError
 COMMANDS = {
     "run": ("peers.cli.run", "start one peer on this host"),
     "local": ("simulations.local", "several peer processes on this machine, with faults"),
+    "simulate": ("simulations.simulate", "many peers in virtual time, with faults and checks"),
     "demo": ("simulations.demo", "digits, four peers, one killed, one joining late"),
     "replay": ("peers.cli.replay", "repeat a journal and compare every decision"),
     "key": ("peers.cli.key", "make a run key, so that only holders of the file can join"),

@@ -28,7 +28,7 @@ def eventful(world: World) -> None:
     """A few seconds in which much happens."""
     world.start_together(3)
     world.run(1.5)
-    world.pause(2, 0.5)
+    world.freeze(2, 0.5)
     world.crash(1)
     world.run(2.5)
     world.start(1, contacts=(2,))

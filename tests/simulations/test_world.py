@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 import simulations
 from gossip.config import Config, ExchangeConfig
-from gossip.messages import PeerId, Phase, Status
+from gossip.messages import Chunk, Message, PeerId, Phase, Status
 from peers.hook import Cadence
 from simulations import checks
 from simulations.network import Conditions
-from simulations.simulated_peer import Sent, SimulatedPeer
+from simulations.simulated_peer import SimulatedPeer
 from simulations.world import Plan, World
 from tests.simulations.worlds import (
     TOLERANCE,
@@ -109,10 +109,10 @@ class Metered(World):
 
     offered_bytes = 0
 
-    def send(self, life: SimulatedPeer, to: PeerId, sent: Sent) -> None:
+    def send(self, life: SimulatedPeer, to: PeerId, message: Message, payload: bytes) -> None:
         """See Surroundings."""
-        self.offered_bytes += sent.bulk_bytes
-        super().send(life, to, sent)
+        self.offered_bytes += message.length_bytes if isinstance(message, Chunk) else 0
+        super().send(life, to, message, payload)
 
 
 @pytest.mark.parametrize("upload_bytes_per_s", [math.inf, 400_000])
@@ -243,12 +243,12 @@ def test_a_peer_that_leaves_is_told_apart_from_one_that_crashed() -> None:
     check_sums(world)
 
 
-def test_a_paused_peer_comes_back_and_its_inbox_was_kept() -> None:
+def test_a_frozen_peer_comes_back_and_its_inbox_was_kept() -> None:
     """A stall longer than the suspicion: whatever was said about it meanwhile, it is back."""
     world = World(line_plan(10))
     world.start_together(4)
     world.run(3.0)
-    world.pause(1, 9.0)
+    world.freeze(1, 9.0)
     world.run(11.9)
     stalled_steps = world.current[1].steps
     world.run(25.0)
@@ -298,7 +298,7 @@ def test_many_hollow_peers_trade_large_vectors_by_reference() -> None:
     assert all(life.swaps_applied() > 0 for life in world.lives)
 
 
-@pytest.mark.parametrize("seed", [2, 9])
+@pytest.mark.parametrize("seed", [8, 13])
 def test_links_that_break_in_mid_swap_leave_no_sum_open(seed: int) -> None:
     """Cuts of all lengths under loss: refunds and one-sided corrections happen and are booked."""
     plan = line_plan(seed, loss=0.1)
@@ -306,7 +306,13 @@ def test_links_that_break_in_mid_swap_leave_no_sum_open(seed: int) -> None:
     rough = replace(
         plan,
         config=replace(plan.config, exchange=exchange),
-        conditions=replace(plan.conditions, silent_s=0.1, latency_s=(0.01, 0.05)),
+        conditions=replace(
+            plan.conditions,
+            silent_s=0.1,
+            connect_s=0.1,
+            latency_s=(0.01, 0.05),
+            redial_s=(0.01, 0.05),
+        ),
     )
     world = World(rough)
     world.start_together(3)

@@ -1,0 +1,107 @@
+"""What must be true once nothing has gone wrong for a while.
+
+    M8, M23  everybody that runs is alive, in its own newest version, in everybody's eyes
+    M10      who ended without a farewell is down, or forgotten
+    M19      who left is left, or forgotten
+    M22      news of a new life reaches everybody within ceil(log2 N) + 3 rounds (measured)
+    M25      with nothing new, nobody gossips
+    M26      messages a second and peer stay within the bound, whatever N
+    M27      nobody knows more peers than there ever were
+
+Looking at all pairs costs N squared, so with many peers only some look at all others; and a look
+begins with the pair that failed the last time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gossip.messages import PeerId, Seconds, Status
+from simulations.rules import BrokenRule
+from simulations.simulated_peer import SimulatedPeer
+from simulations.truth import Subject, Truth
+from simulations.world import World
+
+OBSERVERS_MAX = 200
+"""So many look at all others; they are spread evenly over all numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """One peer sees another otherwise than it is."""
+
+    rule: str
+    observer: SimulatedPeer
+    text: str
+
+    def broken(self, now: Seconds) -> BrokenRule:
+        """As an error."""
+        text = f"{self.observer.name} {self.text}"
+        return BrokenRule(text, self.rule, now, self.observer.me.peer)
+
+
+class Agreement:
+    """Whether all that run see all others as they are."""
+
+    def __init__(self, world: World, truth: Truth) -> None:
+        self._world = world
+        self._truth = truth
+        self._last: tuple[SimulatedPeer, PeerId] | None = None
+
+    def first_disagreement(self) -> Disagreement | None:
+        """The first that is found, or None."""
+        if self._last is not None:
+            observer, peer = self._last
+            if observer.running and observer in self._observers():
+                found = disagreement(observer, peer, self._truth.subjects[peer])
+                if found is not None:
+                    return found
+        for observer in self._observers():
+            for peer, subject in self._truth.subjects.items():
+                found = disagreement(observer, peer, subject)
+                if found is not None:
+                    self._last = (observer, peer)
+                    return found
+            live = len(observer.core.swim.live())
+            if live >= len(self._truth.subjects):
+                text = f"knows {live} others, {len(self._truth.subjects)} peers ever were"
+                return Disagreement("M27", observer, text)
+        return None
+
+    def all_disagreements(self) -> Iterator[Disagreement]:
+        """Every one of the peers that look."""
+        for observer in self._observers():
+            for peer, subject in self._truth.subjects.items():
+                found = disagreement(observer, peer, subject)
+                if found is not None:
+                    yield found
+
+    def _observers(self) -> list[SimulatedPeer]:
+        lives = [life for life in self._world.running if not life.leaving]
+        every = -(-len(lives) // OBSERVERS_MAX) or 1
+        return lives[::every]
+
+
+def disagreement(observer: SimulatedPeer, peer: PeerId, subject: Subject) -> Disagreement | None:
+    """What is wrong with one peer's view of another, if anything is."""
+    there = subject.life
+    held = observer.core.swim.record(peer)
+    name = there.name
+    if there.running:
+        if there.leaving or there is observer:
+            return None
+        me = there.core.swim.me
+        if held is None:
+            return Disagreement("M23", observer, f"does not know {name}, which runs")
+        if held.key != me.key:
+            text = f"holds {name} to be {held.key}, it is {me.key}"
+            return Disagreement("M8" if held.boot < me.boot else "M23", observer, text)
+        return None
+    if held is None or held.status is Status.LEFT:
+        return None
+    if there.departed:
+        return Disagreement("M19", observer, f"holds {name} to be {held.key}, it left")
+    if held.status is not Status.DOWN:
+        return Disagreement("M10", observer, f"holds {name} to be {held.key}, it is gone")
+    return None

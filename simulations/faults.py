@@ -1,0 +1,269 @@
+"""Faults of a scenario, at their times, each with dice of its own.
+
+What is chosen for one fault does not depend on the others, so a fault can be taken out and the
+rest stays as it was. ``injected`` counts what really happened: a scenario whose fault never
+happened has shown nothing.
+
+A group cannot tell a peer that two members rightly call unreachable from one that is gone. So a
+peer has one bad path at a time, and there is none while the group is split or holds an accuser:
+beyond that the design promises nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from gossip.messages import Gossip, PeerId, Rumors, Seconds, Status
+from simulations.scenario import Fault, FaultKind, Scenario
+from simulations.seeds import generator
+from simulations.simulated_peer import SimulatedPeer
+from simulations.world import World
+
+CONTACTS = 3
+"""Whom a peer that begins greets first."""
+
+SETTLE_S = 15.0
+"""After a bad path is mended, doubts that it raised may live on so long."""
+
+TRIES = 100
+"""Draws until a peer is found that nothing is wrong with; then the fault is left out."""
+
+ENDINGS = (FaultKind.CRASH, FaultKind.LOSE_HOST, FaultKind.LEAVE)
+
+ACCUSE_EVERY_S = 0.5
+ACCUSED_AT_ONCE = 4
+
+
+class Faults:
+    """See the module. ``disabled`` kinds never happen, and are not missed."""
+
+    def __init__(
+        self, world: World, scenario: Scenario, disabled: Collection[FaultKind] = ()
+    ) -> None:
+        self.injected: dict[FaultKind, int] = {}
+        self._split_until_s: Seconds = -SETTLE_S
+        self._accused_until_s: Seconds = -SETTLE_S
+        self._bad_path_until_s: dict[PeerId, Seconds] = {}
+        self._world = world
+        self._calm_at_s = scenario.calm_at_s
+        self._peers = scenario.peers
+        for index, fault in enumerate(scenario.faults):
+            if fault.kind in disabled:
+                continue
+            self.injected.setdefault(fault.kind, 0)
+            dice = generator(world.plan.seed, "fault", index)
+            if fault.at_s is not None:
+                world.call(fault.at_s, self._happen, fault, dice)
+            else:
+                self._plan_next(fault, dice)
+
+    @property
+    def missing(self) -> list[FaultKind]:
+        """Kinds that were declared and never happened."""
+        return [kind for kind, times in self.injected.items() if not times]
+
+    # When.
+
+    def _plan_next(self, fault: Fault, dice: random.Random) -> None:
+        a_minute = fault.per_minute or fault.share_per_minute * self._peers
+        at_s = self._world.now + dice.expovariate(a_minute / 60.0)
+        if at_s < self._calm_at_s:
+            self._world.call(at_s, self._happen_again, fault, dice)
+
+    def _happen_again(self, fault: Fault, dice: random.Random) -> None:
+        self._happen(fault, dice)
+        self._plan_next(fault, dice)
+
+    def _lasts_s(self, fault: Fault, dice: random.Random) -> Seconds:
+        """How long, so that it is over when the calm begins."""
+        return min(dice.uniform(*fault.for_s), self._calm_at_s - self._world.now)
+
+    # What.
+
+    def _happen(self, fault: Fault, dice: random.Random) -> None:
+        act: Callable[[Fault, random.Random], int] = {
+            FaultKind.RESTART_ALL: self._restart_all,
+            FaultKind.CUT: self._cut,
+            FaultKind.CUT_ONE_WAY: self._cut,
+            FaultKind.LOSSY_LINK: self._make_lossy,
+            FaultKind.SPLIT: self._split,
+        }.get(fault.kind, self._hit_some)
+        self.injected[fault.kind] += act(fault, dice)
+
+    def _hit_some(self, fault: Fault, dice: random.Random) -> int:
+        """A fault that befalls single peers."""
+        act: Callable[[Fault, random.Random, SimulatedPeer], None] = {
+            FaultKind.CRASH: self._fall,
+            FaultKind.LOSE_HOST: self._fall,
+            FaultKind.REPLACE: self._replace,
+            FaultKind.LEAVE: self._leave,
+            FaultKind.FREEZE: self._rest,
+            FaultKind.STALL: self._rest,
+            FaultKind.CLOCK: self._set_clock,
+            FaultKind.ACCUSE: self._accuse,
+        }[fault.kind]
+        count = max(fault.count, round(fault.share * self._peers))
+        if fault.kind in ENDINGS:
+            count = min(count, self._world.running_count - 1)  # somebody has to be left
+        if fault.kind is FaultKind.ACCUSE:
+            busy = self._world.now < max(self._split_until_s, self._accused_until_s) + SETTLE_S
+            count = 0 if busy or self._has_bad_paths else 1
+        victims = self._pick(count, dice) if count > 0 else []
+        for life in victims:
+            act(fault, dice, life)
+        return len(victims)
+
+    def _pick(self, count: int, dice: random.Random) -> list[SimulatedPeer]:
+        """Different peers that run and that nothing is wrong with."""
+        found: dict[int, SimulatedPeer] = {}
+        current = self._world.current
+        for _ in range(TRIES + 4 * count):
+            life = current[dice.randrange(len(current))]
+            if self._is_well(life):
+                found[life.number] = life
+            if len(found) == count:
+                break
+        return list(found.values())
+
+    def _is_well(self, life: SimulatedPeer) -> bool:
+        deaf = self._world.network.is_deaf(life.me.peer)
+        return life.running and life.resumes_at is None and not life.leaving and not deaf
+
+    def _contacts(self, dice: random.Random) -> list[int]:
+        """Addresses that somebody wrote down; who is there now is another matter."""
+        return [life.number for life in self._pick(CONTACTS, dice)] or [0]
+
+    def _fall(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
+        if fault.kind is FaultKind.CRASH:
+            self._world.crash(life.number)
+        else:
+            self._world.lose_host(life.number)
+        self._restart_later(fault, dice, life.number)
+
+    def _restart_later(self, fault: Fault, dice: random.Random, number: int) -> None:
+        if fault.restart_after_s is None:
+            return
+        pause_s = min(dice.uniform(*fault.restart_after_s), self._calm_at_s - self._world.now)
+        contacts = self._contacts(dice)
+        at_s = self._world.now + pause_s
+        self._world.call(at_s, self._start_again, number, contacts, fault.disk)
+
+    def _replace(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
+        del fault
+        self._world.crash(life.number)
+        self._world.start(len(self._world.current), self._contacts(dice))
+
+    def _leave(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
+        self._world.leave(life.number)
+        self._restart_later(fault, dice, life.number)
+
+    def _rest(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
+        if fault.kind is FaultKind.FREEZE:
+            self._world.freeze(life.number, self._lasts_s(fault, dice))
+        else:
+            self._world.stall(life.number, self._lasts_s(fault, dice))
+
+    def _set_clock(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
+        """Until the calm: a clock that is wrong for ever would be no fault but a machine."""
+        self._world.set_clock_rate(life.number, dice.uniform(*fault.rate))
+        self._world.call(self._calm_at_s, self._mend_clock, life)
+
+    def _mend_clock(self, life: SimulatedPeer) -> None:
+        if life.running:
+            self._world.set_clock_rate(life.number, 1.0)
+
+    def _restart_all(self, fault: Fault, dice: random.Random) -> int:
+        """Everybody crashes within ``for_s`` and begins again, in any order."""
+        lives = self._world.running
+        for life in lives:
+            self._world.call(self._world.now + dice.uniform(*fault.for_s), self._crash, life)
+            after_s = dice.uniform(*(fault.restart_after_s or (5.0, 5.0)))
+            contacts = [other.number for other in dice.sample(lives, min(CONTACTS, len(lives)))]
+            at_s = min(self._world.now + fault.for_s[1] + after_s, self._calm_at_s)
+            self._world.call(at_s, self._start_again, life.number, contacts, fault.disk)
+        return len(lives)
+
+    def _crash(self, life: SimulatedPeer) -> None:
+        if life.running:
+            self._world.crash(life.number)
+
+    def _start_again(self, number: int, contacts: list[int], disk: bool) -> None:
+        if not self._world.current[number].running:
+            self._world.start(number, contacts, disk)
+
+    def _cut(self, fault: Fault, dice: random.Random) -> int:
+        pair, for_s = self._pick_path(dice), self._lasts_s(fault, dice)
+        if pair is None:
+            return 0
+        self._bad_path(pair, for_s)
+        self._world.cut(pair[0].number, pair[1].number, for_s, fault.kind is FaultKind.CUT)
+        return 1
+
+    def _make_lossy(self, fault: Fault, dice: random.Random) -> int:
+        pair, for_s = self._pick_path(dice), self._lasts_s(fault, dice)
+        if pair is None:
+            return 0
+        self._bad_path(pair, for_s)
+        network, (one, other) = self._world.network, (life.me.peer for life in pair)
+        network.make_lossy(one, other, fault.loss)
+        self._world.remark(f"{pair[0].number} to {pair[1].number} loses {fault.loss:g}")
+        self._world.call(self._world.now + for_s, network.make_lossy, one, other, 0.0)
+        return 1
+
+    def _pick_path(self, dice: random.Random) -> tuple[SimulatedPeer, SimulatedPeer] | None:
+        """Two peers with no bad path, while nothing else makes live peers look gone."""
+        now = self._world.now
+        if now < max(self._split_until_s, self._accused_until_s) + SETTLE_S:
+            return None
+        pair = [
+            life
+            for life in self._pick(2, dice)
+            if self._bad_path_until_s.get(life.me.peer, -SETTLE_S) + SETTLE_S <= now
+        ]
+        return (pair[0], pair[1]) if len(pair) == 2 else None
+
+    def _bad_path(self, pair: tuple[SimulatedPeer, SimulatedPeer], for_s: Seconds) -> None:
+        for life in pair:
+            self._bad_path_until_s[life.me.peer] = self._world.now + for_s
+
+    @property
+    def _has_bad_paths(self) -> bool:
+        last_s = max(self._bad_path_until_s.values(), default=-SETTLE_S)
+        return self._world.now < last_s + SETTLE_S
+
+    def _split(self, fault: Fault, dice: random.Random) -> int:
+        """Two sides, the second with ``share`` of all (default: half)."""
+        if self._has_bad_paths or self._world.now < self._split_until_s:
+            return 0
+        numbers = [life.number for life in self._world.running]
+        dice.shuffle(numbers)
+        away = round((fault.share or 0.5) * len(numbers))
+        if not 0 < away < len(numbers):
+            return 0
+        self._world.split([sorted(numbers[away:]), sorted(numbers[:away])])
+        self._split_until_s = self._world.now + self._lasts_s(fault, dice)
+        self._world.call(self._split_until_s, self._world.heal)
+        return 1
+
+    def _accuse(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
+        """A peer that hears nothing, and says of everybody that they do not answer."""
+        self._accused_until_s = self._world.now + self._lasts_s(fault, dice)
+        self._world.network.deafen(life.me.peer, True)
+        self._world.remark(f"{life.name} hears nothing and accuses everybody")
+        self._accuse_more(life, dice, self._accused_until_s)
+
+    def _accuse_more(self, life: SimulatedPeer, dice: random.Random, until_s: Seconds) -> None:
+        world = self._world
+        if not life.running or world.now >= until_s:
+            world.network.deafen(life.me.peer, False)
+            return
+        for subject, listener in zip(
+            self._pick(ACCUSED_AT_ONCE, dice), self._pick(ACCUSED_AT_ONCE, dice), strict=False
+        ):
+            record = life.core.swim.record(subject.me.peer)
+            if record is not None and record.status is Status.ALIVE:
+                claim = Gossip(Rumors((replace(record, status=Status.SUSPECT),)))
+                world.send(life, listener.me.peer, claim, b"")
+        world.call(world.now + ACCUSE_EVERY_S, self._accuse_more, life, dice, until_s)

@@ -1,0 +1,64 @@
+"""What is measured in a world: how soon peers know, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from gossip.messages import Seconds
+
+BIN_S = 0.02
+"""Resolution of percentiles."""
+
+
+class Histogram:
+    """Durations in bins, so that millions of them take little memory."""
+
+    __slots__ = ("_bins", "count", "largest_s")
+
+    def __init__(self) -> None:
+        self._bins: dict[int, int] = {}
+        self.count = 0
+        self.largest_s = math.nan
+
+    def add(self, duration_s: Seconds) -> None:
+        """Take one duration."""
+        at = int(duration_s / BIN_S)
+        self._bins[at] = self._bins.get(at, 0) + 1
+        self.count += 1
+        if not duration_s <= self.largest_s:
+            self.largest_s = duration_s
+
+    def quantile_s(self, share: float) -> Seconds:
+        """At most this long for such a share of all; NaN when there is none."""
+        wanted, passed = share * self.count, 0
+        for at in sorted(self._bins):
+            passed += self._bins[at]
+            if passed >= wanted:
+                return min((at + 1) * BIN_S, self.largest_s)
+        return math.nan
+
+
+@dataclass(slots=True)
+class Figures:
+    """All that is measured.
+
+    detection       from a peer's end until a live peer holds it down or left.
+    first_doubt     from a peer's end until the first live peer suspects it or holds it down.
+    dissemination   from the first peer that hears of a new life until another one does.
+    false_downs     verdicts about peers that ran, each peer that believed one counted.
+    falsely_down    peers (and lives) that such a verdict was about.
+    agreed_s        from the calm's beginning until all agree; inf: never.
+    """
+
+    detection: Histogram = field(default_factory=Histogram)
+    first_doubt: Histogram = field(default_factory=Histogram)
+    dissemination: Histogram = field(default_factory=Histogram)
+    false_downs: int = 0
+    falsely_down: dict[tuple[str, int], None] = field(default_factory=dict)
+    agreed_s: Seconds = math.inf
+    idle_bytes_per_s: float = math.nan
+    idle_messages_per_s: float = math.nan
+    idle_gossip_messages: int = 0
+    control_bytes_per_s: float = math.nan
+    worst_bytes_per_s: float = math.nan

@@ -1,0 +1,314 @@
+"""The rules of membership that must hold after every step, seen from outside.
+
+Numbers are those of the invariants in gossip/README.md and the research they come from. Seen are
+inputs, effects and ``core.swim``'s public views, and what the world knows to be true; each step
+costs as much as it has effects, never as much as there are peers.
+
+    M2   a claim that was told never falls
+    M4   nobody shows a (boot, incarnation) that its subject has not issued, or a peer nobody knows
+    M5   nobody comes back from down or left without a larger (boot, incarnation)
+    M6   equal keys, equal records
+    M7   a peer's own record is never down, left only when asked to leave; its version never falls
+    M11  no peer that runs is held down (by more than the scenario allows)
+    M12  with a live link, or a frozen process at its end, nobody is accused before ``busy_max_s``
+    M14  a peer that accuses everybody gets nobody held down
+    M17  a peer that was starved gives no verdict on evidence older than that
+    M19  who left is never suspected
+    M20  health stays within 0 and 7
+    M21  one peer passes one claim on a bounded number of times
+    M24  no peer is held down because a split heals
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from gossip.machine import (
+    Effect,
+    Input,
+    LinkCause,
+    LinkLost,
+    MemberChanged,
+    Send,
+    Tell,
+    Woke,
+)
+from gossip.messages import Ack, Gossip, PeerId, Ping, Record, Seconds, Status
+from simulations.figures import Figures
+from simulations.rules import BrokenRule
+from simulations.simulated_peer import SimulatedPeer, Told
+from simulations.truth import Subject, Truth
+from simulations.world import World
+
+HEAL_GRACE_S = 30.0
+"""So long after a split has healed, a verdict across it may still come of the split itself."""
+
+HEALTH_MAX = 7
+SENDS_FACTOR = 6
+"""A claim also answers whoever doubts; this many times the rumor's own bound is a leak."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the guard may let pass.
+
+    false_downs       so many verdicts about running peers (None: any number).
+    busy_max_s        a peer that does not answer over a live link is left alone so long.
+    suspicion_min_s   no verdict comes sooner after the doubt.
+    starved_s         rests shorter than this need no compensation.
+    ignored           rules that are counted and do not stop a run.
+    """
+
+    false_downs: int | None = 0
+    busy_max_s: Seconds = 120.0
+    suspicion_min_s: Seconds = 5.3
+    starved_s: Seconds = 6.0
+    ignored: tuple[str, ...] = ()
+
+
+class Guard:
+    """Takes each step of each core; raises BrokenRule. See the module.
+
+    With ``keep_going`` it raises nothing: ``broken`` counts by rule, ``first`` is the first.
+    """
+
+    def __init__(
+        self, world: World, limits: Limits, figures: Figures, keep_going: bool = False
+    ) -> None:
+        self.truth = Truth()
+        self.figures = figures
+        self.broken: dict[str, int] = {}
+        self.first: BrokenRule | None = None
+        self.split_healed_at_s = -math.inf
+        self._keep_going = keep_going
+        self._world = world
+        self._limits = limits
+        self._sides: dict[PeerId, int] = {}
+        self._sent: dict[tuple[str, PeerId, tuple[int, int, int]], int] = {}
+        self._health_shown: bool | None = None
+
+    # What happens to processes and paths.
+
+    def began(self, life: SimulatedPeer) -> None:
+        """See Check."""
+        before = self.truth.subjects.get(life.me.peer)
+        version = (life.me.boot, life.me.incarnation)
+        kept = life.me.boot > 1
+        assert before is None or not kept or version > before.issued, "M7 is the world's here"
+        self.truth.began(life)
+
+    def ended(self, life: SimulatedPeer) -> None:
+        """See Check."""
+        self.truth.ended(life, self._world.now)
+
+    def split(self) -> None:
+        """See Check. Remember who stands where, for when it has healed."""
+        self._sides = {peer: port.side for peer, port in self._world.network.ports.items()}
+        self.split_healed_at_s = math.inf
+
+    def healed(self) -> None:
+        """See Check."""
+        self.split_healed_at_s = self._world.now
+
+    # Steps.
+
+    def look(self, life: SimulatedPeer, happened: Input, effects: list[Effect]) -> None:
+        """See Check."""
+        if not effects:
+            return
+        try:
+            self._look(life, happened, effects)
+        except BrokenRule as wrong:
+            if wrong is self.first and not self._keep_going:
+                raise  # it was counted already
+            self.note(wrong)
+
+    def note(self, wrong: BrokenRule) -> None:
+        """Count a broken rule, and raise it unless to keep going."""
+        self.broken[wrong.rule] = self.broken.get(wrong.rule, 0) + 1
+        if wrong.rule in self._limits.ignored:
+            return
+        self.first = self.first or wrong
+        if not self._keep_going:
+            raise wrong
+
+    def _look(self, life: SimulatedPeer, happened: Input, effects: list[Effect]) -> None:
+        me = life.core.swim.me
+        if me is not life.issued:
+            self._look_at_self(life, me)
+        for effect in effects:
+            if isinstance(effect, Send):
+                message = effect.message
+                if isinstance(message, Gossip | Ping | Ack) and message.rumors.records:
+                    self._count_sends(life, message.rumors.records)
+            elif isinstance(effect, Tell) and isinstance(effect.report, MemberChanged):
+                try:
+                    self._changed(life, happened, effect.report.record)
+                except BrokenRule as wrong:
+                    self.note(wrong)
+                    life.told[effect.report.record.peer] = Told(
+                        effect.report.record, self._world.now, life.rested_s
+                    )
+        if type(happened) is Woke and self._health_shown is not False:
+            self._look_at_health(life)
+
+    def _look_at_self(self, life: SimulatedPeer, me: Record) -> None:
+        before, life.issued = life.issued, me
+        if (me.boot, me.incarnation) < (before.boot, before.incarnation):
+            self._broken("M7", life, f"its own version fell from {before.key} to {me.key}")
+        if me.status is Status.DOWN or (me.status is Status.LEFT and not life.leaving):
+            self._broken("M7", life, f"holds itself {me.status.name.lower()}")
+        self.truth.subjects[life.me.peer].issue(me)
+
+    def _look_at_health(self, life: SimulatedPeer) -> None:
+        health = getattr(life.core.swim, "health", None)
+        self._health_shown = health is not None
+        if health is not None and not 0 <= int(health) <= HEALTH_MAX:
+            self._broken("M20", life, f"its health is {health}")
+
+    def _count_sends(self, life: SimulatedPeer, records: tuple[Record, ...]) -> None:
+        members = self._world.running_count
+        rumor_max = max(4 * math.ceil(math.log10(members + 1)), 8)
+        for record in records:
+            if record.peer == life.me.peer:
+                continue
+            key = (life.name, record.peer, record.key)
+            sends = self._sent[key] = self._sent.get(key, 0) + 1
+            if sends > SENDS_FACTOR * rumor_max:
+                self._broken("M21", life, f"passed {record.key} of {record.peer} on {sends} times")
+
+    # One claim that won.
+
+    def _changed(self, life: SimulatedPeer, happened: Input, record: Record) -> None:
+        subject = self.truth.subjects.get(record.peer)
+        version = (record.boot, record.incarnation)
+        if subject is None or version > subject.issued:
+            self._broken("M4", life, f"shows {record.key} of {record.peer}, never issued")
+        known = subject.records.get(version)
+        if known is not None and replace(known, status=record.status) != record:
+            self._broken("M6", life, f"shows {record}, issued was {known}")
+        told = life.told.get(record.peer)
+        if told is not None:
+            self._compare(life, told.record, record)
+        held = life.core.swim.record(record.peer)
+        if held is not None and held.key < record.key:
+            self._broken("M2", life, f"told {record.key} of {record.peer}, holds {held.key}")
+        if record.status is Status.SUSPECT:
+            self._suspected(life, happened, subject, record)
+        elif record.status is Status.DOWN:
+            self._held_down(life, happened, subject, record)
+        self._measure(life, subject, record, told)
+        rested_s = life.rested_s
+        life.told[record.peer] = Told(record, self._world.now, rested_s)
+
+    def _compare(self, life: SimulatedPeer, before: Record, after: Record) -> None:
+        what = f"{after.peer} goes from {before.key} to {after.key}"
+        same = (before.boot, before.incarnation) == (after.boot, after.incarnation)
+        failed = before.boot == after.boot and after.status in (Status.SUSPECT, Status.DOWN)
+        if before.status is Status.LEFT and failed:
+            self._broken("M19", life, what)
+        if same and before.status >= Status.DOWN and after.status < Status.DOWN:
+            self._broken("M5", life, what)
+        if after.key < before.key:
+            self._broken("M2", life, what)
+
+    def _suspected(
+        self, life: SimulatedPeer, happened: Input, subject: Subject, record: Record
+    ) -> None:
+        """M12: is the accusation its own, though the link said otherwise?"""
+        own = type(happened) in (Woke, LinkLost)
+        there = subject.life
+        if not own or not there.running or (record.boot, record.incarnation) <= subject.ended:
+            return
+        quiet_since = there.unwell_since
+        if quiet_since is not None and self._world.now - quiet_since >= self._limits.busy_max_s:
+            return
+        way, back = life.port.outgoing.get(record.peer), life.port.incoming.get(record.peer)
+        up = (way is not None and way.up) or (back is not None and back.up)
+        frozen = way is not None and LinkCause.FROZEN in way.told
+        if up or frozen:
+            how = "over a live link" if up else "though it is only frozen"
+            self._broken("M12", life, f"accuses {record.peer} {how}")
+
+    def _held_down(
+        self, life: SimulatedPeer, happened: Input, subject: Subject, record: Record
+    ) -> None:
+        if type(happened) is Woke:
+            self._came_too_soon(life, record)
+        there = subject.life
+        ended = not there.running or (record.boot, record.incarnation) <= subject.ended
+        if ended or there.leaving or self._is_excused(life, there):
+            return
+        self.figures.false_downs += 1
+        self.figures.falsely_down[(there.name, record.incarnation)] = None
+        limit = self._limits.false_downs
+        if limit is None or self.figures.false_downs <= limit:
+            return
+        rule = "M11"
+        if self._world.network.ever_deaf:
+            rule = "M14"
+        elif 0 <= self._world.now - self.split_healed_at_s < HEAL_GRACE_S:
+            rule = "M24"
+        self._broken(rule, life, f"holds {there.name} ({record.peer}) down, which runs")
+
+    def _is_excused(self, life: SimulatedPeer, there: SimulatedPeer) -> bool:
+        """Whether the two could not hear of each other, or one of them hears nothing at all."""
+        network, now = self._world.network, self._world.now
+        if network.is_deaf(life.me.peer) or network.is_deaf(there.me.peer):
+            return True
+        since = there.unwell_since
+        if since is not None and now - since >= self._limits.busy_max_s:
+            return True
+        if now - self.split_healed_at_s > HEAL_GRACE_S:
+            return False
+        # Whoever was not there yet when the split began stands with the first side.
+        return self._sides.get(life.me.peer, 0) != self._sides.get(there.me.peer, 0)
+
+    def _came_too_soon(self, life: SimulatedPeer, record: Record) -> None:
+        """M17: time in which a peer did not run is no time in which others were silent."""
+        told = life.told.get(record.peer)
+        if told is None or told.record.status is not Status.SUSPECT or life.clock is not None:
+            return
+        rested_s = life.rested_s - told.rested_s
+        active_s = self._world.now - told.at_s - rested_s
+        same = (told.record.boot, told.record.incarnation) == (record.boot, record.incarnation)
+        least_s = self._limits.suspicion_min_s - self._limits.starved_s / 2
+        if same and rested_s >= self._limits.starved_s and active_s < least_s:
+            self._broken("M17", life, f"holds {record.peer} down after {active_s:.2f} s awake")
+
+    def _measure(
+        self, life: SimulatedPeer, subject: Subject, record: Record, told: Told | None
+    ) -> None:
+        now = self._world.now
+        version = (record.boot, record.incarnation)
+        if record.status is not Status.ALIVE and not subject.life.running:
+            if version != subject.ended or not subject.ended_at_s:
+                return
+            if not subject.life.crashed:
+                return
+            if not subject.doubted:
+                subject.doubted = True
+                self.figures.first_doubt.add(now - subject.ended_at_s)
+            known = told is not None and told.record.status >= Status.DOWN
+            known = known and told is not None and told.record.boot == record.boot
+            if record.status >= Status.DOWN and not known and life.started_at < subject.ended_at_s:
+                self.figures.detection.add(now - subject.ended_at_s)
+        elif record.boot == subject.life.me.boot and (
+            told is None or told.record.boot < record.boot
+        ):
+            self._measure_spread(life, subject)
+
+    def _measure_spread(self, life: SimulatedPeer, subject: Subject) -> None:
+        """How news of a new life gets about among those who were there before it."""
+        began_at_s, now = subject.life.started_at, self._world.now
+        if began_at_s == 0.0 or life.started_at >= began_at_s:
+            return
+        if subject.first_told_at_s is None:
+            subject.first_told_at_s = now
+        else:
+            self.figures.dissemination.add(now - subject.first_told_at_s)
+
+    def _broken(self, rule: str, life: SimulatedPeer, text: str) -> NoReturn:
+        raise BrokenRule(f"{life.name} {text}", rule, self._world.now, life.me.peer)

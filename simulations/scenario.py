@@ -1,0 +1,263 @@
+"""A scenario: how many peers, what network, which faults, and what must come of it.
+
+Read strictly from TOML: a key that is not known, or a value of another type, is told in one line
+with the key's name. The files that are shipped lie in ``scenarios/``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar
+
+from gossip.errors import UsageError
+from simulations.network import LAN, WAN, Conditions
+
+SHIPPED = Path(__file__).parent / "scenarios"
+
+Range = tuple[float, float]
+"""Least and most; one number in a file means both."""
+
+
+class Profile(StrEnum):
+    """What the network is like before ``[conditions]`` changes it."""
+
+    LAN = "lan"
+    WAN = "wan"
+
+    @property
+    def conditions(self) -> Conditions:
+        """The network of this name."""
+        return WAN if self is Profile.WAN else LAN
+
+
+class Start(StrEnum):
+    """ACQUAINTED: everybody knows everybody. TOGETHER: all join through the first at once."""
+
+    ACQUAINTED = "acquainted"
+    TOGETHER = "together"
+
+
+class FaultKind(StrEnum):
+    """What can go wrong; see simulations/README.md."""
+
+    CRASH = "crash"
+    LOSE_HOST = "lose_host"
+    REPLACE = "replace"
+    RESTART_ALL = "restart_all"
+    LEAVE = "leave"
+    FREEZE = "freeze"
+    STALL = "stall"
+    CLOCK = "clock"
+    CUT = "cut"
+    CUT_ONE_WAY = "cut_one_way"
+    LOSSY_LINK = "lossy_link"
+    SPLIT = "split"
+    ACCUSE = "accuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault at a time, or one that comes again and again.
+
+    at_s              when, in seconds from the start; or
+    per_minute        so often on average, at random times until the calm begins; or
+    share_per_minute  so many of all peers a minute, one at a time.
+    count, share      how many peers are hit at once, or which share of all.
+    for_s             how long it lasts (least, most); what lasts is over when the calm begins.
+    restart_after_s   a process that ended begins again after so long (not given: never).
+    disk              whether it remembers its boot number then.
+    rate              pace of a clock, in seconds a second (least, most).
+    loss              share of frames lost on a lossy link, one way.
+    """
+
+    kind: FaultKind
+    at_s: float | None = None
+    per_minute: float = 0.0
+    share_per_minute: float = 0.0
+    count: int = 1
+    share: float = 0.0
+    for_s: Range = (5.0, 5.0)
+    restart_after_s: Range | None = None
+    disk: bool = True
+    rate: Range = (0.99, 1.01)
+    loss: float = 0.8
+
+    def __post_init__(self) -> None:
+        times = [self.at_s is not None, self.per_minute > 0, self.share_per_minute > 0]
+        _require(sum(times) == 1, "give one of at_s, per_minute and share_per_minute")
+        _require(self.count >= 1, "count must be at least 1")
+        _require(0 <= self.share <= 1, "share must be between 0 and 1")
+        _require(0 < self.rate[0] <= self.rate[1], "rate must be above 0")
+        _require(0 <= self.for_s[0] <= self.for_s[1], "for_s must not be negative")
+        _require(0 <= self.loss <= 1, "loss must be between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What must come of it; what is not given is not asked for.
+
+    false_downs             at most so many verdicts about peers that run.
+    detect_p50_s, _p99_s    how soon live peers know of one that is gone.
+    agree_s                 how soon after the calm began all agree on who is here.
+    idle_bytes_per_s        control bytes a second and peer at the end of the calm.
+    messages_per_s          control messages a second and peer, then.
+    gossip_messages         Gossip messages of all peers, then (quiescence: 0).
+    """
+
+    false_downs: int | None = 0
+    detect_p50_s: float | None = None
+    detect_p99_s: float | None = None
+    agree_s: float | None = None
+    idle_bytes_per_s: float | None = None
+    messages_per_s: float | None = None
+    gossip_messages: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """See the module. ``calm_s`` is the last part of ``seconds``: nothing goes wrong in it, and at
+    its end all that run must agree; traffic is measured in the last ``quiet_s`` of it.
+    ``every_fault`` asks that each declared kind of fault really happens.
+    """
+
+    name: str
+    summary: str
+    peers: int
+    seconds: float
+    calm_s: float = 30.0
+    quiet_s: float = 10.0
+    profile: Profile = Profile.WAN
+    start: Start = Start.ACQUAINTED
+    conditions: Conditions = field(default_factory=Conditions)
+    every_fault: bool = True
+    faults: tuple[Fault, ...] = ()
+    expect: Expected = field(default_factory=Expected)
+
+    def __post_init__(self) -> None:
+        _require(self.peers >= 1, "peers must be at least 1")
+        _require(0 <= self.calm_s <= self.seconds, "calm_s must be at most seconds")
+        _require(0 <= self.quiet_s <= self.calm_s, "quiet_s must be at most calm_s")
+        for fault in self.faults:
+            at_s = fault.at_s or 0.0
+            late = f"{fault.kind} at {at_s:g} s comes when the calm has begun"
+            _require(fault.at_s is None or at_s < self.calm_at_s, late)
+
+    @property
+    def calm_at_s(self) -> float:
+        """When the calm begins."""
+        return self.seconds - self.calm_s
+
+
+def shipped() -> dict[str, Path]:
+    """The scenarios that come along, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+
+
+def load(name: str) -> Scenario:
+    """A shipped scenario by name, or one from a file. Raises UsageError."""
+    path = shipped().get(name, Path(name))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as wrong:
+        known = ", ".join(shipped())
+        raise UsageError(f"no scenario {name!r}: give a file or one of {known}") from wrong
+    return parse(text, path.stem)
+
+
+def parse(text: str, name: str) -> Scenario:
+    """A scenario from TOML. Raises UsageError naming the key that is wrong."""
+    try:
+        table = tomllib.loads(text)
+        return _scenario(table, name)
+    except tomllib.TOMLDecodeError as wrong:
+        raise UsageError(f"scenario {name}: not TOML: {wrong}") from wrong
+    except UsageError as wrong:
+        raise UsageError(f"scenario {name}: {wrong}") from wrong
+
+
+def _scenario(table: dict[str, Any], name: str) -> Scenario:
+    profile = Profile.WAN
+    if "profile" in table:
+        profile = _value(Profile, table["profile"], "profile")
+    base = dataclasses.asdict(profile.conditions)
+    changed = table.get("conditions", {})
+    if not isinstance(changed, dict):
+        raise UsageError("conditions must be a table")
+    conditions = {**base, **changed}
+    return _read(Scenario, {**table, "name": name, "conditions": conditions}, "")
+
+
+Kind = TypeVar("Kind")
+
+
+def _read(kind: type[Kind], table: Any, where: str) -> Kind:
+    """One dataclass from one table."""
+    if not isinstance(table, dict):
+        raise UsageError(f"{where.rstrip('.')} must be a table")
+    hints = typing.get_type_hints(kind)
+    fields = {each.name: each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]  # all callers give dataclasses
+    for key in table:
+        if key not in fields:
+            raise UsageError(f"unknown key {where}{key}")
+    for key, each in fields.items():
+        optional = (
+            each.default is not dataclasses.MISSING
+            or each.default_factory is not dataclasses.MISSING
+        )
+        if key not in table and not optional:
+            raise UsageError(f"{where}{key} is missing")
+    values = {key: _value(hints[key], value, where + key) for key, value in table.items()}
+    try:
+        return kind(**values)
+    except (UsageError, AssertionError) as wrong:
+        raise UsageError(f"{where.rstrip('.') + ': ' if where else ''}{wrong}") from wrong
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    """One value of a type, strictly but for whole numbers where any number may stand."""
+    if typing.get_origin(kind) in (UnionType, typing.Union):
+        kind = next(each for each in typing.get_args(kind) if each is not type(None))
+    if kind == Range:
+        pair = value if isinstance(value, list | tuple) else (value, value)
+        if len(pair) != 2:
+            raise UsageError(f"{where} must be a number or a list of two")
+        least, most = (_value(float, each, where) for each in pair)
+        if least > most:
+            raise UsageError(f"{where} must be given as least, most")
+        return (least, most)
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise UsageError(f"{where} must be a list")
+        inner = typing.get_args(kind)[0]
+        return tuple(_value(inner, each, f"{where}[{at}]") for at, each in enumerate(value))
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _read(kind, value, where + ".")
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        if value not in list(kind):
+            raise UsageError(f"{where} must be one of {', '.join(kind)}, not {value!r}")
+        return kind(value)
+    return _plain(kind, value, where)
+
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def _plain(kind: Any, value: Any, where: str) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number and not math.isnan(value):
+        return float(value)
+    if type(value) is not kind:
+        raise UsageError(f"{where} must be {_NAMES[kind]}, not {value!r}")
+    return value
+
+
+def _require(condition: bool, text: str) -> None:
+    if not condition:
+        raise UsageError(text)

@@ -1,0 +1,114 @@
+"""``gossip simulate SCENARIO``: a scenario in virtual time, under one seed or many.
+
+Exit codes: 0 every seed kept every rule · 1 one did not · 64 a scenario or flag is wrong · 130
+ended by Ctrl-C, after what was done has been told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from gossip.errors import UsageError
+from peers.cli import Parser
+from peers.cli.flags import count
+from simulations.execution import Execution, Manner, Outcome, config_of
+from simulations.scenario import Scenario, load, shipped
+from simulations.soaking import SOAK, soak_scenario
+from simulations.summary import as_json, as_text, repeating
+
+INTERRUPTED = 130
+
+
+def make_parser() -> Parser:
+    """The flags of ``gossip simulate``."""
+    names = ", ".join(shipped())
+    parser = Parser(
+        prog="gossip simulate",
+        description="Many peers in virtual time, with faults; every rule of membership is checked "
+        "after every event. The same seed is the same run.",
+    )
+    parser.add_argument(
+        "scenario",
+        metavar="SCENARIO",
+        help=f"{names}; {SOAK} (made from the seed); or path/to/scenario.toml",
+    )
+    parser.add_argument("--peers", type=count, metavar="N", help="instead of the scenario's number")
+    parser.add_argument("--seed", type=int, default=None, help="of everything (default: 1)")
+    parser.add_argument("--seeds", type=seed_range, metavar="A..B", help="all of these, in turn")
+    parser.add_argument("--json", action="store_true", help="one line of JSON a seed")
+    parser.add_argument("--transcript", metavar="FILE", help="write one line an event (slow)")
+    parser.add_argument(
+        "--keep-going", action="store_true", help="count broken rules, do not stop at the first"
+    )
+    parser.add_argument(
+        "--ignore",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="RULE",
+        help="count breaks of these rules (M12 ...), do not stop at them",
+    )
+    return parser
+
+
+def seed_range(text: str) -> range:
+    """A..B, both included."""
+    first, dots, last = text.partition("..")
+    if not dots or not first.isdecimal() or not last.isdecimal() or int(first) > int(last):
+        raise argparse.ArgumentTypeError(f"{text!r} is not A..B with A at most B")
+    return range(int(first), int(last) + 1)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run; 0 when no rule was broken."""
+    flags = make_parser().parse_args(arguments)
+    if flags.seed is not None and flags.seeds is not None:
+        raise UsageError("give --seed or --seeds, not both")
+    seeds: Iterable[int] = flags.seeds or [1 if flags.seed is None else flags.seed]
+    if flags.scenario != SOAK:
+        load(flags.scenario)  # a mistake is told before anything runs
+    failed = False
+    lines = flags.transcript is not None
+    manner = Manner(lines=lines, keep_going=flags.keep_going, ignored=tuple(flags.ignore))
+    for seed in seeds:
+        scenario = scenario_of(flags.scenario, seed, flags.peers)
+        outcome = Execution(scenario, seed, manner).run()
+        if lines:
+            write_transcript(outcome, flags.transcript)
+        tell(outcome, flags.scenario, flags.peers, flags.json)
+        if outcome.interrupted:
+            return INTERRUPTED
+        failed = failed or not outcome.ok
+    return 1 if failed else 0
+
+
+def scenario_of(name: str, seed: int, peers: int | None) -> Scenario:
+    """The scenario of this name, as large as asked for."""
+    scenario = soak_scenario(seed) if name == SOAK else load(name)
+    return scenario if peers is None else replace(scenario, peers=peers)
+
+
+def write_transcript(outcome: Outcome, path: str) -> None:
+    """One line an event. Raises UsageError when the file cannot be written."""
+    try:
+        Path(path).write_text("\n".join([*outcome.transcript, ""]), encoding="utf-8")
+    except OSError as wrong:
+        raise UsageError(f"cannot write {path}: {wrong.strerror}") from wrong
+
+
+def tell(outcome: Outcome, name: str, peers: int | None, json_wanted: bool) -> None:
+    """Print what came of one seed."""
+    repeat = repeating(outcome, name, peers)
+    round_s = config_of().membership.gossip_interval_s
+    if json_wanted:
+        text = json.dumps(as_json(outcome, repeat, round_s))
+    else:
+        text = as_text(outcome, repeat, round_s)
+    sys.stderr.write(outcome.traceback)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

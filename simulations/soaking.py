@@ -1,0 +1,86 @@
+"""Random scenarios: each seed has its own size, network and mixture of faults.
+
+Swarm testing (Groce et al., 2012; FoundationDB and TigerBeetle test this way): a run with all
+faults at once shows less than runs that each leave a random part of them out, since one fault
+can hide what another would have shown.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from typing import Final
+
+from simulations.scenario import Expected, Fault, FaultKind, Profile, Scenario, Start
+from simulations.seeds import generator
+
+SOAK: Final = "soak"
+"""The name under which ``gossip simulate`` takes a seed's random scenario."""
+
+PEERS_MAX: Final = 32
+CHAOS_S: Final = (20.0, 90.0)
+BUSY_S: Final = 120.0
+"""Rests are far shorter than this: the group may bury who is frozen longer."""
+
+MENU: Final = (
+    Fault(FaultKind.CRASH, per_minute=2.0, restart_after_s=(0.5, 20.0)),
+    Fault(FaultKind.CRASH, per_minute=1.0),
+    Fault(FaultKind.LOSE_HOST, per_minute=2.0, restart_after_s=(0.5, 30.0)),
+    Fault(FaultKind.CRASH, per_minute=2.0, restart_after_s=(1.0, 20.0), disk=False),
+    Fault(FaultKind.REPLACE, per_minute=3.0),
+    Fault(FaultKind.LEAVE, per_minute=1.0, restart_after_s=(5.0, 20.0)),
+    Fault(FaultKind.FREEZE, per_minute=4.0, for_s=(0.5, 30.0)),
+    Fault(FaultKind.STALL, per_minute=8.0, for_s=(0.2, 30.0)),
+    Fault(FaultKind.CLOCK, per_minute=4.0, rate=(0.95, 1.05)),
+    Fault(FaultKind.CUT, per_minute=4.0, for_s=(0.5, 30.0)),
+    Fault(FaultKind.CUT_ONE_WAY, per_minute=4.0, for_s=(0.5, 30.0)),
+    Fault(FaultKind.LOSSY_LINK, per_minute=4.0, for_s=(1.0, 40.0)),
+    Fault(FaultKind.SPLIT, per_minute=1.0, for_s=(1.0, 40.0)),
+    Fault(FaultKind.ACCUSE, per_minute=1.0, for_s=(5.0, 40.0)),
+)
+
+
+def soak_scenario(seed: int) -> Scenario:
+    """The random scenario of this seed: a phase of chaos, then calm long enough to agree in."""
+    dice = generator(seed, SOAK)
+    peers = dice.randint(3, PEERS_MAX)
+    profile = dice.choice(list(Profile))
+    loss = dice.choice((0.0, 0.0, 0.01, 0.05))
+    conditions = replace(
+        profile.conditions,
+        loss=loss,
+        duplication=dice.choice((0.0, 0.02)),
+        reordering=dice.choice((0.0, 0.05)),
+    )
+    chaos_s = round(dice.uniform(*CHAOS_S))
+    calm_s = calm_bound_s(peers)
+    faults = tuple(_paced(fault, peers, dice) for fault in MENU if dice.random() < 0.4)
+    return Scenario(
+        name=SOAK,
+        summary="random",
+        peers=peers,
+        seconds=chaos_s + calm_s,
+        calm_s=calm_s,
+        quiet_s=5.0,
+        profile=profile,
+        start=dice.choice(list(Start)),
+        conditions=conditions,
+        every_fault=False,
+        faults=faults,
+        expect=Expected(false_downs=0 if peers >= 4 else None),
+    )
+
+
+def calm_bound_s(peers: int) -> float:
+    """So long after the last fault all must agree.
+
+    Twice the time after which down members are greeted again, the longest suspicion, and a round
+    of news for each doubling.
+    """
+    return 2 * 30.0 + 5 * 5.3 + math.ceil(math.log2(peers + 1))
+
+
+def _paced(fault: Fault, peers: int, dice: random.Random) -> Fault:
+    """More of it among many peers, and sometimes much more."""
+    return replace(fault, per_minute=fault.per_minute * peers / 16 * dice.choice((0.5, 1.0, 2.0)))

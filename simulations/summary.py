@@ -1,0 +1,116 @@
+"""What one run came to: a few lines for people, one JSON object for programs."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import TypeAlias
+
+from simulations.execution import Outcome
+
+JsonValue: TypeAlias = str | int | float | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
+
+
+def repeating(outcome: Outcome, scenario: str, peers: int | None) -> str:
+    """The one command that repeats a run."""
+    words = ["gossip", "simulate", scenario, "--seed", str(outcome.seed)]
+    return shlex.join(words if peers is None else [*words, "--peers", str(peers)])
+
+
+def as_json(outcome: Outcome, repeat: str, gossip_interval_s: float) -> dict[str, JsonValue]:
+    """Everything, for one line of JSON; what was not measured is null."""
+    figures = outcome.figures
+    injected: dict[str, JsonValue] = {kind.value: n for kind, n in outcome.injected.items()}
+    found: dict[str, JsonValue] = {
+        "scenario": outcome.scenario,
+        "seed": outcome.seed,
+        "peers": outcome.peers,
+        "ok": outcome.ok,
+        "interrupted": outcome.interrupted,
+        "virtual_s": _number(outcome.ended_at_s),
+        "detect_p50_s": _number(figures.detection.quantile_s(0.5)),
+        "detect_p99_s": _number(figures.detection.quantile_s(0.99)),
+        "detect_max_s": _number(figures.detection.largest_s),
+        "first_doubt_p50_s": _number(figures.first_doubt.quantile_s(0.5)),
+        "detections": figures.detection.count,
+        "false_downs": figures.false_downs,
+        "falsely_down": len(figures.falsely_down),
+        "agree_s": _number(figures.agreed_s),
+        "dissemination_p99_s": _number(figures.dissemination.quantile_s(0.99)),
+        "dissemination_rounds": _rounds(outcome, gossip_interval_s),
+        "idle_bytes_per_s": _number(figures.idle_bytes_per_s),
+        "idle_messages_per_s": _number(figures.idle_messages_per_s),
+        "idle_gossip_messages": figures.idle_gossip_messages,
+        "control_bytes_per_s": _number(figures.control_bytes_per_s),
+        "worst_bytes_per_s": _number(figures.worst_bytes_per_s),
+        "faults": injected,
+        "events": outcome.events,
+        "frames": outcome.frames,
+        "lost_frames": outcome.lost_frames,
+        "events_per_s": _number(outcome.events_per_s),
+        "wall_s": _number(outcome.wall_s),
+    }
+    if outcome.broken:
+        counts: dict[str, JsonValue] = {**outcome.broken_rules}
+        found |= {"rule": outcome.rule, "broken": outcome.broken, "repeat": repeat}
+        found["broken_rules"] = counts
+    return found
+
+
+def as_text(outcome: Outcome, repeat: str, gossip_interval_s: float) -> str:
+    """The same for people."""
+    figures = outcome.figures
+    verdict = "ok" if outcome.ok else "interrupted" if outcome.interrupted else "BROKEN"
+    faults = ", ".join(f"{n} {kind.value}" for kind, n in outcome.injected.items()) or "none"
+    detection = figures.detection
+    lines = [
+        f"{outcome.scenario}: {outcome.peers} peers, {outcome.ended_at_s:g} s, "
+        f"seed {outcome.seed}: {verdict}",
+        f"  faults      {faults}",
+    ]
+    if detection.count:
+        lines.append(
+            f"  detection   p50 {detection.quantile_s(0.5):.1f} s, "
+            f"p99 {detection.quantile_s(0.99):.1f} s, longest {detection.largest_s:.1f} s; "
+            f"first doubt p50 {figures.first_doubt.quantile_s(0.5):.1f} s"
+        )
+    rounds = _rounds(outcome, gossip_interval_s)
+    if rounds is not None:
+        lines.append(
+            f"  news        p99 {figures.dissemination.quantile_s(0.99):.1f} s, {rounds} rounds"
+        )
+    lines += [
+        f"  false       {figures.false_downs} verdicts about {len(figures.falsely_down)} lives",
+        f"  agreement   {_seconds(figures.agreed_s)} after the calm began",
+        f"  traffic     idle {_bytes(figures.idle_bytes_per_s)}, "
+        f"{figures.idle_messages_per_s:.1f} messages/s a peer, "
+        f"{figures.idle_gossip_messages} gossip; whole run {_bytes(figures.control_bytes_per_s)}, "
+        f"worst peer {_bytes(figures.worst_bytes_per_s)}",
+        f"  speed       {outcome.events:,} events in {outcome.wall_s:.1f} s "
+        f"({outcome.events_per_s:,.0f}/s)",
+    ]
+    if outcome.broken:
+        if sum(outcome.broken_rules.values()) > 1:
+            counts = ", ".join(f"{rule} {n}" for rule, n in outcome.broken_rules.items())
+            lines.append(f"  broken      {counts}; the first:")
+        lines += [f"  {outcome.broken}", f"  repeat: {repeat}"]
+    return "\n".join(lines)
+
+
+def _rounds(outcome: Outcome, gossip_interval_s: float) -> int | None:
+    """Gossip rounds until the last peer knew."""
+    longest_s = outcome.figures.dissemination.largest_s
+    return None if math.isnan(longest_s) else math.ceil(longest_s / gossip_interval_s)
+
+
+def _number(value: float) -> float | None:
+    """JSON has neither NaN nor infinity."""
+    return round(value, 3) if math.isfinite(value) else None
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if math.isfinite(value) else "never"
+
+
+def _bytes(rate: float) -> str:
+    return f"{rate / 1e3:.2f} KB/s" if math.isfinite(rate) else "unknown"

@@ -1,0 +1,60 @@
+"""What is true about each peer of a world, whatever the peers believe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gossip.messages import PeerId, Record, Seconds
+from simulations.simulated_peer import SimulatedPeer
+
+Version = tuple[int, int]
+"""Boot and incarnation."""
+
+NEVER: Version = (-1, -1)
+
+
+@dataclass(slots=True)
+class Subject:
+    """One peer in all its lives.
+
+    ``issued`` is the largest version of itself it ever made known, ``ended`` the largest that a
+    life had which is over; ``records`` are those it was seen with.
+    """
+
+    life: SimulatedPeer
+    issued: Version = NEVER
+    ended: Version = NEVER
+    ended_at_s: Seconds = 0.0
+    doubted: bool = False
+    first_told_at_s: Seconds | None = None
+    records: dict[Version, Record] = field(default_factory=dict)
+
+    def issue(self, record: Record) -> None:
+        """It made a record of itself known."""
+        version = (record.boot, record.incarnation)
+        self.issued = max(self.issued, version)
+        self.records.setdefault(version, record)
+
+
+class Truth:
+    """Subjects by id."""
+
+    def __init__(self) -> None:
+        self.subjects: dict[PeerId, Subject] = {}
+
+    def began(self, life: SimulatedPeer) -> Subject:
+        """A life began."""
+        subject = self.subjects.get(life.me.peer)
+        if subject is None:
+            subject = self.subjects[life.me.peer] = Subject(life)
+        subject.life = life
+        subject.first_told_at_s = None
+        subject.issue(life.me)
+        return subject
+
+    def ended(self, life: SimulatedPeer, now: Seconds) -> None:
+        """A life ended: whatever is said about it from now on is right."""
+        subject = self.subjects[life.me.peer]
+        subject.ended = subject.issued
+        subject.ended_at_s = now
+        subject.doubted = False
