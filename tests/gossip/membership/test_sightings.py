@@ -26,7 +26,7 @@ def test_the_link_decides_what_silence_means(
     """M12: only a link that is up, or a kernel that accepts, witnesses a living process."""
     assert answering == Sighting(0.0, witness).reach
     assert silent == Sighting(0.0, witness, failing_since=1.0).reach
-    assert (witness in (Witness.UP, Witness.FROZEN)) == Sighting(0.0, witness).is_witnessed_alive
+    assert (witness in (Witness.UP, Witness.FROZEN)) == Sighting(0.0, witness).is_excused(20.0)
 
 
 def test_every_cause_of_a_loss_is_a_witness() -> None:

@@ -126,7 +126,7 @@ def test_i_am_a_newcomer_until_somebody_answers() -> None:
     say(swim, 2, Welcome(Rumors((record(2),)), LAYOUT, 1), 0.1)
     assert not swim.hello().newcomer
 
-    known = Known.of((record(1), record(2)), b"L", CONFIG.observers)
+    known = Known.of((record(1), record(2)), CONFIG.observers, b"L")
     inside = Swim(record(1), Terms(LAYOUT), CONFIG, swim._rounds._rng, 0.0, known)
     assert not inside.hello().newcomer
     assert [peer(2)] == inside.live()
@@ -414,7 +414,7 @@ def test_nothing_heard_raises_lowers_a_key_or_takes_me_down(
             effects = say(swim, sender, said, now)
         effects += swim.wake(now)
         assert swim.deadline() >= now or swim.wake(now) == []
-        for known in swim.records():
+        for known in swim._roster.all():
             assert known.key >= keys.get(known.peer, known.key)
             assert known.status != Status.SUSPECT
             assert 0 <= known.boot <= 1 << 53

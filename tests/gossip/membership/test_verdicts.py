@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.config import MembershipConfig
+from gossip.membership.flaps import Flaps
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.roster import Roster
 from gossip.membership.swim import Swim
@@ -36,7 +37,7 @@ def verdicts(size: int, config: MembershipConfig = CONFIG) -> Verdicts:
     roster = Roster(record(1), 1000, config.observers)
     for number in range(2, size + 1):
         roster.put(record(number))
-    return Verdicts(roster, config)
+    return Verdicts(roster, config, Flaps(600.0, 3.0))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_only_observers_of_the_subject_count(size: int, accusers: list[PeerId]) 
     if live + absent >= quorum:
         weight = Weight.ENOUGH if live >= quorum else Weight.IN_TIME
 
-    assert weight == held.weigh(down(2), accusers)
+    assert weight == held.weigh(down(2), accusers, 0.0)
 
 
 def test_a_claim_gathers_accusers_over_several_messages() -> None:
