@@ -189,9 +189,10 @@ class Jury:
         me = view.roster.me.peer
         known = view.roster.get(peer)
         if peer == me:
-            if view.myself.contradicted_by(suspect):
-                return view.refute(sender, suspect.boot, suspect.incarnation)
-            return []
+            if not view.myself.contradicted_by(suspect):
+                return []
+            self._health.worse()
+            return view.refute(sender, suspect.boot, suspect.incarnation)
         if known is None or known.key > suspect.key or known.status != Status.ALIVE:
             told = () if known is None else (known,)
             return [Send(sender, Gossip(view.with_evidence(told)))] if told else []
@@ -200,6 +201,10 @@ class Jury:
             effects += view.learn(
                 sender, Rumors((replace(suspect, status=Status.ALIVE),)), "accusation", now
             )
+            known = view.roster.get(peer)
+            if known is None or known.key[:2] != suspect.key[:2]:
+                return effects
+        suspect = replace(known, status=Status.SUSPECT)
         observers = view.roster.observers(peer)
         if sender not in observers or me not in observers:
             return effects

@@ -105,6 +105,13 @@ class Sightings:
         seen = self._seen.get(peer)
         return Reach.OPEN if seen is None else seen.reach
 
+    def extend(self, by_s: Seconds) -> None:
+        """I could hear nobody for so long: that time does not count against them."""
+        for seen in self._seen.values():
+            seen.heard_at += by_s
+            if seen.failing_since is not None:
+                seen.failing_since += by_s
+
     def forget(self, peer: PeerId) -> None:
         """The peer went."""
         self._seen.pop(peer, None)

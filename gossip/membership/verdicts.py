@@ -99,6 +99,12 @@ class Verdicts:
         """Whether there is a claim that is not believed yet."""
         return bool(self._waiting)
 
+    def extend(self, by_s: Seconds) -> None:
+        """Give every subject ``by_s`` more: this peer could not hear refutations meanwhile."""
+        for claim in self._waiting.values():
+            claim.since += by_s
+            claim.apply_at += by_s
+
     def settle(self, peer: PeerId) -> None:
         """The claim was applied, refuted or given up."""
         self._waiting.pop(peer, None)
