@@ -168,13 +168,16 @@ class ZeroMQTransport:
     def poll(self, timeout_s: float) -> list[Event]:
         """See Transport.poll."""
         self._sending.forget_sent()
-        ready = self._sockets.ready(0.0 if self._events else max(0.0, timeout_s))
-        self._links.take_answers()
+        timeout_s = 0.0 if self._events else min(max(0.0, timeout_s), self._links.look_in_s())
+        ready = self._sockets.ready(timeout_s)
         for monitor in ready:
             if monitor in self._doorways:
                 self._watch_doorway(monitor)
             else:
                 self._links.watch(monitor)
+        # After the monitors: who was starved here must not judge by what it has not read yet.
+        self._links.take_answers()
+        self._links.look()
         self._turn += 1
         self._take(Plane.CONTROL, ready, self._take_message)
         self._take(Plane.BULK, ready, self._take_chunk)
