@@ -159,7 +159,8 @@ class Counters:
 class Transport(Protocol):
     """Moves messages; see the module's contract.
 
-    ``control_address`` and ``bulk_address`` are this peer's, as others can dial them.
+    ``control_address`` and ``bulk_address`` are this peer's, as others can dial them; empty when
+    nobody can, and others reach it over the links that it opens.
     """
 
     control_address: str

@@ -68,8 +68,9 @@ class ZeroMQTransport:
 
     ``listen`` is HOST:PORT: control at PORT and bulk at PORT + 1, or both anywhere when PORT is
     0. ``advertise`` (HOST or HOST:PORT) is what others dial where that differs. With ``curve``
-    only holders of the same key get a word in. Raises UsageError for an address that is none and
-    TransportError when it cannot be listened on; then nothing stays open.
+    only holders of the same key get a word in. A peer that is not ``dialable`` has no
+    addresses for others, who answer it over the links that it opens. Raises UsageError for an
+    address that is none and TransportError when it cannot be listened on; then nothing stays open.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class ZeroMQTransport:
         listen: str,
         advertise: str | None = None,
         curve: CurveKeys | None = None,
+        dialable: bool = True,
     ) -> None:
         where = listen_address(listen)
         allow_all_descriptors()
@@ -106,7 +108,8 @@ class ZeroMQTransport:
         except (TransportError, UsageError):
             self.close()
             raise
-        self.control_address, self.bulk_address = str(control), str(bulk)
+        self.control_address = str(control) if dialable else ""
+        self.bulk_address = str(bulk) if dialable else ""
 
     def dial(
         self,
