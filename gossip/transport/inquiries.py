@@ -21,8 +21,9 @@ from gossip.transport.addresses import Address
 Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
 
-INQUIRIES_MAX = 8
-"""Questions of one kind under way at once; over it none is asked, and the owner asks later."""
+INQUIRIES_MAX = 64
+"""Questions of one kind under way at once: when a path breaks, all neighbors behind it are asked
+about together. Over it none is asked, and the owner asks later."""
 
 ANSWERED_MAX = 1000
 """Questions whose last answer's time is remembered."""
@@ -44,21 +45,24 @@ class Inquiries(Generic[Question, Answer]):
         self._answered_at_s: dict[Question, float] = {}
         self._answers: queue.SimpleQueue[tuple[Question, Answer]] = queue.SimpleQueue()
 
-    def start(self, question: Question, pause_s: float = 0.0) -> None:
-        """Ask, unless it is being asked already, or was answered less than ``pause_s`` ago, or
-        too many are under way."""
-        if question in self._under_way or len(self._under_way) >= INQUIRIES_MAX:
-            return
+    def start(self, question: Question, pause_s: float = 0.0) -> bool:
+        """Ask, unless it is being asked already, or was answered less than ``pause_s`` ago. False
+        when too many are under way."""
+        if question in self._under_way:
+            return True
         if time.monotonic() < self._answered_at_s.get(question, 0.0) + pause_s:
-            return
+            return True
+        if len(self._under_way) >= INQUIRIES_MAX:
+            return False
         thread = threading.Thread(
             target=self._run, args=(question,), name=self._ask.__name__, daemon=True
         )
         try:
             thread.start()
         except RuntimeError:  # no thread to be had: as if too many were under way
-            return
+            return False
         self._under_way.add(question)
+        return True
 
     def answers(self) -> list[tuple[Question, Answer]]:
         """What has been found out since."""

@@ -182,7 +182,8 @@ class Links:
     def _ask(self, link: Link[ZSocket], line: Line[ZSocket]) -> None:
         """Have the operating system asked why nobody accepts."""
         settled = link.told in (LinkCause.REFUSED, LinkCause.SILENT)
-        self._causes.start(line.endpoint, ASK_AGAIN_S if settled else 0.0)
+        if not self._causes.start(line.endpoint, ASK_AGAIN_S if settled else 0.0):
+            self._looks[link] = time.monotonic() + REDIAL_S
 
     def _bulk_failed(self, link: Link[ZSocket]) -> None:
         """Bulk did not come up once more. Where control is up that has to be told, once."""
