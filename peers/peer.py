@@ -30,6 +30,7 @@ from gossip.machine import (
     Join,
     Leave,
     LineageChanged,
+    LinkCause,
     MemberChanged,
     OneSided,
     Report,
@@ -54,6 +55,12 @@ from peers.settings import UNTOLD, PeerConfig, hookable, open_transport
 
 REMEMBERED_TRIED_S = 5.0
 HOST_CHARS_MAX = 64
+CONTACT_CAUSES = {
+    LinkCause.CLOSED: "closed",
+    LinkCause.REFUSED: "refused",
+    LinkCause.SILENT: "silent",
+    LinkCause.FROZEN: "accepts connections but says nothing",
+}
 
 
 @dataclass(slots=True)
@@ -364,7 +371,7 @@ class Peer:
             case TurnedAway():
                 self._turned_away = report
             case ContactFailed(address, cause):
-                self._contact_failures[address] = cause.name.lower()
+                self._contact_failures[address] = CONTACT_CAUSES[cause]
             case MemberChanged() | LineageChanged():
                 self._contact_failures.clear()
             case Finalised(timed_out=timed_out):

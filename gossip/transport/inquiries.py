@@ -21,9 +21,9 @@ from gossip.transport.addresses import Address
 Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
 
-INQUIRIES_MAX = 64
-"""Questions of one kind under way at once: when a path breaks, all neighbors behind it are asked
-about together. Over it none is asked, and the owner asks later."""
+INQUIRIES_MAX = 8
+"""Questions of one kind under way at once, unless the owner says otherwise; over it none is asked,
+and the owner asks later."""
 
 ANSWERED_MAX = 1000
 """Questions whose last answer's time is remembered."""
@@ -38,9 +38,15 @@ class Inquiries(Generic[Question, Answer]):
     ``ask`` runs in threads of their own and must not raise.
     """
 
-    def __init__(self, ask: Callable[[Question], Answer], answered: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        ask: Callable[[Question], Answer],
+        answered: Callable[[], None],
+        most: int = INQUIRIES_MAX,
+    ) -> None:
         self._ask = ask
         self._answered = answered
+        self._most = most
         self._under_way: set[Question] = set()
         self._answered_at_s: dict[Question, float] = {}
         self._answers: queue.SimpleQueue[tuple[Question, Answer]] = queue.SimpleQueue()
@@ -52,7 +58,7 @@ class Inquiries(Generic[Question, Answer]):
             return True
         if time.monotonic() < self._answered_at_s.get(question, 0.0) + pause_s:
             return True
-        if len(self._under_way) >= INQUIRIES_MAX:
+        if len(self._under_way) >= self._most:
             return False
         thread = threading.Thread(
             target=self._run, args=(question,), name=self._ask.__name__, daemon=True

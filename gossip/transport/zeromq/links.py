@@ -42,6 +42,9 @@ ASK_AGAIN_S = 3.0
 """While the library retries in vain, the operating system is asked this often whether the cause is
 still the same."""
 
+CAUSES_MAX = 64
+"""So many are asked about together: when a path breaks, all behind it are lost at once."""
+
 BULK_FAILURES = 3
 """Attempts to connect bulk that fail while control is up, before it is told: once may be a peer
 that is just starting."""
@@ -71,7 +74,7 @@ class Links:
         self._boot = boot
         self._sockets = sockets
         self._counters = counters
-        self._causes = Inquiries(why_unreachable, wake)
+        self._causes = Inquiries(why_unreachable, wake, CAUSES_MAX)
         self._names = Inquiries(resolve, wake)
         self._links: dict[PeerId, Link[ZSocket]] = {}
         self._contacts: dict[Address, Link[ZSocket]] = {}
