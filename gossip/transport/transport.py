@@ -39,7 +39,7 @@ class ChunkArrived:
 
 @dataclass(frozen=True, slots=True)
 class LinkOpened:
-    """A dialed link can carry messages (again)."""
+    """A dialed link can carry messages (again), or one opened by a peer that cannot be dialed."""
 
     peer: PeerId
 
@@ -51,7 +51,8 @@ class LinkClosed:
     CLOSED: it was up, and what a fresh dial finds comes next: LinkOpened, or why not. REFUSED: the
     host says nobody listens. SILENT: no answer. FROZEN: accepted by the kernel, but the process
     does not shake hands. Each is told once; another one only when the cause has changed, as
-    when a frozen process is killed. Only the control plane is judged.
+    when a frozen process is killed. Only the control plane is judged. Of a peer that cannot be
+    dialed only CLOSED is told: there is no fresh dial, it will come by itself.
     """
 
     peer: PeerId

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from gossip.errors import UsageError
+from gossip.machine import LinkCause
 from gossip.messages import Ping
-from gossip.transport.transport import ChunkArrived, LinkOpened
+from gossip.transport.transport import Arrived, ChunkArrived, LinkClosed, LinkOpened
 from gossip.transport.zeromq import ZeroMQTransport
 from peers.peer import Peer as JoinedPeer
 from peers.peer import join
@@ -37,6 +38,24 @@ def test_both_planes_lead_back_over_the_links_it_opened() -> None:
             until(lambda: hidden.messages() and hidden.all(ChunkArrived), hidden, b)
     finally:
         hidden.transport.close()
+
+
+def test_whoever_it_dialed_is_told_of_its_link() -> None:
+    """Nobody can dial it to see whether it lives: the link it opened is the witness."""
+    with loopback(B) as (b,):
+        for life in (1, 2):
+            hidden = Peer(ZeroMQTransport(A, life, "test", "127.0.0.1:0", dialable=False))
+            link(hidden, b, B)
+            for number in range(3):
+                until(lambda: hidden.transport.send(B, Ping(number, 1)), hidden, b)  # noqa: B023 called before the next round
+            until(lambda: b.all(LinkOpened) and len(b.messages()) == 3, hidden, b)
+            hidden.transport.close()
+            until(lambda: b.all(LinkClosed), b)
+            assert [LinkOpened(A), Arrived(A, Ping(0, 1))] == b.events[:2]
+            assert [LinkClosed(A, LinkCause.CLOSED)] == b.all(LinkClosed)
+            assert 1 == len(b.all(LinkOpened))
+            assert {} == b.transport.counters.faults
+            b.events.clear()
 
 
 def test_it_swaps_in_both_roles() -> None:

@@ -144,6 +144,8 @@ def test_a_peer_nobody_can_dial_trains_and_swaps_in_both_roles(story: Story) -> 
     swarm = story.swarm
     assert "" == swarm.lines(HIDDEN, "joined")[0]["address"]
     assert {"initiator", "responder"} <= {each["role"] for each in swarm.swaps(HIDDEN)}
+    opened = swarm.lines(FOUNDER, "link_opened")
+    assert swarm.ids[HIDDEN] in {each["peer"] for each in opened}  # it is a witness like others
     samples = [each["samples"] for each in swarm.lines(HIDDEN, "status")]
     assert samples[-1] > samples[0]
     assert 0 == swarm.peers[HIDDEN].returncode

@@ -12,7 +12,7 @@ import zmq
 from gossip.errors import TransportError
 from gossip.machine import LinkCause
 from gossip.messages import PeerId
-from gossip.transport.addresses import Address, is_numeric, routing_id
+from gossip.transport.addresses import Address, Caller, is_numeric, routing_id
 from gossip.transport.inquiries import Inquiries, resolve, why_unreachable
 from gossip.transport.lines import Line, Link, Plane
 from gossip.transport.transport import Counters, DialRefused, Event, Junk, LinkClosed, LinkOpened
@@ -63,15 +63,13 @@ class Links:
 
     def __init__(
         self,
-        me: PeerId,
-        boot: int,
+        me: Caller,
         sockets: Sockets,
         counters: Counters,
         wake: Callable[[], None],
     ) -> None:
         self.events: list[Event] = []
         self._me = me
-        self._boot = boot
         self._sockets = sockets
         self._counters = counters
         self._causes = Inquiries(why_unreachable, wake, CAUSES_MAX)
@@ -305,7 +303,7 @@ class Links:
     ) -> Link[ZSocket]:
         if stale is not None:
             self._close_link(stale)
-        link: Link[ZSocket] = Link(address, routing_id(self._me, self._boot, os.urandom(8)), peer)
+        link: Link[ZSocket] = Link(address, routing_id(self._me, os.urandom(8)), peer)
         if peer is None:
             self._contacts[address] = link
         else:
