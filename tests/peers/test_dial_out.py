@@ -12,8 +12,9 @@ import torch
 from gossip.errors import UsageError
 from gossip.machine import LinkCause
 from gossip.messages import Ping
+from gossip.transport.keys import CurveKeys
 from gossip.transport.transport import Arrived, ChunkArrived, LinkClosed, LinkOpened
-from gossip.transport.zeromq import ZeroMQTransport
+from gossip.transport.zeromq import ZeroMQTransport, generate_run_key
 from peers.peer import Peer as JoinedPeer
 from peers.peer import join
 from peers.settings import PeerConfig
@@ -21,11 +22,12 @@ from tests.gossip.transport.network import A, B, Peer, chunk_of, link, loopback,
 from tests.lab.peers import QUICK, a_peer, parameters_N, small_model, wait_until
 
 
-def test_both_planes_lead_back_over_the_links_it_opened() -> None:
+@pytest.mark.parametrize("key", [None, generate_run_key()], ids=["open", "encrypted"])
+def test_both_planes_lead_back_over_the_links_it_opened(key: CurveKeys | None) -> None:
     """It has no address to tell, and gets messages and chunks all the same."""
-    hidden = Peer(ZeroMQTransport(A, 1, "test", "127.0.0.1:0", dialable=False))
+    hidden = Peer(ZeroMQTransport(A, 1, "test", "127.0.0.1:0", curve=key, dialable=False))
     try:
-        with loopback(B) as (b,):
+        with loopback(B, curve=key) as (b,):
             assert ("", "") == (hidden.transport.control_address, hidden.transport.bulk_address)
             link(hidden, b, B)
             until(lambda: LinkOpened(B) in hidden.events, hidden, b)

@@ -23,6 +23,7 @@ from gossip.errors import TransportError
 from gossip.transport.addresses import Address
 from gossip.transport.keys import CurveKeys
 from gossip.transport.lines import Line, Plane
+from gossip.transport.transport import CURVE_FRAME_BYTES
 from gossip.wire.frames import CHUNK_BYTES_MAX, CONTROL_FRAME_BYTES_MAX
 
 ZSocket: TypeAlias = "zmq.Socket[bytes]"
@@ -47,7 +48,8 @@ this is a few windows of them, since what finds the queue full is lost until it 
 (In bytes they are bounded by ``gossip.transport.sending``.)"""
 
 FRAME_BYTES_MAX = {Plane.CONTROL: CONTROL_FRAME_BYTES_MAX, Plane.BULK: CHUNK_BYTES_MAX}
-"""Above it the ZeroMQ library cuts the connection before it allocates."""
+"""Above it the ZeroMQ library cuts the connection before it allocates. (It counts a frame as it
+comes: under CURVE with what that adds.)"""
 
 LINGER_S = {Plane.CONTROL: 0.3, Plane.BULK: 0.0}
 """How long a closed socket may go on sending: a word of farewell, no chunks."""
@@ -241,7 +243,8 @@ class Sockets:
         made.setsockopt(zmq.LINGER, round(LINGER_S[plane] * 1000))
         made.setsockopt(zmq.SNDHWM, SENT_MAX[plane])
         made.setsockopt(zmq.RCVHWM, RECEIVED_MAX[plane])
-        made.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX[plane])
+        sealing_bytes = 0 if self._curve is None else CURVE_FRAME_BYTES
+        made.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX[plane] + sealing_bytes)
         made.setsockopt(zmq.HANDSHAKE_IVL, round(HANDSHAKE_S * 1000))
         made.setsockopt(zmq.TCP_KEEPALIVE, 1)
         made.setsockopt(zmq.IPV6, int(address.host.startswith("[")))
