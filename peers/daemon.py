@@ -28,6 +28,7 @@ from gossip.machine import (
     Input,
     LinkLost,
     LinkUp,
+    MemberChanged,
     Persist,
     Reach,
     ReachChanged,
@@ -254,10 +255,15 @@ class Daemon:
             self._fault(report)
             return
         self._view_is_old = True
-        if isinstance(report, Departed):
-            self.departed.set()
-        elif isinstance(report, ReachChanged):
-            self._reaches[report.peer] = report.reach
+        match report:
+            case Departed():
+                self.departed.set()
+            case ReachChanged(peer, reach):
+                self._reaches[peer] = reach
+            case MemberChanged(record) if record.status >= Status.DOWN:
+                self._reaches.pop(record.peer, None)  # if it comes back, it is judged anew
+            case _:
+                pass
         self.outbox.report(report)
 
     def _fault(self, fault: Fault) -> None:
