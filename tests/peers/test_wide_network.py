@@ -30,7 +30,9 @@ ONE_WAY_S = 8.0
 SPLIT_S = 30.0
 PEERS = 4
 HALVES = ((0, 1), (2, 3))
-SLOW_WORDS = ("digits", "--pace", "20", "--every", "10", "--seconds", "25")
+SLOW_WORDS = ("digits", "--pace", "20", "--every", "10", "--seconds", "25", "--fragments", "4")
+ALONE = 0.6
+"""No peer of this task becomes as accurate by itself: it sees some of the ten digits only."""
 SPLIT_WORDS = ("line", "-o", "shards=32", "--pace", "20", "--every", "4")
 
 
@@ -108,7 +110,7 @@ def test_a_run_over_a_slow_and_stalling_network_finishes(stories: Stories) -> No
         (result,) = stories.slow.lines(number, "result")
         assert result["swaps"] > 3
         assert result["samples"] > 0
-        assert result["figures"]["accuracy"] > 0.8
+        assert result["figures"]["accuracy"] > ALONE
 
 
 def test_nobody_is_called_down_over_a_slow_network_or_a_one_way_cut(stories: Stories) -> None:
