@@ -38,6 +38,8 @@ from gossip.machine import (
     LinkUp,
     MemberChanged,
     PhaseChanged,
+    Reach,
+    ReachChanged,
     Received,
     Submitted,
     SwapClosed,
@@ -303,6 +305,11 @@ class Core:
             match effect.report:
                 case MemberChanged(record):
                     more += self._member_changed(record, now)
+                case ReachChanged(peer, reach) if reach is not Reach.OPEN:
+                    freed = self._swaps.partner_quiet(peer, now)
+                    if freed:
+                        self._retry_soon(now)
+                    more += freed
                 case SwapClosed(fragment=fragment, outcome=Outcome.APPLIED):
                     if self._finishing is not None:
                         self._finishing.settled(fragment)
