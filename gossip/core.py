@@ -149,6 +149,16 @@ class Core:
         others = self._lineages.live(self._lineage)
         return sorted([*others, self._me]) if self._lineage else others
 
+    def shares(self, now: Seconds) -> tuple[tuple[PeerId, float], ...]:
+        """How much of the data each training member is given, by its capacity; none to one that
+        went and came back too often lately."""
+        shares: list[tuple[PeerId, float]] = []
+        for peer in self.training_members():
+            record = self.swim.record(peer)
+            steady = peer == self._me or self.swim.is_steady(peer, now)
+            shares.append((peer, record.capacity if record is not None and steady else 0.0))
+        return tuple(shares)
+
     # The machine.
 
     def handle(self, happened: Input, now: Seconds) -> list[Effect]:

@@ -93,6 +93,7 @@ class Glance:
     samples_total: int = 0
     members: tuple[Record, ...] = ()
     mates: tuple[PeerId, ...] = ()
+    shares: tuple[tuple[PeerId, float], ...] = ()
     census: Census = Census()
     unsettled_swaps: int = 0
     sent_bytes: int = 0
@@ -281,6 +282,7 @@ class Daemon:
             self.core.samples_total,
             records,
             tuple(self.core.training_members()),
+            self.core.shares(self.clock()),
             Census.of(self.core.swim.me.peer, records, self._reaches),
             self.core.unsettled_swaps,
             counters.sent_bytes,

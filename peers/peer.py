@@ -195,10 +195,9 @@ class Peer:
 
     def shards(self, count: int) -> tuple[int, ...]:
         """Which of ``count`` data shards are this peer's now, by bounded rendezvous hashing."""
-        view, me = self.view, self.identity.peer
-        capacities = {each.peer: each.capacity for each in view.members}
-        here = tuple((peer, capacities.get(peer, 1.0)) for peer in sorted({*view.mates, me}))
-        return self._placement.owned(count, here, me)
+        me = self.identity.peer
+        shares = self.view.shares or ((me, 1.0),)
+        return self._placement.owned(count, shares, me)
 
     def wait_for_peers(self, count: int, timeout_s: float) -> bool:
         """Wait until ``count`` peers, this one included, share the model; False when too late."""
