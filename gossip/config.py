@@ -94,7 +94,8 @@ class ExchangeConfig:
     parked_max           parked Replies kept, each with its correction's bytes for a refund; over
                          it the oldest is counted one-sided.
     blob_bytes_max       no blob above this is ever reserved.
-    donations_max        snapshots served at once; further Adopts are answered Busy.
+    donations_max        snapshots served at once; further Adopts are answered Busy. A newcomer
+                         that says nothing holds its place for four times withdraw_after_s.
     attempts_max         partners tried for one due swap before waiting for the next.
     """
 
