@@ -46,7 +46,8 @@ check: $(STAMP)
 	@$(BIN)/mypy
 
 bench: $(STAMP)
-	@$(BIN)/python -m simulations.benchmarks.exchange $(ARGS)
+	@$(BIN)/python -m simulations.benchmarks.exchange
+	@$(BIN)/python -m simulations.benchmarks.throughput
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,11 +1,13 @@
 """What swapping costs the training it runs beside: samples per second with swaps on against off.
 
-    python -m simulations.benchmarks.throughput --seconds 20 --repeats 5
+    python -m simulations.benchmarks.throughput --seconds 10 --repeats 9
 
 On: peers of one run, each with one thread, swapping at least once a second each. Off: the same
 loops in as many processes, with no peer in them at all. Every measurement starts fresh processes,
-on and off in turn, so that a machine that slows down slows both. Nothing is printed before swaps
-were seen to happen often enough, loss and disagreement to be finite.
+on and off in turn, and each on is divided by the mean of the offs before and after it, so that a
+machine that slows down slows both. A trial before finds the cadence that gives the swaps asked
+for. Nothing is printed before swaps were seen to happen often enough, loss and disagreement to be
+finite.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +37,7 @@ SWAPS_PER_S_MIN = 1.0
 """Completed swaps a second and peer, in whichever role: fewer, and the figure means nothing."""
 
 WARM_UP_S = 1.0
+TRIAL_S = 5.0
 
 SAME_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
 """glibc keeps freed memory in both. It learns to by itself, but only from a large block that is
@@ -49,8 +52,8 @@ class Settings:
     ``swaps_per_s`` is what each peer's cadence aims at, both roles counted.
     """
 
-    seconds: float = 20.0
-    repeats: int = 5
+    seconds: float = 10.0
+    repeats: int = 9
     peers: int = 2
     width: int = 1024
     codec: str = "int8"
@@ -84,24 +87,52 @@ def run_once(settings: Settings, every: int | None) -> list[Figures]:
     return [figures | {"parameters": started["parameters"]} for figures in trained]
 
 
-def measure(settings: Settings) -> tuple[list[list[Figures]], list[list[Figures]], int]:
-    """All measurements, off and on, and the cadence used. Raises WrongResult."""
-    off = [run_once(settings, None)]
-    every = cadence(settings, off[0])
-    on: list[list[Figures]] = []
-    for repeat in range(settings.repeats):
-        if repeat > 0:
-            off.append(run_once(settings, None))
-        on.append(run_once(settings, every))
-        verify(off[-1], 0.0)
-        verify(on[-1], SWAPS_PER_S_MIN)
-    return off, on, every
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Figures of all loops: off one more than on, and the cadence of each on."""
+
+    off: list[list[Figures]]
+    on: list[list[Figures]]
+    every: list[int]
+
+    def around(self) -> list[tuple[list[Figures], list[Figures]]]:
+        """The offs before and after each on."""
+        return list(zip(self.off, self.off[1:], strict=False))
 
 
-def cadence(settings: Settings, off: Sequence[Figures]) -> int:
-    """Local steps between the swaps a peer starts: of all it takes part in, it starts half."""
-    steps_per_s = min(each["steps"] / each["wall_s"] for each in off)
-    return max(1, int(steps_per_s / (settings.swaps_per_s / 2)))
+def measure(settings: Settings) -> Measured:
+    """All measurements. Raises WrongResult."""
+    share = trial(settings)
+    measured = Measured([run_once(settings, None)], [], [])
+    for _ in range(settings.repeats):
+        measured.every.append(cadence(settings, measured.off[-1], share))
+        measured.on.append(run_once(settings, measured.every[-1]))
+        measured.off.append(run_once(settings, None))
+        verify(measured.on[-1], SWAPS_PER_S_MIN)
+        verify(measured.off[-1], 0.0)
+    return measured
+
+
+def trial(settings: Settings) -> float:
+    """How many of the swaps due come about; where offers cross, two become one."""
+    short = replace(settings, seconds=min(TRIAL_S, settings.seconds))
+    off = run_once(short, None)
+    every = cadence(settings, off)
+    on = run_once(short, every)
+    due_per_s: float = max(2 * each["steps"] / each["wall_s"] / every for each in on)
+    swaps_per_s: float = min(each["swaps"] / each["wall_s"] for each in on)
+    if swaps_per_s == 0:
+        raise WrongResult(f"no swap in {short.seconds:.1f} s with one due every {every} steps")
+    return min(1.0, swaps_per_s / due_per_s)
+
+
+def cadence(settings: Settings, off: Sequence[Figures], share: float = 1.0) -> int:
+    """Local steps between the swaps a peer starts: of all it takes part in, it starts half.
+
+    ``share`` of those due come about.
+    """
+    steps_per_s: float = min(each["steps"] / each["wall_s"] for each in off)
+    return max(1, int(steps_per_s * share * 2 / settings.swaps_per_s))
 
 
 def verify(trained: Sequence[Figures], swaps_per_s_min: float) -> None:
@@ -122,11 +153,15 @@ def rate(trained: Sequence[Figures]) -> float:
     return sum(float(each["samples"] / each["wall_s"]) for each in trained)
 
 
-def summary(
-    settings: Settings, off: Sequence[list[Figures]], on: Sequence[list[Figures]], every: int
-) -> dict[str, Any]:
-    """The figures as ``--json`` prints them; each ratio is of one on and the off before it."""
+def summary(settings: Settings, measured: Measured) -> dict[str, Any]:
+    """The figures as ``--json`` prints them."""
+    off, on = measured.off, measured.on
     peers = [each for trained in on for each in trained]
+
+    def to_off(figure: Callable[[Sequence[Figures]], float]) -> Spread:
+        beside = [(figure(before) + figure(after)) / 2 for before, after in measured.around()]
+        return ratios(list(map(figure, on)), beside)
+
     return {
         "benchmark": "throughput",
         "peers": settings.peers,
@@ -134,16 +169,16 @@ def summary(
         "codec": settings.codec,
         "device": settings.device,
         "seconds": settings.seconds,
-        "every": every,
+        "every": Spread.of(measured.every),
         "verified": True,
         "off_samples_per_s": Spread.of(map(rate, off)),
         "on_samples_per_s": Spread.of(map(rate, on)),
-        "on_to_off": ratios(list(map(rate, on)), list(map(rate, off))),
+        "on_to_off": to_off(rate),
         "swaps_per_s": Spread.of(each["swaps"] / each["wall_s"] for each in peers),
         "disagreement": Spread.of(each["disagreement"] for each in peers),
         "off_cpu_s_per_1000_samples": Spread.of(map(_cpu_rate, off)),
         "on_cpu_s_per_1000_samples": Spread.of(map(_cpu_rate, on)),
-        "cpu_on_to_off": ratios(list(map(_cpu_rate, on)), list(map(_cpu_rate, off))),
+        "cpu_on_to_off": to_off(_cpu_rate),
         "hook_mean_s": Spread.of(each["hook_mean_s"] for each in peers),
         "hook_p99_s": Spread.of(each["hook_p99_s"] for each in peers),
         "hook_max_s": Spread.of(each["hook_max_s"] for each in peers),
@@ -161,6 +196,7 @@ def report(figures: dict[str, Any]) -> str:
         ("off: the loops alone", figures["off_samples_per_s"].text("samples/s", 1, 0)),
         ("on: the loops swapping", figures["on_samples_per_s"].text("samples/s", 1, 0)),
         ("on to off", figures["on_to_off"].text("")),
+        ("a swap is due every", figures["every"].text("steps", digits=0)),
         ("swaps a second and peer", figures["swaps_per_s"].text("", 1, 2)),
         ("disagreement at the end", figures["disagreement"].text("")),
         ("off: CPU", figures["off_cpu_s_per_1000_samples"].text("s per 1000 samples")),
@@ -172,8 +208,7 @@ def report(figures: dict[str, Any]) -> str:
     ]
     head = (
         f"throughput: {figures['peers']} peers on {figures['device']}, "
-        f"{figures['parameters']:,} parameters, {figures['codec']}, a swap due every "
-        f"{figures['every']} steps; median (min-max), verified"
+        f"{figures['parameters']:,} parameters, {figures['codec']}; median (min-max), verified"
     )
     load = f"load before the run was {figures['machine']['load_1min']}"
     return "\n".join([head, *(f"  {name:<28}{value}" for name, value in rows), f"  {load}"])
@@ -182,8 +217,8 @@ def report(figures: dict[str, Any]) -> str:
 def read_settings(arguments: Sequence[str]) -> tuple[Settings, bool]:
     """Settings and whether JSON is wanted; ends the program with 64 on what cannot be."""
     parser = argparse.ArgumentParser(prog="python -m simulations.benchmarks.throughput")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
-    parser.add_argument("--repeats", type=int, default=5, help="of on and of off")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--repeats", type=int, default=9, help="of on and of off")
     parser.add_argument("--peers", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--width", type=int, default=1024, help="1024 is 1.9 M parameters")
     parser.add_argument("--codec", choices=CODEC_NAMES, default="int8")
@@ -224,11 +259,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings, wants_json = read_settings(sys.argv[1:] if arguments is None else arguments)
     before = machine()
     try:
-        off, on, every = measure(settings)
+        measured = measure(settings)
     except WrongResult as wrong:
         print(f"throughput: {wrong}", file=sys.stderr)
         return EXIT_WRONG_RESULT
-    figures = summary(settings, off, on, every) | {"machine": before}
+    figures = summary(settings, measured) | {"machine": before}
     print(as_json(figures) if wants_json else report(figures))
     return 0
 
