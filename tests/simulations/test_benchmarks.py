@@ -80,16 +80,16 @@ def test_a_swap_that_went_wrong_is_no_measurement(wrong: dict[str, Any], why: st
     [
         ({"steps": 0}, "did not train"),
         ({"loss": math.inf}, "did not train"),
-        ({"swaps": 1}, "only 1 swaps"),
+        ({"swaps": 1}, "only 1 swaps in 2.0 s"),
         ({"disagreement": math.nan}, "disagreement"),
     ],
 )
 def test_training_that_hardly_swapped_is_no_measurement(wrong: dict[str, Any], why: str) -> None:
     """At least one swap a second, finite loss and disagreement."""
-    throughput.verify([TRAINED], 1.0)
+    throughput.verify([[TRAINED]], 1.0)
 
     with pytest.raises(WrongResult, match=why):
-        throughput.verify([TRAINED, TRAINED | wrong], 1.0)
+        throughput.verify([[TRAINED, TRAINED | wrong]], 1.0)
 
 
 def test_the_cadence_makes_up_for_swaps_that_do_not_come_about(
