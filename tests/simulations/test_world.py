@@ -298,9 +298,18 @@ def test_many_hollow_peers_trade_large_vectors_by_reference() -> None:
     assert all(life.swaps_applied() > 0 for life in world.lives)
 
 
-@pytest.mark.parametrize("seed", [8, 13])
-def test_links_that_break_in_mid_swap_leave_no_sum_open(seed: int) -> None:
+def test_links_that_break_in_mid_swap_leave_no_sum_open() -> None:
     """Cuts of all lengths under loss: refunds and one-sided corrections happen and are booked."""
+    worlds = [after_cuts(seed) for seed in range(3)]
+
+    for world in worlds:
+        checks.check_ledgers(world.lives)
+    assert sum(checks.check_conservation(world.lives) for world in worlds) > 0
+    assert sum(refunds(world) for world in worlds) > 0
+
+
+def after_cuts(seed: int) -> World:
+    """Three peers that were cut from each other again and again, and then came to rest."""
     plan = line_plan(seed, loss=0.1)
     exchange = replace(plan.config.exchange, forget_after_s=1.0)
     rough = replace(
@@ -321,12 +330,8 @@ def test_links_that_break_in_mid_swap_leave_no_sum_open(seed: int) -> None:
         world.cut(turn % 3, (turn + 1) % 3, for_s=(0.15, 0.3, 3.0)[turn % 4 % 3])
         world.run(world.now + 0.25)
     world.run(world.now + 5.0)
-
     assert finish(world)
-
-    checks.check_ledgers(world.lives)
-    assert checks.check_conservation(world.lives) > 0
-    assert refunds(world) > 0
+    return world
 
 
 def refunds(world: World) -> int:
