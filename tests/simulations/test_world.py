@@ -300,7 +300,7 @@ def test_many_hollow_peers_trade_large_vectors_by_reference() -> None:
 
 def test_links_that_break_in_mid_swap_leave_no_sum_open() -> None:
     """Cuts of all lengths under loss: refunds and one-sided corrections happen and are booked."""
-    worlds = [after_cuts(seed) for seed in range(3)]
+    worlds = [after_cuts(seed) for seed in (2, 4, 5)]
 
     for world in worlds:
         checks.check_ledgers(world.lives)
