@@ -225,8 +225,7 @@ class Jury:
 
     def _enough(self, peer: PeerId) -> int:
         """How many accusers it takes, of the observers that I can hear of."""
-        view = self._view
-        return self._config.quorum(view.available(view.roster.observers(peer)))
+        return self._view.verdicts.quorum(self._view.roster.observers(peer))
 
     def _close(self, trial: Trial, now: Seconds) -> list[Effect]:
         """The suspect had its time: down, if enough observers say so; else it stays open."""
@@ -241,10 +240,11 @@ class Jury:
         if busy or silent_s < 2 * self._config.probe_interval_s:
             return []
         observers = view.roster.observers(peer)
-        votes = sum(accuser in observers for accuser in trial.accusers)
-        enough = view.verdicts.weigh(suspect, trial.accusers, now) == Weight.ENOUGH
+        accusers = view.accusers_of(suspect)
+        votes = sum(accuser in observers for accuser in accusers)
+        enough = view.verdicts.weigh(suspect, accusers, now) == Weight.ENOUGH
         if not enough and votes < self._enough(peer):
             return []
         down = replace(suspect, status=Status.DOWN)
         cause = "suspicion ran out"
-        return view.believe(down, trial.accusers, cause, now)
+        return view.believe(down, accusers, cause, now)

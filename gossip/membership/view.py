@@ -61,14 +61,14 @@ class View:
         self.sightings = Sightings()
         self.suspicions = Suspicions()
         self.flaps = Flaps(config.flap_half_life_s, config.flaps_max)
-        self.verdicts = Verdicts(self.roster, config, self.flaps)
+        self._reach: dict[PeerId, Reach] = {}
+        self.verdicts = Verdicts(self.roster, config, self.flaps, self._reach)
         self.trips = RoundTrips(config.probe_timeout_min_s, config.probe_timeout_max_s)
         self.prober = Prober(self.trips)
         self.tombstones: Deadlines[PeerId] = Deadlines()
         self.addresses_changed = False
         self._config = config
         self._reachable: list[PeerId] | None = None
-        self._reach: dict[PeerId, Reach] = {}
         # Peers owed a Notice; True where even an ALIVE record of ours is worth one.
         self._owed: dict[PeerId, bool] = {}
         self._noticed_at: dict[PeerId, Seconds] = {}
@@ -111,11 +111,6 @@ class View:
         else:
             self._reach[peer] = reach
         return [Tell(ReachChanged(peer, reach, why))]
-
-    def available(self, observers: list[PeerId]) -> int:
-        """How many of these I could hear an accusation from, myself included."""
-        me = self.roster.me.peer
-        return sum(peer == me or self._reach.get(peer) != Reach.LOST for peer in observers)
 
     # ---------------------------------------------------------------- claims
 
@@ -206,8 +201,8 @@ class View:
         return self._weigh(claim, why, now)
 
     def _weigh(self, claim: Claim, why: str, now: Seconds) -> list[Effect]:
-        record = claim.record
-        weight = self.verdicts.weigh(record, claim.accusers, now)
+        record, accusers = claim.record, self.accusers_of(claim.record)
+        weight = self.verdicts.weigh(record, accusers, now)
         if weight == Weight.TOO_FEW:
             return []
         if weight == Weight.ENOUGH:
@@ -223,7 +218,17 @@ class View:
         claim.apply_at = min(claim.apply_at, apply_at)
         if claim.apply_at > now:
             return []
-        return self.believe(record, claim.accusers, why, now)
+        return self.believe(record, accusers, why, now)
+
+    def accusers_of(self, record: Record) -> dict[PeerId, None]:
+        """Who accuses a member in this life: to me in a trial, or in a verdict that waits."""
+        trial, claim = self.suspicions.get(record.peer), self.verdicts.waiting_about(record.peer)
+        accusers: dict[PeerId, None] = {}
+        if claim is not None and claim.record.key[:2] == record.key[:2]:
+            accusers |= claim.accusers
+        if trial is not None and trial.suspect.key[:2] == record.key[:2]:
+            accusers |= trial.accusers
+        return accusers
 
     def weigh_again(self, now: Seconds) -> list[Effect]:
         """Claims whose time has come, or that may count more since members came or went."""
