@@ -109,14 +109,20 @@ class Jury:
         view = self._view
         view.prober.close(peer)
         seen = view.sightings.at(peer)
-        silent_s = now - seen.heard_at
-        if seen.is_excused(now) and silent_s < self._config.busy_max_s:
+        if self._is_excused(peer, now):
             return []
         if view.roster.me.peer not in view.roster.observers(peer):
             return []
         cause = seen.witness.name.lower()
         detail = why if seen.witness in (Witness.NONE, Witness.UP) else f"{why}, link {cause}"
         return self._accuse(peer, detail, now)
+
+    def _is_excused(self, peer: PeerId, now: Seconds) -> bool:
+        """Whether a link speaks for a silent peer (M12); not for ever."""
+        seen = self._view.sightings.at(peer)
+        silent_s = 0.0 if seen.failing_since is None else now - seen.failing_since
+        excused = seen.is_excused(self._view.watch.is_dialed(peer), now)
+        return excused and silent_s < self._config.busy_max_s
 
     def _began_at(self, peer: PeerId, now: Seconds) -> Seconds:
         """From when on a doubt counts: from my own first, if I had one."""
@@ -234,10 +240,8 @@ class Jury:
         if not view.roster.is_live(peer):
             view.suspicions.clear(peer)
             return []
-        seen = view.sightings.at(peer)
-        silent_s = now - seen.heard_at
-        busy = seen.is_excused(now) and silent_s < self._config.busy_max_s
-        if busy or silent_s < 2 * self._config.probe_interval_s:
+        fresh_s = 2 * self._config.probe_interval_s
+        if self._is_excused(peer, now) or view.sightings.heard_within(peer, fresh_s, now):
             return []
         observers = view.roster.observers(peer)
         accusers = view.accusers_of(suspect)

@@ -137,6 +137,10 @@ class Watch:
                 effects += self.give_up(idle)
         return effects
 
+    def is_dialed(self, peer: PeerId) -> bool:
+        """Whether I want a link to this peer."""
+        return peer in self._links
+
     def give_up(self, peer: PeerId) -> list[Effect]:
         """Hang up, if there is a link of mine."""
         if peer not in self._links:
