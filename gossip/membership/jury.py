@@ -14,6 +14,7 @@ from gossip.config import MembershipConfig
 from gossip.machine import Effect, MemberChanged, Reach, Send, Tell
 from gossip.membership.health import Health
 from gossip.membership.probe import Probe, Stage
+from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.rounds import Rounds
 from gossip.membership.sightings import Witness
 from gossip.membership.suspicion import Trial
@@ -194,8 +195,7 @@ class Jury:
             self._health.worse()
             return view.refute(sender, suspect.boot, suspect.incarnation)
         if known is None or known.key > suspect.key or known.status != Status.ALIVE:
-            told = () if known is None else (known,)
-            return [Send(sender, Gossip(view.with_evidence(told)))] if told else []
+            return [] if known is None else [Send(sender, Gossip(self._stand_by(known)))]
         effects: list[Effect] = []
         if known.key[:2] != suspect.key[:2]:  # news of a later incarnation, which is its own claim
             effects += view.learn(
@@ -213,6 +213,16 @@ class Jury:
         elif not view.prober.is_open(peer):
             effects.append(self._rounds.probe(peer, now))
         return effects + self._hold_trial(suspect, sender, "accused by an observer", now)
+
+    def _stand_by(self, known: Record) -> Rumors:
+        """What to tell who doubts a member too: the later record, or the verdict I believed, and
+        that I have heard nothing of it since either."""
+        view = self._view
+        told = view.with_evidence((known,))
+        if known.status != Status.DOWN or not told.evidence or view.sightings.of(known.peer):
+            return told
+        accusers = dict.fromkeys((view.roster.me.peer, *told.evidence[0].accusers))
+        return Rumors((known,), (), (evidence_for(known, list(accusers)[:ACCUSERS_MAX]),))
 
     def _hold_trial(self, suspect: Record, accuser: PeerId, why: str, now: Seconds) -> list[Effect]:
         view, config = self._view, self._config

@@ -10,6 +10,8 @@ its record changes; trials and private verdicts are about live members only.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gossip.config import MembershipConfig
 from gossip.deadlines import Deadlines
 from gossip.machine import Effect, Fault, MemberChanged, Reach, ReachChanged, Send, Tell
@@ -244,7 +246,19 @@ class View:
             elif changed:
                 effects += self._weigh(claim, "accused by its observers", now)
             if claim.apply_at > now and now - claim.since > longest_s:
+                effects += self._inquire(claim)
                 self.verdicts.settle(claim.record.peer)
+        return effects
+
+    def _inquire(self, claim: Claim) -> list[Effect]:
+        """A claim was neither refuted nor confirmed: do its observers stand by it? Those that
+        believed it long ago accuse no more, and what I heard of them may be old."""
+        suspect = replace(claim.record, status=Status.SUSPECT)
+        asked = Gossip(Rumors((suspect,), (), (evidence_for(suspect, claim.accusers),)))
+        effects: list[Effect] = []
+        for peer in self.roster.observers(suspect.peer):
+            if peer != self.roster.me.peer:
+                effects += [*self.watch.link(peer), Send(peer, asked)]
         return effects
 
     def believe(
@@ -299,7 +313,7 @@ class View:
         elif before is not None and bool(before.control_address) != bool(record.control_address):
             self.watch.everybody_came()  # who watches whom depends on who can be dialed
         # Dialing a link that is there already changes nothing, so a restart is dialed as well.
-        wanted = self.watch.dial_all() or self.watch.has_link(peer)
+        wanted = self.watch.dial_all() or self.watch.is_dialed(peer)
         return self.watch.dial(peer) if wanted else []
 
     def _is_gone(self, was_live: bool, record: Record, now: Seconds) -> list[Effect]:

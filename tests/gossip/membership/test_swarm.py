@@ -150,7 +150,9 @@ def test_all_restarting_at_once_without_memory_find_each_other_again(
     assert network.run_until(network.agreed, 60)
 
 
-@pytest.mark.parametrize("size, side", [(10, 5), (10, 1), (9, 3), (4, 2), (2, 1), (24, 8)])
+@pytest.mark.parametrize(
+    "size, side", [(10, 5), (10, 1), (9, 3), (4, 2), (2, 1), (24, 12), (24, 8)]
+)
 def test_a_split_heals_by_itself_and_kills_nobody(size: int, side: int) -> None:
     """M23, M24: each side calls the other down and goes on; afterwards all are alive everywhere,
     and nobody who was alive somewhere is called down on the way."""
