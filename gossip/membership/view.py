@@ -168,7 +168,11 @@ class View:
         self.addresses_changed = True
         self._reachable = None
         self.watch.everybody_came()
-        return [Tell(MemberChanged(record, why)) for record in taken]
+        effects: list[Effect] = [Tell(MemberChanged(record, why)) for record in taken]
+        if self.watch.dial_all():
+            for record in taken:
+                effects += self.watch.dial(record.peer)
+        return effects
 
     def _learn_progress(
         self, sender: PeerId, progress: Progress, spread: bool, faults: list[tuple[str, str]]
