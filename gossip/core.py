@@ -178,13 +178,12 @@ class Core:
             self._adoption.deadline(),
             self._donations.deadline(),
             self._uploads.deadline(),
-            self._timers.earliest(),
         )
         return effects
 
     def deadline(self) -> Seconds:
         """When to say Woke."""
-        return min(self.swim.deadline(), self._exchange_due)
+        return min(self.swim.deadline(), self._exchange_due, self._timers.at)
 
     def _concerns_membership_alone(self, happened: Input) -> bool:
         """Whether nothing but membership can have changed: most inputs of an idle peer."""
@@ -331,6 +330,7 @@ class Core:
         peer, boot = record.peer, self._boots.get(record.peer)
         self._boots[peer] = record.boot
         if record.status in (Status.DOWN, Status.LEFT):
+            del self._boots[peer]
             return self._swaps.partner_down(peer, now) + self._partner_lost(peer)
         if boot is not None and boot < record.boot:
             return self._swaps.partner_down(peer, now, record.boot) + self._partner_lost(peer)

@@ -109,6 +109,7 @@ class Sightings:
         """I could hear nobody for so long: that time does not count against them."""
         for seen in self._seen.values():
             seen.heard_at += by_s
+            seen.closed_at += by_s
             if seen.failing_since is not None:
                 seen.failing_since += by_s
 

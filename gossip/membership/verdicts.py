@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from gossip.config import MembershipConfig
+from gossip.machine import Reach
 from gossip.membership.flaps import Flaps
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.roster import Roster
@@ -46,6 +47,7 @@ class Verdicts:
     roster: Roster
     config: MembershipConfig
     flaps: Flaps
+    reach: dict[PeerId, Reach]
     _evidence: dict[PeerId, Evidence] = field(default_factory=dict)
     _waiting: dict[PeerId, Claim] = field(default_factory=dict)
 
@@ -56,7 +58,7 @@ class Verdicts:
         """
         roster, subject = self.roster, record.peer
         observers = roster.observers(subject)
-        quorum = self.config.quorum(len(observers))
+        quorum = self.quorum(observers)
         split_s = self.config.suspicion_max_factor * self.config.suspicion_s(roster.others + 1)
         live = absent = 0
         for accuser in accusers:
@@ -70,6 +72,13 @@ class Verdicts:
         if live >= quorum:
             return Weight.ENOUGH
         return Weight.IN_TIME if live + absent >= quorum else Weight.TOO_FEW
+
+    def quorum(self, observers: list[PeerId]) -> int:
+        """How many must accuse, of those that I can hear of, myself included: behind a split the
+        others say nothing, whatever they think."""
+        me = self.roster.me.peer
+        heard = sum(each == me or self.reach.get(each) != Reach.LOST for each in observers)
+        return self.config.quorum(heard)
 
     # ---------------------------------------------------------------- claims that wait
 
