@@ -112,7 +112,7 @@ class Execution:
         self.world = World(plan)
         limits = limits_of(scenario, config, manner.ignored)
         self.guard = Guard(self.world, limits, self.figures, manner.keep_going)
-        self.world.checks.append(self.guard)
+        self.world.watch(self.guard)
         self.faults = Faults(self.world, scenario, manner.disabled)
         self._agreement = Agreement(self.world, self.guard.truth)
         self._wall_s = 0.0

@@ -66,9 +66,10 @@ class Pace:
 
 
 class Surroundings(Protocol):
-    """What a simulated peer asks of its world."""
+    """What a simulated peer asks of its world. ``watched``: whether ``witness`` wants to know."""
 
     now: Seconds
+    watched: bool
 
     def later(self, life: SimulatedPeer, delay_s: Seconds, happened: Input) -> None:
         """Feed an input of the peer's own after a while."""
@@ -148,7 +149,6 @@ class SimulatedPeer:
         "clock",
         "closed_swaps",
         "control_bytes",
-        "control_frames",
         "core",
         "crashed",
         "departed",
@@ -194,7 +194,6 @@ class SimulatedPeer:
         self.told: dict[PeerId, Told] = {}
         self.inbox: deque[Input | Sent] = deque()
         self.wakes_at: Seconds = math.inf
-        self.control_frames = 0
         self.control_bytes = 0.0
         self.steps = 0
         self.training = True
@@ -237,9 +236,11 @@ class SimulatedPeer:
 
     def feed(self, happened: Input) -> None:
         """Give the core one input and carry out what it asks for, in order."""
-        now = self._world.now if self.clock is None else self.clock.local(self._world.now)
+        world = self._world
+        now = world.now if self.clock is None else self.clock.local(world.now)
         effects = self.core.handle(happened, now)
-        self._world.witness(self, happened, effects, now)
+        if world.watched:
+            world.witness(self, happened, effects, now)
         if not effects:
             return
         answers: list[Input] = []
@@ -247,22 +248,22 @@ class SimulatedPeer:
         at = 0
         while at < len(answers):
             effects = self.core.handle(answers[at], now)
-            self._world.witness(self, answers[at], effects, now)
+            if world.watched:
+                world.witness(self, answers[at], effects, now)
             self.carry_out(effects, answers)
             at += 1
 
     def carry_out(self, effects: Sequence[Effect], answers: list[Input]) -> None:
         """Do what the core asks for; what follows at once is added to ``answers``."""
-        send = self._world.send
         for effect in effects:
             if type(effect) is Send:
                 message = effect.message
                 if type(message) is not Chunk:
-                    send(self, effect.to, message, b"")
+                    self._world.send(self, effect.to, message, b"")
                     continue
                 found = self.body.payload(message)
                 if found is not None:
-                    send(self, effect.to, found[1], found[0])
+                    self._world.send(self, effect.to, found[1], found[0])
                 continue
             answer = self._carry_out(effect)
             if answer is not None:

@@ -36,6 +36,7 @@ START_DELAY_S = 0.001
 """A process needs a moment between its birth and its first words."""
 
 _FRAME, _WAKE, _CALL = range(3)
+_WOKE = Woke()
 _TIMER = 1 << 60
 """Added to an event's number: timers come after everything else of the same time."""
 
@@ -59,12 +60,17 @@ class World:
         self._queue: list[tuple[Seconds, int, int, Any, Any]] = []
         self._counter = 0
         self._by_address: dict[str, Port] = {}
-        self._records = plan.lines or plan.journals
+        self.watched = bool(self.checks) or plan.lines or plan.journals
         self._plain = plan.conditions.is_plain
         self._jitter_s = plan.conditions.jitter_s
         self._no_body = NoBody()
         self._wakes_at_once = 0
         self._woke_at: Seconds = 0.0
+
+    def watch(self, check: Check) -> None:
+        """Have this one look at every step from now on."""
+        self.checks.append(check)
+        self.watched = True
 
     # Time.
 
@@ -81,8 +87,13 @@ class World:
     def run(self, until_s: Seconds, stop: Callable[[], bool] | None = None) -> bool:
         """Go on until a time, or until ``stop`` says so after an event; whether it did."""
         queue, pop = self._queue, heapq.heappop
-        while queue and queue[0][0] <= until_s:
-            self.now, _, kind, who, what = pop(queue)
+        while queue:
+            event = pop(queue)
+            when_s, _, kind, who, what = event
+            if when_s > until_s:
+                heapq.heappush(queue, event)
+                break
+            self.now = when_s
             self.events += 1
             if kind == _FRAME:
                 if who.running:
@@ -92,7 +103,8 @@ class World:
                     else:
                         who.inbox.append(what)
             elif kind == _WAKE:
-                self._wake(who, what)
+                if who.wakes_at == what:
+                    self._wake(who)
             else:
                 who(*what)
             if stop is not None and stop():
@@ -267,49 +279,49 @@ class World:
 
     def send(self, life: SimulatedPeer, to: PeerId, message: Message, payload: bytes) -> None:
         """See Surroundings. What finds no link and no process is lost."""
-        received = Received(life.me.peer, message)
+        network, port = self.network, life.port
+        received = Received(port.peer, message)
         item: Waiting = received
         if type(message) is Chunk:
             item = Sent(received, payload)
         else:
-            life.control_frames += 1
-            life.control_bytes += self.meter.count(life.me.peer, message)
-        self.network.frames += 1
-        port = life.port
+            life.control_bytes += self.meter.count(port.peer, message)
+        network.frames += 1
         link = port.outgoing.get(to)
         if link is None or not link.up:
-            back = port.incoming.get(to)
-            if back is not None and back.up:
-                link = back
-            elif (
-                link is None
-                or link.state is not LinkState.DIALING
-                or not self.wiring.wait(link, item)
-            ):
-                self.network.lost_frames += 1
+            link = self._way_back(port, to, link, item)
+            if link is None:
                 return
-            else:
-                return
-        self.transmit(life, link, item)
-
-    def transmit(self, life: SimulatedPeer, link: Link, item: Waiting) -> None:
-        """Put a frame on a link that is up."""
-        network = self.network
-        there = link.there if link.here is life else link.here
-        assert there is not None, "a link that is up has two ends"
-        if network.impaired and not network.passes(life.port, there.port):
-            network.lost_frames += 1
-            return
-        if self._plain and type(item) is Received:
+        if self._plain and not network.impaired and item is received:
+            there = link.there if link.here is life else link.here
             arrives_at = self.now + link.latency_s + network.random() * self._jitter_s
             self._counter += 1
             heapq.heappush(self._queue, (arrives_at, self._counter, _FRAME, there, item))
-            return
-        leaves_at = self.now
+        else:
+            self.transmit(life, link, item)
+
+    def _way_back(self, port: Port, to: PeerId, link: Link | None, item: Waiting) -> Link | None:
+        """The link that the other one dialed; without it the frame waits or is lost."""
+        back = port.incoming.get(to)
+        if back is not None and back.up:
+            return back
+        dialing = link is not None and link.state is LinkState.DIALING
+        if link is None or not dialing or not self.wiring.wait(link, item):
+            self.network.lost_frames += 1
+        return None
+
+    def transmit(self, life: SimulatedPeer, link: Link, item: Waiting) -> None:
+        """Put a frame on a link that is up."""
+        network, leaves_at = self.network, self.now
+        there = link.there if link.here is life else link.here
+        assert there is not None, "a link that is up has two ends"
         if isinstance(item, Sent):
             message = item.received.message
             assert isinstance(message, Chunk), "only chunks have a payload"
             leaves_at = network.leaves_at(life.port, message.length_bytes, self.now)
+        if network.impaired and not network.passes(life.port, there.port):
+            network.lost_frames += 1
+            return
         arrivals = network.arrivals(link.latency_s, leaves_at)
         network.lost_frames += not arrivals
         for arrives_at in arrivals:
@@ -335,12 +347,11 @@ class World:
         self, life: SimulatedPeer, happened: Input, effects: list[Effect], now: Seconds
     ) -> None:
         """See Surroundings: transcript, journal and checks."""
-        if self._records:
+        if self.plan.lines:
+            self.transcript.note(life.name, Entry(now, happened, tuple(effects)))
+        if self.plan.journals:
             entry = Entry(now, happened, tuple(effects))
-            if self.plan.lines:
-                self.transcript.note(life.name, entry)
-            if self.plan.journals:
-                self.journals.setdefault(life.name, []).append(entry)
+            self.journals.setdefault(life.name, []).append(entry)
         for check in self.checks:
             check.look(life, happened, effects)
 
@@ -379,17 +390,17 @@ class World:
             self.remark(f"{life.name} has left")
             self._end(life, host_lost=False)
 
-    def _wake(self, life: SimulatedPeer, due_at: Seconds) -> None:
-        if not life.running or life.wakes_at != due_at:
-            return
+    def _wake(self, life: SimulatedPeer) -> None:
         life.wakes_at = math.inf
-        if life.resumes_at is not None:
+        if not life.running or life.resumes_at is not None:
             return
-        self._wakes_at_once = self._wakes_at_once + 1 if self.now == self._woke_at else 0
-        self._woke_at = self.now
-        assert self._wakes_at_once <= WAKES_AT_ONCE_MAX * len(self.lives), "a core spins"
+        if self.now == self._woke_at:
+            self._wakes_at_once += 1
+            assert self._wakes_at_once <= WAKES_AT_ONCE_MAX * len(self.lives), "a core spins"
+        else:
+            self._wakes_at_once, self._woke_at = 0, self.now
         if life.core.deadline() <= life.local(self.now):
-            life.feed(Woke())
+            life.feed(_WOKE)
         self._after(life)
 
     def _step(self, life: SimulatedPeer) -> None:
