@@ -38,7 +38,7 @@ from gossip.machine import (
 from gossip.messages import Ack, Gossip, PeerId, Ping, Record, Seconds, Status
 from simulations.figures import Figures
 from simulations.rules import BrokenRule
-from simulations.simulated_peer import SimulatedPeer, Told
+from simulations.simulated_peer import Doubt, SimulatedPeer
 from simulations.truth import Subject, Truth
 from simulations.world import World
 
@@ -148,9 +148,7 @@ class Guard:
                     self._changed(life, happened, effect.report.record)
                 except BrokenRule as wrong:
                     self.note(wrong)
-                    life.told[effect.report.record.peer] = Told(
-                        effect.report.record, self._world.now, life.rested_s
-                    )
+                    life.told[effect.report.record.peer] = effect.report.record
         if type(happened) is Woke and self._health_shown is not False:
             self._look_at_health(life)
 
@@ -191,7 +189,7 @@ class Guard:
             self._broken("M6", life, f"shows {record}, issued was {known}")
         told = life.told.get(record.peer)
         if told is not None:
-            self._compare(life, told.record, record)
+            self._compare(life, told, record)
         held = life.core.swim.record(record.peer)
         if held is not None and held.key < record.key:
             self._broken("M2", life, f"told {record.key} of {record.peer}, holds {held.key}")
@@ -200,8 +198,11 @@ class Guard:
         elif record.status is Status.DOWN:
             self._held_down(life, happened, subject, record)
         self._measure(life, subject, record, told)
-        rested_s = life.rested_s
-        life.told[record.peer] = Told(record, self._world.now, rested_s)
+        life.told[record.peer] = record
+        if record.status is Status.SUSPECT:
+            life.doubts[record.peer] = Doubt(version, self._world.now, life.rested_s)
+        else:
+            life.doubts.pop(record.peer, None)
 
     def _compare(self, life: SimulatedPeer, before: Record, after: Record) -> None:
         what = f"{after.peer} goes from {before.key} to {after.key}"
@@ -268,18 +269,18 @@ class Guard:
 
     def _came_too_soon(self, life: SimulatedPeer, record: Record) -> None:
         """M17: time in which a peer did not run is no time in which others were silent."""
-        told = life.told.get(record.peer)
-        if told is None or told.record.status is not Status.SUSPECT or life.clock is not None:
+        doubt = life.doubts.get(record.peer)
+        if doubt is None or life.clock is not None:
             return
-        rested_s = life.rested_s - told.rested_s
-        active_s = self._world.now - told.at_s - rested_s
-        same = (told.record.boot, told.record.incarnation) == (record.boot, record.incarnation)
+        rested_s = life.rested_s - doubt.rested_s
+        active_s = self._world.now - doubt.at_s - rested_s
+        same = doubt.version == (record.boot, record.incarnation)
         least_s = self._limits.suspicion_min_s - self._limits.starved_s / 2
         if same and rested_s >= self._limits.starved_s and active_s < least_s:
             self._broken("M17", life, f"holds {record.peer} down after {active_s:.2f} s awake")
 
     def _measure(
-        self, life: SimulatedPeer, subject: Subject, record: Record, told: Told | None
+        self, life: SimulatedPeer, subject: Subject, record: Record, told: Record | None
     ) -> None:
         now = self._world.now
         version = (record.boot, record.incarnation)
@@ -291,13 +292,11 @@ class Guard:
             if not subject.doubted:
                 subject.doubted = True
                 self.figures.first_doubt.add(now - subject.ended_at_s)
-            known = told is not None and told.record.status >= Status.DOWN
-            known = known and told is not None and told.record.boot == record.boot
+            down = told is not None and told.status >= Status.DOWN
+            known = down and told is not None and told.boot == record.boot
             if record.status >= Status.DOWN and not known and life.started_at < subject.ended_at_s:
                 self.figures.detection.add(now - subject.ended_at_s)
-        elif record.boot == subject.life.me.boot and (
-            told is None or told.record.boot < record.boot
-        ):
+        elif record.boot == subject.life.me.boot and (told is None or told.boot < record.boot):
             self._measure_spread(life, subject)
 
     def _measure_spread(self, life: SimulatedPeer, subject: Subject) -> None:

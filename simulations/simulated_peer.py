@@ -122,10 +122,10 @@ class Birth:
         return generator(self.seed, "peer", self.number, self.me.boot, part)
 
 
-class Told(NamedTuple):
-    """What a peer told its owner about another: the claim, when, and its rests until then."""
+class Doubt(NamedTuple):
+    """A suspicion that a peer told its owner of: which life, when, and its own rests until then."""
 
-    record: Record
+    version: tuple[int, int]
     at_s: Seconds
     rested_s: Seconds
 
@@ -136,7 +136,7 @@ class SimulatedPeer:
     ``resumes_at`` is set while no thread of it runs (its inbox is kept), ``frozen_since`` when
     the library's threads stand still as well; ``rested_s`` sums up such times that are over.
     ``issued`` is the last record of its own that a check has seen, ``told`` what it last told its
-    owner about others.
+    owner about others, ``doubts`` since when it suspects them.
     """
 
     __slots__ = (
@@ -152,6 +152,7 @@ class SimulatedPeer:
         "core",
         "crashed",
         "departed",
+        "doubts",
         "finalised",
         "frozen_since",
         "inbox",
@@ -191,7 +192,8 @@ class SimulatedPeer:
         self.rested_s: Seconds = 0.0
         self.leaving = False
         self.issued = birth.me
-        self.told: dict[PeerId, Told] = {}
+        self.told: dict[PeerId, Record] = {}
+        self.doubts: dict[PeerId, Doubt] = {}
         self.inbox: deque[Input | Sent] = deque()
         self.wakes_at: Seconds = math.inf
         self.control_bytes = 0.0

@@ -15,25 +15,29 @@ from dataclasses import replace
 from typing import Any
 
 from gossip.machine import Asked, Dial, Effect, Finish, Input, Join, Leave, Received, Woke
-from gossip.messages import Chunk, Message, PeerId, Record, Seconds, Status
+from gossip.messages import Chunk, Message, PeerId, Seconds
 from simulations.acquaintance import acquaint
+from simulations.agenda import Agenda
+from simulations.births import first_record, make_body
 from simulations.checks import Watch
 from simulations.clock import Clock
 from simulations.network import Link, LinkState, Network, Port, Waiting
 from simulations.plan import Check
 from simulations.plan import Plan as Plan
-from simulations.seeds import derive, generator
+from simulations.seeds import generator
 from simulations.simulated_peer import Birth, Sent, SimulatedPeer
 from simulations.traffic import Meter
 from simulations.transcript import Entry, Transcript
 from simulations.wiring import Wiring
-from simulations.workload import Body, HollowBody, NoBody, TensorBody
 
 WAKES_AT_ONCE_MAX = 100
 """A core that asks to be woken more often than this without time passing spins."""
 
 START_DELAY_S = 0.001
 """A process needs a moment between its birth and its first words."""
+
+SLOTS_PER_S = 512.0
+"""Events of two milliseconds are sorted at a time: hundreds, when there are thousands of peers."""
 
 _FRAME, _WAKE, _CALL = range(3)
 _WOKE = Woke()
@@ -57,13 +61,12 @@ class World:
         self.events = 0
         self.checks: list[Check] = [Watch()] if plan.trainers else []
         self.now: Seconds = 0.0
-        self._queue: list[tuple[Seconds, int, int, Any, Any]] = []
+        self._agenda = Agenda(SLOTS_PER_S)
         self._counter = 0
         self._by_address: dict[str, Port] = {}
         self.watched = bool(self.checks) or plan.lines or plan.journals
         self._plain = plan.conditions.is_plain
         self._jitter_s = plan.conditions.jitter_s
-        self._no_body = NoBody()
         self._wakes_at_once = 0
         self._woke_at: Seconds = 0.0
 
@@ -82,16 +85,16 @@ class World:
         """The same with arguments."""
         assert when_s >= self.now, "the past is over"
         self._counter += 1
-        heapq.heappush(self._queue, (when_s, self._counter, _CALL, function, arguments))
+        self._agenda.push((when_s, self._counter, _CALL, function, arguments))
 
     def run(self, until_s: Seconds, stop: Callable[[], bool] | None = None) -> bool:
         """Go on until a time, or until ``stop`` says so after an event; whether it did."""
-        queue, pop = self._queue, heapq.heappop
-        while queue:
-            event = pop(queue)
+        agenda, pop = self._agenda, heapq.heappop
+        while agenda.near or agenda.next_slot():
+            event = pop(agenda.near)
             when_s, _, kind, who, what = event
             if when_s > until_s:
-                heapq.heappush(queue, event)
+                agenda.push(event)
                 break
             self.now = when_s
             self.events += 1
@@ -126,7 +129,8 @@ class World:
         does not know that it lived before, and begins again with boot 1.
         """
         life = self._begin(number, disk)
-        addresses = tuple(self._record(other, 1).control_address for other in contacts)
+        seed = self.plan.seed
+        addresses = tuple(first_record(seed, other, 1).control_address for other in contacts)
         if addresses or self.plan.trainers:
             self.later(life, START_DELAY_S, Asked(Join(addresses)))
         if self.plan.trainers:
@@ -153,10 +157,10 @@ class World:
         assert before is None or not before.running, f"peer {number} is running"
         # As the wall clock would see to it, it is also above a boot that this life rose to.
         boot = 1 if before is None or not disk else before.core.swim.me.boot + 1
-        me = self._record(number, boot)
+        me = first_record(self.plan.seed, number, boot)
         plan, port = self.plan, self.network.port(me.peer)
         birth = Birth(number, me, plan.config, plan.pace, plan.seed, self.now, plan.make_core)
-        life = SimulatedPeer(birth, self._body(number, boot), port, self)
+        life = SimulatedPeer(birth, make_body(plan, number, boot), port, self)
         self.lives.append(life)
         self.running_count += 1
         self.current[number] = port.life = life
@@ -165,22 +169,6 @@ class World:
         for check in self.checks:
             check.began(life)
         return life
-
-    def _record(self, number: int, boot: int) -> Record:
-        peer = PeerId(f"{derive(self.plan.seed, 'id', number):016x}")
-        host = f"10.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
-        return Record(peer, boot, 0, Status.ALIVE, f"{host}:4100", f"{host}:4101", host)
-
-    def _body(self, number: int, boot: int) -> Body:
-        plan, fragments = self.plan, self.plan.config.exchange.fragments
-        if not plan.trainers:
-            return self._no_body
-        if plan.task is None:
-            return HollowBody(plan.vector_bytes, fragments, plan.cadence)
-        own_seed = derive(plan.seed, "model", number, boot) % (1 << 31)
-        model_seed = own_seed if plan.model_seed is None else plan.model_seed
-        order_seed = derive(plan.seed, "order")
-        return TensorBody(plan.task, model_seed, order_seed, plan.outer, fragments, plan.cadence)
 
     # Faults and wishes.
 
@@ -296,7 +284,7 @@ class World:
             there = link.there if link.here is life else link.here
             arrives_at = self.now + link.latency_s + network.random() * self._jitter_s
             self._counter += 1
-            heapq.heappush(self._queue, (arrives_at, self._counter, _FRAME, there, item))
+            self._agenda.push((arrives_at, self._counter, _FRAME, there, item))
         else:
             self.transmit(life, link, item)
 
@@ -329,7 +317,7 @@ class World:
                 self.call(arrives_at, self.deliver, there, item)
                 continue
             self._counter += 1
-            heapq.heappush(self._queue, (arrives_at, self._counter, _FRAME, there, item))
+            self._agenda.push((arrives_at, self._counter, _FRAME, there, item))
 
     def dial(self, life: SimulatedPeer, effect: Dial) -> None:
         """See Surroundings: LinkUp after a round trip, or word of the failure."""
@@ -385,7 +373,7 @@ class World:
             life.wakes_at = due_at
             self._counter += 1
             number = self._counter + _TIMER
-            heapq.heappush(self._queue, (due_at, number, _WAKE, life, due_at))
+            self._agenda.push((due_at, number, _WAKE, life, due_at))
         if life.departed and life.running:
             self.remark(f"{life.name} has left")
             self._end(life, host_lost=False)
