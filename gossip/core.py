@@ -7,8 +7,9 @@ partner. It decides nothing that one of the parts could decide alone.
 
 from __future__ import annotations
 
+import math
 import random
-from typing import assert_never
+from typing import assert_never, get_args
 
 from gossip.config import Config, Layout
 from gossip.deadlines import Deadlines
@@ -43,12 +44,12 @@ from gossip.machine import (
     Tell,
     Woke,
 )
+from gossip.membership.known import Known
 from gossip.membership.lineages import Lineages
 from gossip.membership.swim import Swim
 from gossip.membership.terms import Terms
 from gossip.messages import (
     NO_LINEAGE,
-    Ack,
     Adopt,
     Busy,
     BusyReason,
@@ -56,54 +57,56 @@ from gossip.messages import (
     Done,
     ExchangeMessage,
     Gone,
-    Gossip,
     Hello,
     Leg,
-    Notice,
-    Offer,
+    MembershipMessage,
+    Message,
     Outcome,
     PeerId,
     Phase,
-    Ping,
     Record,
-    Refused,
-    Reply,
     Seconds,
     Snapshot,
     Status,
-    Sync,
     Want,
-    Welcome,
 )
 from gossip.topology.turns import Turns
 
 LINEAGE_CHECK_S = 0.5
+MEMBERSHIP_TYPES = frozenset(get_args(MembershipMessage))
 
 
 class Core:
     """One peer's protocol; satisfies ``gossip.machine.Machine``.
 
     ``me`` is the peer's own record (its boot must be above every earlier one of this peer).
+    ``known``: a swarm that this peer is part of from the start, if not alone.
     """
 
     def __init__(
-        self, me: Record, layout: Layout, config: Config, rng: random.Random, now: Seconds
+        self,
+        me: Record,
+        layout: Layout,
+        config: Config,
+        rng: random.Random,
+        now: Seconds,
+        known: Known | None = None,
     ) -> None:
         self._me = me.peer
         self._config = config
         self._rng = rng
-        self._lineage = NO_LINEAGE
-        self._phase = Phase.JOINING
+        self._lineage = NO_LINEAGE if known is None else known.lineage
+        self._phase = Phase.TRAINING if self._lineage else Phase.JOINING
         self._samples = 0
         self._samples_before = 0
         self._boots: dict[PeerId, int] = {}
         self._leaving = False
         self._departed = False
-        self._joined = False
         self._timers: Deadlines[str] = Deadlines()
+        self._exchange_due = math.inf
         self._finishing: Finishing | None = None
         terms = Terms(layout.digest, config.exchange.fragments, layout.segments)
-        self.swim = Swim(me, terms, config.membership, rng, now)
+        self.swim = Swim(me, terms, config.membership, rng, now, known)
         self._lineages = Lineages(self.swim)
         self._turns = Turns(config.exchange, rng)
         uploads = Uploads(config.exchange.upload_bytes_per_s, now)
@@ -111,7 +114,7 @@ class Core:
         self._swaps = Swaps(me.peer, me.boot, config.exchange, uploads)
         self._adoption = Adoption(config.exchange)
         self._donations = Donations(config.exchange, uploads)
-        self.swim.publish(0, NO_LINEAGE, Phase.JOINING, now)
+        self.swim.publish(0, self._lineage, self._phase, now)
 
     # What the owner may look at.
 
@@ -149,24 +152,35 @@ class Core:
     def handle(self, happened: Input, now: Seconds) -> list[Effect]:
         """Take one input; return what to do, in order."""
         effects = self._route(happened, now)
-        effects += self._follow_up(effects, now)
+        more = self._follow_up(effects, now)
+        if not more and self._concerns_membership_alone(happened):
+            return effects
+        effects += more
         if self._finishing is not None:
             effects += self._step_finishing(now)
         if self._leaving and not self._departed and self._swaps.unsettled_count == 0:
             effects += self._depart(now)
         effects += self._uploads.pump(now)
-        return effects
-
-    def deadline(self) -> Seconds:
-        """When to say Woke."""
-        return min(
-            self.swim.deadline(),
+        self._exchange_due = min(
             self._swaps.deadline(),
             self._adoption.deadline(),
             self._donations.deadline(),
             self._uploads.deadline(),
             self._timers.earliest(),
         )
+        return effects
+
+    def deadline(self) -> Seconds:
+        """When to say Woke."""
+        return min(self.swim.deadline(), self._exchange_due)
+
+    def _concerns_membership_alone(self, happened: Input) -> bool:
+        """Whether nothing but membership can have changed: most inputs of an idle peer."""
+        if self._leaving or self._finishing is not None:
+            return False
+        if self._lineage == NO_LINEAGE and self.swim.any_lineage:
+            return False
+        return type(happened) is Received and type(happened.message) in MEMBERSHIP_TYPES
 
     def _route(self, happened: Input, now: Seconds) -> list[Effect]:
         match happened:
@@ -196,30 +210,17 @@ class Core:
             case _:
                 assert_never(happened)
 
-    def _received(self, sender: PeerId, message: object, now: Seconds) -> list[Effect]:
+    def _received(self, sender: PeerId, message: Message, now: Seconds) -> list[Effect]:
         if sender == self._me:
             return [Tell(Fault(sender, "sender", "a message in my own name"))]
-        self.swim.heard_from(sender, now)
-        match message:
-            case Hello() | Welcome() | Refused() | Ping() | Ack() | Gossip() | Sync() | Notice():
-                effects = self.swim.hear(sender, message, now)
-                if self._lineage == NO_LINEAGE:
-                    effects += self._seek_lineage(now)
-                return effects
-            case (
-                Offer()
-                | Reply()
-                | Done()
-                | Busy()
-                | Gone()
-                | Adopt()
-                | Snapshot()
-                | Want()
-                | Chunk()
-            ):
-                return self._hear_exchange(sender, message, now)
-            case _:
-                raise AssertionError(f"not a message: {message!r}")
+        effects = self.swim.heard_from(sender, now)
+        if isinstance(message, MembershipMessage):
+            effects += self.swim.hear(sender, message, now)
+            if self._lineage == NO_LINEAGE and self.swim.any_lineage:
+                effects += self._seek_lineage(now)
+            return effects
+        effects += self._hear_exchange(sender, message, now)
+        return effects
 
     def _hear_exchange(
         self, sender: PeerId, message: ExchangeMessage, now: Seconds
@@ -316,8 +317,7 @@ class Core:
             return self._swaps.partner_down(peer, now) + self._partner_lost(peer)
         if boot is not None and boot < record.boot:
             return self._swaps.partner_down(peer, now, record.boot) + self._partner_lost(peer)
-        if not self._joined:
-            self._joined = True
+        if self._lineage == NO_LINEAGE and "found" not in self._timers:
             self._timers.set("found", now + self._config.membership.found_after_s)
         return []
 
@@ -350,7 +350,8 @@ class Core:
         if better == NO_LINEAGE:
             return []
         donor = self._rng.choice(self._lineages.reachable(better))
-        return self._adoption.start(donor, self._swaps.next_exchange(), better, now)
+        asked = self._adoption.start(donor, self._swaps.next_exchange(), better, now)
+        return [*self.swim.link(donor), *asked]
 
     def _adopted(self, applied: bool, now: Seconds) -> list[Effect]:
         donor = self._adoption.donor
@@ -403,7 +404,8 @@ class Core:
         if turn is None:
             return []
         codec = "" if self._finishing is None else self._config.exchange.finish_codec
-        return self._swaps.start(turn.partner, turn.fragment, footing, now, codec)
+        offered = self._swaps.start(turn.partner, turn.fragment, footing, now, codec)
+        return [*self.swim.link(turn.partner), *offered]
 
     def _retry_soon(self, now: Seconds) -> None:
         """Rule 2: after Busy a random back-off and another partner."""

@@ -10,7 +10,7 @@ of this module, or a tuple of such; so ``gossip.wire`` can pack all of them with
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple, NewType, TypeAlias
 
@@ -165,29 +165,67 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """Who cannot reach the subject in this life: what a claim of SUSPECT or DOWN stands on."""
+
+    subject: PeerId
+    boot: int
+    incarnation: int
+    accusers: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Rumors:
-    """Claims that ride on another message."""
+    """Claims that ride on another message. ``evidence`` belongs to records beside it."""
 
     records: tuple[Record, ...] = ()
     progress: tuple[Progress, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+NO_RUMORS: Final = Rumors()
+"""Nothing new."""
+
+
+class NackReason(IntEnum):
+    """Why an observer cannot vouch for the peer it was asked about.
+
+    TIMEOUT: it did not answer me either. BUSY: its link lives, it does not answer. UNKNOWN: not
+    in my records as a live member.
+    """
+
+    TIMEOUT = 0
+    BUSY = 1
+    UNKNOWN = 2
+
+
+class Version(NamedTuple):
+    """What one side of an anti-entropy exchange holds about a peer: the key of its record."""
+
+    peer: PeerId
+    boot: int
+    incarnation: int
+    status: Status
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
     """First on every link: who I am, which model I hold. Answered by Welcome or Refused.
 
-    ``fragments``: into how many slices I cut it; peers that differ there cannot swap.
+    ``fragments``: into how many slices I cut it; peers that differ there cannot swap. A
+    ``newcomer`` wants to hear of everyone; between members a Welcome is about its sender alone.
     """
 
     record: Record
     progress: Progress
     layout_digest: bytes
     fragments: int
+    newcomer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Answer to Hello: everyone I know, myself included."""
+    """Answer to Hello: everyone I know, or to a member just myself."""
 
     rumors: Rumors
     layout_digest: bytes
@@ -212,7 +250,7 @@ class Ping:
 
     probe: int
     boot: int
-    rumors: Rumors = field(default_factory=Rumors)
+    rumors: Rumors = NO_RUMORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +260,36 @@ class Ack:
     probe: int
     boot: int
     incarnation: int
-    rumors: Rumors = field(default_factory=Rumors)
+    rumors: Rumors = NO_RUMORS
+
+
+@dataclass(frozen=True, slots=True)
+class PingReq:
+    """Observer -> fellow observer: I get no answer from ``subject``; do you? Answered by Vouch or
+    Nack, so that silence means that you are cut off from me."""
+
+    probe: int
+    subject: PeerId
+    boot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vouch:
+    """Answer to PingReq: ``subject`` answered me, in this life and incarnation."""
+
+    probe: int
+    subject: PeerId
+    boot: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """Answer to PingReq: I cannot vouch for ``subject``, and why."""
+
+    probe: int
+    subject: PeerId
+    reason: NackReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +300,28 @@ class Gossip:
 
 
 @dataclass(frozen=True, slots=True)
-class Sync:
-    """Anti-entropy: all I know. With ``reply_wanted`` the other answers with all it knows."""
+class Digest:
+    """Anti-entropy, first: my records in 256 hashes of 8 bytes, and some accounts to be merged."""
+
+    buckets: bytes
+    progress: tuple[Progress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """Anti-entropy, second: the buckets that differ (a byte each), and what I hold in them."""
+
+    buckets: bytes
+    versions: tuple[Version, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Anti-entropy, third: what I hold that you do not, and whose records I want; answered by
+    Gossip."""
 
     rumors: Rumors
-    reply_wanted: bool
+    peers: tuple[PeerId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +419,20 @@ class Chunk:
     digest: bytes = b""
 
 
-MembershipMessage: TypeAlias = Hello | Welcome | Refused | Ping | Ack | Gossip | Sync | Notice
+MembershipMessage: TypeAlias = (
+    Hello
+    | Welcome
+    | Refused
+    | Ping
+    | Ack
+    | PingReq
+    | Vouch
+    | Nack
+    | Gossip
+    | Digest
+    | Diff
+    | Lookup
+    | Notice
+)
 ExchangeMessage: TypeAlias = Offer | Reply | Done | Busy | Gone | Adopt | Snapshot | Want | Chunk
 Message: TypeAlias = MembershipMessage | ExchangeMessage

@@ -20,6 +20,7 @@ from typing import cast
 from gossip.config import Config, Layout
 from gossip.core import Core
 from gossip.machine import Effect, Input, Received, Send, Woke
+from gossip.membership.known import Known
 from gossip.messages import Ack, PeerId, Ping, Record, Seconds
 from peers.cli import Parser
 from peers.cli.flags import count, positive
@@ -40,9 +41,15 @@ class Idle:
     __slots__ = ("_at", "_due_at", "neighbors", "swim")
 
     def __init__(
-        self, me: Record, layout: Layout, config: Config, rng: random.Random, now: Seconds
+        self,
+        me: Record,
+        layout: Layout,
+        config: Config,
+        rng: random.Random,
+        now: Seconds,
+        known: Known | None,
     ) -> None:
-        del layout, config
+        del layout, config, known
         self.swim = IdleSwim(me)
         self.neighbors: list[PeerId] = []
         self._at = 0
@@ -72,11 +79,6 @@ class IdleSwim:
 
     def __init__(self, me: Record) -> None:
         self.me = me
-
-    def acquaint(self, records: tuple[Record, ...]) -> list[Effect]:
-        """Nothing to keep."""
-        del records
-        return []
 
 
 def idle_world(peers: int, seed: int = 1) -> World:

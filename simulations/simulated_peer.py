@@ -39,6 +39,7 @@ from gossip.machine import (
     SwapClosed,
     Tell,
 )
+from gossip.membership.known import Known
 from gossip.messages import Chunk, ExchangeId, Message, Outcome, PeerId, Phase, Record, Seconds
 from gossip.replication.placement import owned
 from simulations.clock import Clock
@@ -102,7 +103,9 @@ class Sent:
     payload: bytes = b""
 
 
-CoreMaker: TypeAlias = Callable[[Record, Layout, Config, random.Random, Seconds], Core]
+CoreMaker: TypeAlias = Callable[
+    [Record, Layout, Config, random.Random, Seconds, Known | None], Core
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class Birth:
     seed: int
     started_at: Seconds
     make_core: CoreMaker = Core
+    known: Known | None = None
 
     def dice(self, part: str) -> random.Random:
         """The generator of one part of this life, always the same."""
@@ -234,7 +238,9 @@ class SimulatedPeer:
         """A core as this life began with."""
         birth = self.birth
         rng = birth.dice("core")
-        return birth.make_core(self.me, self.body.layout, birth.config, rng, birth.started_at)
+        return birth.make_core(
+            self.me, self.body.layout, birth.config, rng, birth.started_at, birth.known
+        )
 
     def feed(self, happened: Input) -> None:
         """Give the core one input and carry out what it asks for, in order."""

@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from gossip.machine import Asked, Dial, Effect, Finish, Input, Join, Leave, Received, Woke
+from gossip.membership.known import Known
 from gossip.messages import Chunk, Message, PeerId, Seconds
-from simulations.acquaintance import acquaint
 from simulations.agenda import Agenda
 from simulations.births import first_record, make_body
 from simulations.checks import Watch
@@ -146,20 +146,21 @@ class World:
     def start_acquainted(self, count: int) -> None:
         """So many peers that all know each other, as if they had been here for long."""
         assert not self.plan.trainers, "trainers need a lineage: start them together"
-        lives = [self._begin(number, disk=True) for number in range(count)]
-        records = tuple(life.me for life in lives)
-        for life in lives:
-            life.carry_out(acquaint(life.core, records, self.now), [])
+        observers = self.plan.config.membership.observers
+        records = [first_record(self.plan.seed, number, 1) for number in range(count)]
+        known = Known.of(records, observers)
+        for life in [self._begin(number, disk=True, known=known) for number in range(count)]:
             self._after(life)
 
-    def _begin(self, number: int, disk: bool) -> SimulatedPeer:
+    def _begin(self, number: int, disk: bool, known: Known | None = None) -> SimulatedPeer:
         before = self.current.get(number)
         assert before is None or not before.running, f"peer {number} is running"
         # As the wall clock would see to it, it is also above a boot that this life rose to.
         boot = 1 if before is None or not disk else before.core.swim.me.boot + 1
         me = first_record(self.plan.seed, number, boot)
         plan, port = self.plan, self.network.port(me.peer)
-        birth = Birth(number, me, plan.config, plan.pace, plan.seed, self.now, plan.make_core)
+        make_core = plan.make_core
+        birth = Birth(number, me, plan.config, plan.pace, plan.seed, self.now, make_core, known)
         life = SimulatedPeer(birth, make_body(plan, number, boot), port, self)
         self.lives.append(life)
         self.running_count += 1

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gossip.membership.records import COUNT_MAX, Account, Roster
+from gossip.membership.account import Account
+from gossip.membership.records import COUNT_MAX
+from gossip.membership.roster import Roster
 from gossip.messages import NO_LINEAGE, Phase, Progress, Record, Status
 
 
@@ -20,7 +22,8 @@ class Myself:
         self._roster = roster
         self._account = account
         me = roster.me
-        self.progress = Progress(me.peer, me.boot, 0, 0, NO_LINEAGE, Phase.JOINING)
+        nothing = Progress(me.peer, me.boot, 0, 0, NO_LINEAGE, Phase.JOINING)
+        self.progress = account.of(me.peer, me.boot) or nothing
         # Samples of this life that are already in the account, under a boot it had before.
         self._counted = 0
         account.put(self.progress)

@@ -1,67 +1,140 @@
-"""Whom to probe next, and which probes are still open.
+"""Probes under way: first direct, then through fellow observers, then failed (SWIM, section 3.1).
 
-Round-robin over a shuffled list, shuffled again after each pass (SWIM, section 4.3): every member
-is probed within 2 N - 1 intervals by each peer, and no two peers walk the same order.
+Also the probes made on behalf of others. Whom to probe, and what follows, is decided elsewhere.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
 
 from gossip.deadlines import Deadlines
+from gossip.membership.roundtrip import RoundTrips
 from gossip.messages import PeerId, Seconds
+
+INDIRECT_FACTOR = 1.5
+"""Fellows get this many direct time-outs: for a probe of theirs, and the way there and back."""
+
+
+class Stage(IntEnum):
+    """How far a probe has come."""
+
+    DIRECT = 0
+    INDIRECT = 1
+
+
+@dataclass(slots=True)
+class Probe:
+    """One probe of one peer. ``asked`` are the fellows that have not said anything yet."""
+
+    number: int
+    sent_at: Seconds
+    timeout_s: Seconds
+    stage: Stage = Stage.DIRECT
+    asked: dict[PeerId, None] = field(default_factory=dict)
+
+
+class Favor(NamedTuple):
+    """A fellow's task: who asked, about whom, under which number of theirs."""
+
+    asker: PeerId
+    subject: PeerId
+    number: int
 
 
 class Prober:
-    """At most one open probe a member; any message from it closes the probe."""
+    """At most one open probe a peer; any message from it closes the probe.
 
-    def __init__(self, rng: random.Random, timeout_s: Seconds) -> None:
-        self._rng = rng
-        self._timeout_s = timeout_s
-        self._pass: list[PeerId] = []
-        self._open: Deadlines[PeerId] = Deadlines()
+    ``favors_max`` bounds what others can make this peer do at a time.
+    """
+
+    def __init__(self, trips: RoundTrips, favors_max: int = 64) -> None:
+        self._trips = trips
+        self._favors_max = favors_max
+        self._open: dict[PeerId, Probe] = {}
+        self._deadlines: Deadlines[PeerId] = Deadlines()
+        self._favors: dict[int, Favor] = {}
+        self._favor_deadlines: Deadlines[int] = Deadlines()
         self.last_number = 0
 
-    def add(self, peer: PeerId) -> None:
-        """A new member takes a random place in the pass under way."""
-        self._pass.insert(self._rng.randrange(len(self._pass) + 1), peer)
+    def is_open(self, peer: PeerId) -> bool:
+        """Whether an answer of this peer is awaited."""
+        return peer in self._open
 
-    def next_target(self, live: Sequence[PeerId]) -> PeerId:
-        """The next member in turn; ``live`` is sorted and not empty.
+    def start(self, peer: PeerId, now: Seconds, factor: int) -> int:
+        """Open a probe and return its number; a probe already open keeps its time-out.
 
-        ``forget`` keeps the pass clean of members that went, so its last entry is live.
+        ``factor`` stretches the time-out (Lifeguard).
         """
-        if not self._pass:
-            self._pass = list(live)
-            self._rng.shuffle(self._pass)
-        return self._pass.pop()
-
-    def start(self, peer: PeerId, now: Seconds) -> int:
-        """Open a probe and return its number; a probe already open keeps its time-out."""
         self.last_number += 1
         if peer not in self._open:
-            self._open.set(peer, now + self._timeout_s)
+            timeout_s = self._trips.timeout_s(peer) * factor
+            self._open[peer] = Probe(self.last_number, now, timeout_s)
+            self._deadlines.set(peer, now + timeout_s)
         return self.last_number
 
-    def heard(self, peer: PeerId) -> None:
-        """The member gave a sign of life: its probe, if any, is answered."""
-        self._open.clear(peer)
+    def ask(self, peer: PeerId, fellows: list[PeerId], now: Seconds) -> None:
+        """The direct probe ran out: wait for the fellows."""
+        probe = self._open[peer]
+        probe.stage = Stage.INDIRECT
+        probe.asked = dict.fromkeys(fellows)
+        self._deadlines.set(peer, now + INDIRECT_FACTOR * probe.timeout_s)
 
-    def forget(self, peer: PeerId) -> None:
-        """The member went: probe it no more."""
-        self._open.clear(peer)
-        if peer in self._pass:
-            self._pass.remove(peer)
+    def answered(self, peer: PeerId, number: int, now: Seconds) -> bool:
+        """An Ack came: measure the round trip if it is that of the open probe. Whether the
+        number was ever given out."""
+        probe = self._open.get(peer)
+        if probe is not None and probe.number == number:
+            self._trips.measured(peer, now - probe.sent_at)
+        return 0 < number <= self.last_number
+
+    def said(self, fellow: PeerId, subject: PeerId) -> None:
+        """A fellow answered, whatever it said: it is there itself."""
+        probe = self._open.get(subject)
+        if probe is not None:
+            probe.asked.pop(fellow, None)
+
+    def close(self, peer: PeerId) -> Probe | None:
+        """The peer gave a sign of life, went, or its probe is over."""
+        probe = self._open.pop(peer, None)
+        if probe is not None:
+            self._deadlines.clear(peer)
+        return probe
 
     def void(self) -> None:
         """Open probes prove nothing: this peer itself was starved."""
-        self._open = Deadlines()
+        for peer in list(self._open):
+            self.close(peer)
 
-    def due(self, now: Seconds) -> list[PeerId]:
-        """Members that gave no sign of life in time; their probes are closed."""
-        return self._open.due(now)
+    def due(self, now: Seconds) -> list[tuple[PeerId, Probe]]:
+        """Probes whose stage ran out; to be closed or taken to the next stage by the caller."""
+        return [(peer, self._open[peer]) for peer in self._deadlines.due(now)]
+
+    # ---------------------------------------------------------------- for others
+
+    def favor(self, favor: Favor, now: Seconds) -> int | None:
+        """Open a probe for somebody else; its number, or None when too many are open."""
+        if len(self._favors) >= self._favors_max:
+            return None
+        self.last_number += 1
+        self._favors[self.last_number] = favor
+        timeout_s = self._trips.timeout_s(favor.subject)
+        self._favor_deadlines.set(self.last_number, now + timeout_s)
+        return self.last_number
+
+    def favor_done(self, number: int, subject: PeerId) -> Favor | None:
+        """The subject answered this number: whom to tell."""
+        favor = self._favors.get(number)
+        if favor is None or favor.subject != subject:
+            return None
+        self._favor_deadlines.clear(number)
+        return self._favors.pop(number)
+
+    def favors_failed(self, now: Seconds) -> list[Favor]:
+        """Favors whose subject did not answer in time."""
+        return [self._favors.pop(number) for number in self._favor_deadlines.due(now)]
 
     def deadline(self) -> Seconds:
-        """When the next probe runs out, or ``math.inf``."""
-        return self._open.earliest()
+        """When the next probe or favor runs out, or ``math.inf``."""
+        return min(self._deadlines.earliest(), self._favor_deadlines.earliest())

@@ -1,8 +1,8 @@
-"""What this peer does again and again: probe, gossip, sync, knock at the down, join.
+"""What this peer does again and again: probe, gossip, compare, knock at the down, join.
 
 A round runs only while it has a purpose, so a quiet group costs one Ping and one Ack a probe
-interval and one Sync a sync interval, and a lone peer sleeps. Each round starts at a random phase,
-so that peers started together do not act together.
+interval and watched pair, and a lone peer sleeps. Each round starts at a random phase, so that
+peers started together do not act together.
 """
 
 from __future__ import annotations
@@ -14,17 +14,29 @@ from enum import IntEnum
 from gossip.config import MembershipConfig
 from gossip.deadlines import Deadlines
 from gossip.machine import Dial, Effect, Hangup, Persist, Send
-from gossip.membership.probe import Prober
+from gossip.membership.health import Health
+from gossip.membership.sync import Sync
 from gossip.membership.terms import Terms
 from gossip.membership.view import View
-from gossip.messages import Gossip, Hello, PeerId, Ping, Seconds, Sync
+from gossip.messages import Gossip, Hello, PeerId, Ping, Seconds
 
 CONTACTS_KEPT = 64
 """Most addresses asked to be kept for the next start."""
 
 PEERS_PER_PROGRESS_INTERVAL = 16
-"""My sample count becomes news once a probe interval in groups of up to this size, and
-proportionally less often in larger ones, so that the traffic per peer stays the same."""
+"""My sample count becomes news once a second in groups of up to this size, and proportionally
+less often in larger ones, so that the traffic per peer stays the same."""
+
+PROGRESS_INTERVAL_S = 1.0
+
+LOOKS_PER_INTERVAL = 2
+"""So often in a probe interval this peer looks whom it has not heard from."""
+
+WEIGH_INTERVAL_S = 1.0
+"""Verdicts that are not believed yet are looked at again this often."""
+
+ACTIVE_AGE, PASSIVE_AGE = 0.75, 1.25
+"""Silence, in probe intervals, after which the one who pings in a pair does so, and the other."""
 
 
 class _Tick(IntEnum):
@@ -35,6 +47,7 @@ class _Tick(IntEnum):
     JOIN = 4
     PROGRESS = 5
     PERSIST = 6
+    WEIGH = 7
 
 
 class Rounds:
@@ -43,15 +56,16 @@ class Rounds:
     def __init__(
         self,
         view: View,
-        prober: Prober,
+        health: Health,
         terms: Terms,
         config: MembershipConfig,
         rng: random.Random,
         now: Seconds,
     ) -> None:
+        self.sync = Sync(view, rng)
         self._view = view
         self._roster = view.roster
-        self._prober = prober
+        self._health = health
         self._terms = terms
         self._config = config
         self._rng = rng
@@ -59,11 +73,13 @@ class Rounds:
         self._contacts: tuple[str, ...] = ()
         # Whether anybody said Welcome, or Refused.
         self._answered = False
+        # Whether probing and comparing go on; they end with the last other member.
+        self._runs = False
         # Linked, but not members yet, in the order met; bounded by the links there are.
         self._strangers: dict[PeerId, None] = {}
         self._knocked_at: PeerId | None = None
         self._kept: tuple[str, ...] = ()
-        self._progress_told_at = now - config.probe_interval_s
+        self._progress_told_at = now - PROGRESS_INTERVAL_S
 
     def deadline(self) -> Seconds:
         """When the next round is due, or ``math.inf``."""
@@ -78,25 +94,28 @@ class Rounds:
 
     def arm(self, now: Seconds) -> None:
         """Start the rounds that have become needed; call it after every input."""
-        config = self._config
-        live, down = bool(self._roster.live), bool(self._roster.down)
-        if live and len(self._view.news):
-            self._start(_Tick.GOSSIP, now + config.gossip_interval_s)
-        if self._view.addresses_changed:
-            self._view.addresses_changed = False
-            self._start(_Tick.PERSIST, now + config.gossip_interval_s)
-        if self._view.myself.has_left:
+        view, ticks = self._view, self._ticks
+        if len(view.news) and _Tick.GOSSIP not in ticks and self._roster.others:
+            # At a random phase: a claim then takes half an interval a hop, not a whole one.
+            ticks.set(_Tick.GOSSIP, now + self._rng.random() * self._config.gossip_interval_s)
+        if view.addresses_changed:
+            view.addresses_changed = False
+            self._start(_Tick.PERSIST, now + self._config.gossip_interval_s)
+        if not self._runs and self._roster.others and not view.myself.has_left:
+            self._runs = True
+            ticks.set(_Tick.PROBE, now + self._rng.random() * self._look_s())
+            ticks.set(_Tick.SYNC, now + self._rng.random() * self._config.sync_interval_s)
+        if not self._runs:
             return
-        for tick, wanted, interval_s in (
-            (_Tick.PROBE, live, config.probe_interval_s),
-            (_Tick.SYNC, live, config.sync_interval_s),
-            (_Tick.KNOCK, down, config.probe_down_interval_s),
-        ):
-            if wanted and tick not in self._ticks:
-                self._ticks.set(tick, now + self._rng.random() * interval_s)
+        if self._roster.down and _Tick.KNOCK not in ticks:
+            pause_s = self._config.probe_down_interval_s
+            ticks.set(_Tick.KNOCK, now + self._rng.random() * pause_s)
+        if view.verdicts.is_any_waiting and _Tick.WEIGH not in ticks:
+            ticks.set(_Tick.WEIGH, now + WEIGH_INTERVAL_S)
 
     def stop(self) -> None:
         """No more rounds but those that pass on news."""
+        self._runs = False
         for tick in _Tick:
             self._ticks.clear(tick)
 
@@ -107,11 +126,11 @@ class Rounds:
     def _run(self, tick: _Tick, now: Seconds) -> list[Effect]:
         match tick:
             case _Tick.PROBE:
-                return self._probe_next(now)
+                return self._probe_silent(now)
             case _Tick.GOSSIP:
-                return self._gossip()
+                return self._gossip(now)
             case _Tick.SYNC:
-                return self._sync(now)
+                return self._compare(now)
             case _Tick.KNOCK:
                 return self._knock(now)
             case _Tick.JOIN:
@@ -121,6 +140,8 @@ class Rounds:
                 return []
             case _Tick.PERSIST:
                 return self._keep_contacts()
+            case _Tick.WEIGH:
+                return self._view.weigh_again(now)
 
     # ---------------------------------------------------------------- joining
 
@@ -136,7 +157,8 @@ class Rounds:
         """Who I am and which model I hold."""
         terms = self._terms
         progress = self._view.myself.progress
-        return Hello(self._roster.me, progress, terms.layout_digest, terms.fragments)
+        newcomer = not self._answered
+        return Hello(self._roster.me, progress, terms.layout_digest, terms.fragments, newcomer)
 
     def greeting(self, peer: PeerId) -> Effect:
         """Introduce myself to a peer."""
@@ -177,6 +199,8 @@ class Rounds:
         return [*self._dial_contacts(), *map(self.greeting, self._strangers)]
 
     def _dial_contacts(self) -> list[Effect]:
+        if not self._contacts:
+            return []
         known = self._live_addresses()
         return [Dial(None, address, "") for address in self._contacts if address not in known]
 
@@ -195,23 +219,38 @@ class Rounds:
 
     # ---------------------------------------------------------------- probing
 
+    def _look_s(self) -> Seconds:
+        return self._config.probe_interval_s * self._health.factor / LOOKS_PER_INTERVAL
+
     def probe(self, peer: PeerId, now: Seconds) -> Effect:
         """Ping a live member; its answer must come within the time-out."""
         record = self._roster.get(peer)
         assert record is not None
-        number = self._prober.start(peer, now)
-        return Send(peer, Ping(number, record.boot, self._view.some_news()))
+        number = self._view.prober.start(peer, now, self._health.factor)
+        return Send(peer, Ping(number, record.boot))
 
-    def _probe_next(self, now: Seconds) -> list[Effect]:
-        if not self._roster.live:
+    def _probe_silent(self, now: Seconds) -> list[Effect]:
+        """Ping the watch neighbors not heard from lately; and keep links to all of them."""
+        if not self._roster.others:
+            self._runs = False
+            self._ticks.clear(_Tick.SYNC)
             return []
-        self._ticks.set(_Tick.PROBE, now + self._config.probe_interval_s)
-        return [self.probe(self._prober.next_target(self._roster.live), now)]
+        self._ticks.set(_Tick.PROBE, now + self._look_s())
+        view = self._view
+        effects = view.watch.links_due() if view.watch.is_old else []
+        interval_s = self._config.probe_interval_s * self._health.factor
+        active_at, passive_at = now - ACTIVE_AGE * interval_s, now - PASSIVE_AGE * interval_s
+        for peer, is_active in view.watch.neighbors.items():
+            seen = view.sightings.of(peer)
+            silent_at = active_at if is_active else passive_at
+            if (seen is None or seen.heard_at <= silent_at) and not view.prober.is_open(peer):
+                effects.append(self.probe(peer, now))
+        return effects
 
     def _knock(self, now: Seconds) -> list[Effect]:
         """Greet one down member; the link of the last one that stayed silent is given up."""
         effects: list[Effect] = []
-        if self._knocked_at is not None and not self._view.is_live(self._knocked_at):
+        if self._knocked_at is not None and not self._roster.is_live(self._knocked_at):
             effects.append(Hangup(self._knocked_at))
         self._knocked_at = None
         if not self._roster.down:
@@ -226,25 +265,27 @@ class Rounds:
 
     # ---------------------------------------------------------------- spreading
 
-    def _gossip(self) -> list[Effect]:
-        live = self._roster.live
-        chosen = self._rng.sample(live, min(self._config.gossip_fanout, len(live)))
+    def _gossip(self, now: Seconds) -> list[Effect]:
+        news = self._view.news
         effects: list[Effect] = []
-        for peer in chosen:
-            if len(self._view.news):
+        for peer in self._view.watch.in_turn(self._config.gossip_fanout):
+            if len(news):
                 effects.append(Send(peer, Gossip(self._view.some_news())))
+        if len(news) and self._roster.others:
+            self._ticks.set(_Tick.GOSSIP, now + self._config.gossip_interval_s)
         return effects
 
-    def _sync(self, now: Seconds) -> list[Effect]:
-        if not self._roster.live:
-            return []
+    def _compare(self, now: Seconds) -> list[Effect]:
         self._ticks.set(_Tick.SYNC, now + self._config.sync_interval_s)
-        return [Send(self._rng.choice(self._roster.live), Sync(self._view.everything(), True))]
+        neighbors = list(self._view.watch.neighbors)
+        if not neighbors:
+            return []
+        return [Send(self._rng.choice(neighbors), self.sync.digest())]
 
     def tell_progress_soon(self, now: Seconds) -> None:
         """My sample count rose: make it news, but not too often."""
-        crowd = max(1.0, len(self._roster.live) / PEERS_PER_PROGRESS_INTERVAL)
-        due_at = self._progress_told_at + crowd * self._config.probe_interval_s
+        crowd = max(1.0, self._roster.others / PEERS_PER_PROGRESS_INTERVAL)
+        due_at = self._progress_told_at + crowd * PROGRESS_INTERVAL_S
         self._start(_Tick.PROGRESS, max(now, due_at))
 
     def tell_progress(self, now: Seconds) -> None:

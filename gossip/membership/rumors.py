@@ -1,8 +1,9 @@
 """News: claims on their way through the swarm, each sent a bounded number of times.
 
-SWIM's infection-style dissemination (Das et al., DSN 2002, section 4.1): a claim is sent at most
-factor ceil(log10(N + 1)) times by each peer, least-sent first, so what is new is never starved by
-what is old. A newer claim about the same subject takes the place of the older one.
+SWIM's infection-style dissemination (Das et al., DSN 2002, section 4.1) along the watch graph: a
+claim is sent to each watch neighbor in turn, least-sent first, so what is new is never starved by
+what is old, and at most factor ceil(log10(N + 1)) times. A newer claim about the same subject
+takes the place of the older one.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import math
 from itertools import islice
 from typing import Generic, TypeVar
 
-from gossip.messages import PeerId, Progress, Record, Rumors
+from gossip.messages import Evidence, PeerId, Progress, Record, Rumors
 
-CLAIMS_PER_MESSAGE = 64
-"""Most records, and most progress items, that ride on one message (about 10 KB together)."""
+CLAIMS_PER_MESSAGE = 512
+"""Most records, and most progress items, that ride on one message (about 70 KB together)."""
 
 Claim = TypeVar("Claim")
 
 
 def transmissions(factor: int, members: int) -> int:
-    """How often one peer sends one claim in a group of ``members``, itself included."""
+    """How often one peer sends one claim at most in a group of ``members``, itself included."""
     return factor * math.ceil(math.log10(members + 1))
 
 
@@ -43,7 +44,7 @@ class RumorQueue(Generic[Claim]):
             del self._by_sends[self._sends[subject]][subject]
         self._place(subject, claim, 0)
 
-    def take(self, limit: int, sends_max: int) -> tuple[Claim, ...]:
+    def take(self, limit: int, sends_max: int) -> list[Claim]:
         """Up to ``limit`` claims to send now; each is counted as sent, and dropped at the most."""
         chosen: list[tuple[PeerId, int]] = []
         for sends, bucket in enumerate(self._by_sends):
@@ -55,7 +56,7 @@ class RumorQueue(Generic[Claim]):
             claims.append(claim)
             if sends + 1 < sends_max:
                 self._place(subject, claim, sends + 1)
-        return tuple(claims)
+        return claims
 
     def _place(self, subject: PeerId, claim: Claim, sends: int) -> None:
         while len(self._by_sends) <= sends:
@@ -65,28 +66,34 @@ class RumorQueue(Generic[Claim]):
 
 
 class News:
-    """What this peer has to pass on: records, and progress coalesced per peer."""
+    """What this peer has to pass on: records with what they stand on, and progress."""
 
     def __init__(self, factor: int) -> None:
         self._factor = factor
-        self._records: RumorQueue[Record] = RumorQueue()
+        self._records: RumorQueue[tuple[Record, Evidence | None]] = RumorQueue()
         self._progress: RumorQueue[Progress] = RumorQueue()
 
     def __len__(self) -> int:
         return len(self._records) + len(self._progress)
 
-    def add_record(self, record: Record) -> None:
+    def add_record(self, record: Record, evidence: Evidence | None = None) -> None:
         """A claim that won here is news about its subject."""
-        self._records.push(record.peer, record)
+        self._records.push(record.peer, (record, evidence))
 
     def add_progress(self, progress: Progress) -> None:
         """An account that won here is news about its peer."""
         self._progress.push(progress.peer, progress)
 
-    def take(self, members: int) -> Rumors:
-        """What to send along with one message in a group of ``members``; counts it as sent."""
+    def take(self, members: int, neighbors: int) -> Rumors:
+        """What to send along with one message; counts it as sent.
+
+        In a group of ``members``, once to each of ``neighbors``; to few neighbors several times.
+        """
         sends_max = transmissions(self._factor, members)
+        sends_max = min(sends_max, max(neighbors, self._factor))
+        told = self._records.take(CLAIMS_PER_MESSAGE, sends_max)
         return Rumors(
-            self._records.take(CLAIMS_PER_MESSAGE, sends_max),
-            self._progress.take(CLAIMS_PER_MESSAGE, sends_max),
+            tuple([record for record, _ in told]),
+            tuple(self._progress.take(CLAIMS_PER_MESSAGE, sends_max)),
+            tuple([evidence for _, evidence in told if evidence is not None]),
         )

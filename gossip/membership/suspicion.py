@@ -1,81 +1,105 @@
-"""Doubt before a verdict: every suspect has a while to refute (SWIM, section 4.2).
+"""Doubt before a verdict: a suspect has a while to refute, the shorter the more accuse it.
 
-A suspicion belongs to one claim (boot, incarnation); a later claim starts a new one. Its deadline
-never moves, except by the time this peer itself was starved (gossip/README.md, M15 and M17).
-Whenever half of the time left has passed, the suspect itself is asked: rumors reach everybody
-only with high probability, and one missed refutation must not end in a false verdict.
+Only a suspect's observers hold a trial of it, and each its own. A trial belongs to one life
+(boot, incarnation): a later claim ends it. Its deadline lies between min and max: with one
+accuser at max, falling with the logarithm of the independent accusers, at min once there are
+enough; it never moves back, except by the time this peer itself was starved (M15 to M17).
+Source: Lifeguard (arXiv 1707.00788), section 3.B (LHA-Suspicion).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from dataclasses import dataclass, field
 
 from gossip.deadlines import Deadlines
 from gossip.messages import PeerId, Record, Seconds
 
 
-class _Doubt(NamedTuple):
+@dataclass(slots=True)
+class Trial:
+    """One suspect. ``began_at`` is when its silence was first noticed."""
+
     suspect: Record
+    began_at: Seconds
+    min_s: Seconds
+    max_s: Seconds
+    enough: int
     ends_at: Seconds
+    accusers: dict[PeerId, None] = field(default_factory=dict)
+
+    def timeout_s(self) -> Seconds:
+        """How long the suspect has, counted from ``began_at``."""
+        confirmations = len(self.accusers) - 1
+        if confirmations >= self.enough - 1:
+            return self.min_s
+        if confirmations <= 0:
+            return self.max_s
+        share = math.log(confirmations + 1) / math.log(self.enough)
+        return max(self.min_s, self.max_s - (self.max_s - self.min_s) * share)
 
 
 class Suspicions:
-    """The suspects and when each is called down; at most one suspicion a peer.
+    """The trials under way; at most one a peer."""
 
-    ``answer_s`` is how long a suspect needs to answer; later than that nobody is asked.
-    """
-
-    def __init__(self, answer_s: Seconds) -> None:
-        self._answer_s = answer_s
-        self._open: dict[PeerId, _Doubt] = {}
+    def __init__(self) -> None:
+        self._open: dict[PeerId, Trial] = {}
         self._deadlines: Deadlines[PeerId] = Deadlines()
-        self._asks: Deadlines[PeerId] = Deadlines()
 
-    def start(self, suspect: Record, now: Seconds, for_s: Seconds) -> None:
-        """Doubt this claim for so long; the same claim again changes nothing."""
-        current = self._open.get(suspect.peer)
-        if current is None or current.suspect.key != suspect.key:
-            self._open[suspect.peer] = _Doubt(suspect, now + for_s)
-            self._deadlines.set(suspect.peer, now + for_s)
-            self._ask_later(suspect.peer, now, now + for_s)
+    def get(self, peer: PeerId) -> Trial | None:
+        """The trial of a peer."""
+        return self._open.get(peer)
 
-    def _ask_later(self, peer: PeerId, now: Seconds, ends_at: Seconds) -> None:
-        wait_s = (ends_at - now) / 2
-        if wait_s >= self._answer_s:
-            self._asks.set(peer, now + wait_s)
+    def all(self) -> list[Trial]:
+        """Every trial, oldest first."""
+        return list(self._open.values())
+
+    def accuse(self, trial: Trial, accuser: PeerId) -> bool:
+        """Hear an accuser in this trial, opening it if there is none of that life; whether the
+        accuser is a new one."""
+        peer = trial.suspect.peer
+        current = self._open.get(peer)
+        if current is None or current.suspect.key < trial.suspect.key:
+            current = self._open[peer] = trial
+        if accuser in current.accusers:
+            return False
+        current.accusers[accuser] = None
+        current.began_at = min(current.began_at, trial.began_at)
+        current.ends_at = min(current.ends_at, current.began_at + current.timeout_s())
+        self._deadlines.set(peer, current.ends_at)
+        return True
+
+    def retract(self, peer: PeerId, accuser: PeerId) -> None:
+        """An accuser hears from the suspect again; the others may still not."""
+        trial = self._open.get(peer)
+        if trial is None:
+            return
+        trial.accusers.pop(accuser, None)
+        if not trial.accusers:
+            self.clear(peer)
 
     def clear(self, peer: PeerId) -> None:
-        """The doubt is settled; nothing happens for a peer not in doubt."""
-        self._open.pop(peer, None)
-        self._deadlines.clear(peer)
-        self._asks.clear(peer)
+        """The trial is over; nothing happens for a peer without one."""
+        if self._open.pop(peer, None) is not None:
+            self._deadlines.clear(peer)
 
     def clear_all(self) -> None:
-        """Doubt nobody."""
+        """Try nobody."""
         for peer in list(self._open):
             self.clear(peer)
 
     def extend(self, by_s: Seconds) -> None:
         """Give every suspect ``by_s`` more: this peer could not hear refutations meanwhile."""
-        for peer, doubt in self._open.items():
-            later = _Doubt(doubt.suspect, doubt.ends_at + by_s)
-            self._open[peer] = later
-            self._deadlines.set(peer, later.ends_at)
+        for peer, trial in self._open.items():
+            trial.began_at += by_s
+            trial.ends_at += by_s
+            self._deadlines.set(peer, trial.ends_at)
 
-    def to_ask(self, now: Seconds) -> list[PeerId]:
-        """The suspects to be asked now, in turn."""
-        peers = self._asks.due(now)
-        for peer in peers:
-            self._ask_later(peer, now, self._open[peer].ends_at)
-        return peers
-
-    def due(self, now: Seconds) -> list[Record]:
-        """The suspects whose time is up, earliest first; their suspicions are closed."""
-        suspects = [self._open[peer].suspect for peer in self._deadlines.due(now)]
-        for suspect in suspects:
-            self.clear(suspect.peer)
-        return suspects
+    def due(self, now: Seconds) -> list[Trial]:
+        """Trials whose time is up, earliest first. They stay open, without a deadline, until
+        they are cleared: one without enough accusers may still find them."""
+        return [self._open[peer] for peer in self._deadlines.due(now)]
 
     def deadline(self) -> Seconds:
-        """When the next suspect is due or to be asked, or ``math.inf``."""
-        return min(self._deadlines.earliest(), self._asks.earliest())
+        """When the next trial is due, or ``math.inf``."""
+        return self._deadlines.earliest()

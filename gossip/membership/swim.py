@@ -1,10 +1,12 @@
-"""Who is here: SWIM semantics over lattice records, with links as a first hint.
+"""Who is here: SWIM semantics over lattice records, with fixed observers and links as witnesses.
 
-Each peer keeps the whole member list. It probes one member an interval; a member that gives no
-sign of life is suspected, and called down when it does not refute in time. Claims spread as
-rumors; a full exchange with one random member now and then repairs what gossip lost; down members
-are greeted again so that splits heal. Sources: Das et al., SWIM, DSN 2002; gossip/README.md.
-This first form probes directly and one accuser suffices.
+Each peer keeps the whole member list and watches a few others (``rings``). A watched peer that
+gives no sign of life is probed, directly and then through its other observers. Silence alone is a
+private verdict. It becomes an accusation only when no link shows that the peer is merely busy;
+and only several accusers that persist make the group's verdict, which moves shards. Claims spread
+along the watch graph; comparisons with neighbors repair what gossip lost; down members are greeted
+again so that splits heal. Sources: Das et al., SWIM, DSN 2002; Dadgar et al., Lifeguard, 2017;
+Suresh et al., Rapid, ATC 2018; gossip/README.md.
 
 Invariants (gossip/README.md): a known key never falls (M2); only I raise my own
 (boot, incarnation) (M4); nobody comes back from down or left without a larger one (M5); my own
@@ -14,42 +16,48 @@ record is never down, and left only after ``leave`` (M7).
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 from gossip.config import MembershipConfig
-from gossip.machine import (
-    Effect,
-    Fault,
-    LinkCause,
-    Send,
-    Tell,
-    TurnedAway,
-)
-from gossip.membership.probe import Prober
+from gossip.machine import Effect, Fault, LinkCause, Send, Tell, TurnedAway
+from gossip.membership.health import Health
+from gossip.membership.jury import Jury
+from gossip.membership.known import Known
+from gossip.membership.probe import Favor
 from gossip.membership.rounds import Rounds
+from gossip.membership.sightings import OF_CAUSE, Witness
 from gossip.membership.terms import Terms
 from gossip.membership.view import View
 from gossip.messages import (
+    NO_RUMORS,
     Ack,
+    Diff,
+    Digest,
     Gossip,
     Hello,
+    Lookup,
     MembershipMessage,
+    Nack,
+    NackReason,
     Notice,
     PeerId,
     Phase,
     Ping,
+    PingReq,
     Progress,
     Record,
     Refused,
     Rumors,
     Seconds,
     Status,
-    Sync,
+    Vouch,
     Welcome,
 )
 
 STARVED_INTERVALS = 2
 """This many probe intervals without an input, while one was due, mean that I was starved."""
+
+STARVED_SCORE_MAX = 3
+"""Most that one starved spell costs of my trust in my own judgement."""
 
 DETAIL_CHARS_MAX = 500
 """Longest text of another peer that is shown to the owner."""
@@ -61,6 +69,7 @@ class Swim:
     Feed it every sign of the others; it answers with effects. ``heard_from`` comes before ``hear``
     for each message. Nothing heard makes it raise. A Notice about the speaker itself is a plain
     claim; about the listener it is what the group believes, to be refuted or obeyed.
+    ``known`` is what this peer knows from the start, if not nothing.
     """
 
     def __init__(
@@ -70,15 +79,20 @@ class Swim:
         config: MembershipConfig,
         rng: random.Random,
         now: Seconds,
+        known: Known | None = None,
     ) -> None:
         self._terms = terms
         self._config = config
-        self._prober = Prober(rng, config.probe_timeout_s)
-        self._view = View(me, config, self._prober)
+        self._health = Health()
+        self._view = View(me, config, known)
         self._roster = self._view.roster
         self._myself = self._view.myself
-        self._rounds = Rounds(self._view, self._prober, terms, config, rng, now)
+        self._rounds = Rounds(self._view, self._health, terms, config, rng, now)
+        self._jury = Jury(self._view, self._rounds, self._health, config, rng)
         self._last_input_at = now
+        if known is not None:
+            self._rounds.answered()
+            self._rounds.arm(now)
 
     # ---------------------------------------------------------------- what others may look at
 
@@ -87,29 +101,56 @@ class Swim:
         """My own record."""
         return self._roster.me
 
+    @property
+    def health(self) -> int:
+        """How far I distrust my own judgement, 0 to 7."""
+        return self._health.score
+
     def hello(self) -> Hello:
         """How I introduce myself."""
         return self._rounds.hello()
 
     def record(self, peer: PeerId) -> Record | None:
-        """What is known about one peer, me included."""
-        return self._roster.get(peer)
+        """What is known about one peer, me included; a suspect is a live member on trial here."""
+        trial = self._view.suspicions.get(peer)
+        return self._roster.get(peer) if trial is None else trial.suspect
 
     def records(self) -> list[Record]:
         """All that is known, my own record and tombstones included, sorted by peer."""
-        return self._roster.all()
+        return [self.record(record.peer) or record for record in self._roster.all()]
 
     def live(self) -> list[PeerId]:
-        """Alive or suspect, without me, sorted."""
+        """Live members without me, sorted."""
         return list(self._roster.live)
 
+    def live_count(self) -> int:
+        """How many live members there are beside me."""
+        return self._roster.others
+
+    def observers(self, peer: PeerId) -> list[PeerId]:
+        """Who watches a peer, in my view of the group."""
+        return self._roster.observers(peer)
+
+    def neighbors(self) -> list[PeerId]:
+        """Whom I watch."""
+        return list(self._view.watch.neighbors)
+
     def reachable(self) -> list[PeerId]:
-        """With whom to swap now: alive, not suspect, link not lost; sorted."""
+        """With whom to swap now: live, and open to me as far as I know; sorted."""
         return self._view.reachable()
+
+    def is_steady(self, peer: PeerId, now: Seconds) -> bool:
+        """Whether a member stays long enough to be given shards."""
+        return self._view.flaps.is_steady(peer, now)
 
     def progress_of(self, peer: PeerId) -> Progress | None:
         """A peer's account of its newest boot."""
         return self._view.account.newest(peer)
+
+    @property
+    def any_lineage(self) -> bool:
+        """Whether anybody was ever heard to have a model."""
+        return self._view.account.any_lineage
 
     def samples_total(self, lineage: bytes) -> int:
         """Samples trained on under a lineage, over all peers and boots ever heard of."""
@@ -121,7 +162,7 @@ class Swim:
             return self._last_input_at
         return min(
             self._rounds.deadline(),
-            self._prober.deadline(),
+            self._view.prober.deadline(),
             self._view.suspicions.deadline(),
             self._view.tombstones.earliest(),
         )
@@ -134,18 +175,19 @@ class Swim:
         return self._closing(self._rounds.join(contacts, now), now)
 
     def leave(self, now: Seconds) -> list[Effect]:
-        """Say farewell to all live members at once; from here on I only pass on news."""
+        """Say farewell at once; from here on I only pass on news."""
         self._note_input(now)
         if self._myself.has_left:
             return []
         self._myself.leave()
-        self._prober.void()
+        self._view.prober.void()
         self._view.suspicions.clear_all()
         self._rounds.stop()
         self._view.news.add_record(self.me)
         self._view.news.add_progress(self._myself.progress)
         farewell = self._view.about_me()
-        return self._closing([Send(peer, farewell) for peer in self._roster.live], now)
+        told = self._roster.live if self._view.watch.dial_all() else self._view.watch.neighbors
+        return self._closing([Send(peer, farewell) for peer in told], now)
 
     def publish(self, samples: int, lineage: bytes, phase: Phase, now: Seconds) -> None:
         """Take my latest count of samples; a new lineage or phase is news at once."""
@@ -159,41 +201,62 @@ class Swim:
             self._rounds.tell_progress_soon(now)
         self._rounds.arm(now)
 
+    def link(self, peer: PeerId) -> list[Effect]:
+        """Have a link to this member, since I want something of it."""
+        return self._view.watch.link(peer)
+
     def link_up(self, peer: PeerId, now: Seconds) -> list[Effect]:
         """Greet on every new link."""
         self._note_input(now)
         if peer == self.me.peer or self._myself.has_left:
             return []
-        self._view.restore_link(peer)
-        return self._closing([self._rounds.met(peer)], now)
+        seen = self._view.sightings.at(peer)
+        seen.witness = Witness.UP
+        effects = self._view.look_again(peer, "the link is up")
+        return self._closing([*effects, self._rounds.met(peer)], now)
 
     def link_lost(self, peer: PeerId, cause: LinkCause, now: Seconds) -> list[Effect]:
-        """Swap no more with the peer, and probe it at once.
-
-        A refused connection means that its process is gone: the suspicion starts without waiting
-        for the probe. It is never called down at once: it may be restarting.
-        """
+        """Swap no more with the peer, and probe it at once. It is never called down at once: it
+        may be restarting, and what gets through to others counts as well."""
         self._note_input(now)
         self._rounds.lost(peer)
-        if self._myself.has_left or not self._view.is_live(peer):
+        if self._myself.has_left or not self._roster.is_live(peer):
+            self._view.sightings.forget(peer)
             return []
-        self._view.lose_link(peer)
-        effects: list[Effect] = [self._rounds.probe(peer, now)]
-        if cause == LinkCause.REFUSED:
-            effects += self._accuse(peer, "link refused", now)
+        seen = self._view.sightings.at(peer)
+        seen.witness, seen.closed_at = OF_CAUSE[cause], now
+        seen.lost_probe = self._view.prober.last_number
+        effects = self._view.look_again(peer, f"link {cause.name.lower()}")
+        if cause == LinkCause.FROZEN:
+            self._view.suspicions.retract(peer, self.me.peer)
+        if not self._view.prober.is_open(peer):
+            effects += self._jury.doubt(peer, now)
         return self._closing(effects, now)
 
-    def heard_from(self, sender: PeerId, now: Seconds) -> None:
-        """Any message is a sign of life: it answers an open probe.
+    def heard_from(self, sender: PeerId, now: Seconds) -> list[Effect]:
+        """Any message is a sign of life: it answers an open probe and ends a private doubt.
 
-        It does not clear a suspicion, which the whole group shares; but a suspect that speaks is
-        told of it at once, so that it can refute.
+        It does not end a trial, which others may have reason to hold; but a suspect that speaks
+        is told of it at once, so that it can refute.
         """
         self._note_input(now)
-        self._prober.heard(sender)
-        record = self._roster.get(sender)
-        if record is not None and record.status in (Status.SUSPECT, Status.DOWN):
-            self._view.owe_notice(sender, now)
+        view = self._view
+        seen = view.sightings.at(sender)
+        seen.heard_at = now
+        if view.prober.close(sender) is not None:
+            self._health.better()
+        effects: list[Effect] = []
+        if seen.failing_since is not None:
+            seen.failing_since = None
+            view.suspicions.retract(sender, self.me.peer)
+            effects = view.look_again(sender, "heard from")
+        if view.suspicions.get(sender) is not None or view.verdicts.waiting_about(sender):
+            view.owe_notice(sender, now)
+        else:
+            record = self._roster.get(sender)
+            if record is not None and record.status == Status.DOWN:
+                view.owe_notice(sender, now)
+        return effects
 
     def hear(self, sender: PeerId, message: MembershipMessage, now: Seconds) -> list[Effect]:
         """Take one message; one from myself came through a contact address of mine."""
@@ -205,14 +268,7 @@ class Swim:
     def wake(self, now: Seconds) -> list[Effect]:
         """Do what is due; harmless early, late or twice."""
         self._note_input(now)
-        effects: list[Effect] = []
-        for peer in self._prober.due(now):
-            effects += self._accuse(peer, "no answer to a probe", now)
-        for suspect in self._view.suspicions.due(now):
-            verdict = replace(suspect, status=Status.DOWN)
-            effects += self._view.take(verdict, "suspicion ran out", now)
-        for peer in self._view.suspicions.to_ask(now):
-            effects.append(self._rounds.probe(peer, now))
+        effects = self._jury.due(now)
         self._view.bury(now)
         effects += self._rounds.due(now)
         return self._closing(effects, now)
@@ -221,6 +277,12 @@ class Swim:
 
     def _heed(self, sender: PeerId, message: MembershipMessage, now: Seconds) -> list[Effect]:
         match message:
+            case Ping():
+                return self._on_ping(sender, message, now)
+            case Ack():
+                return self._on_ack(sender, message, now)
+            case Gossip():
+                return self._learn(sender, message.rumors, "gossip", now)
             case Hello():
                 return self._on_hello(sender, message, now)
             case Welcome():
@@ -229,19 +291,26 @@ class Swim:
                 self._rounds.refused(sender)
                 detail = message.detail[:DETAIL_CHARS_MAX]
                 return [Tell(TurnedAway(sender, detail, message.segments, message.reason))]
-            case Ping():
-                return self._on_ping(sender, message, now)
-            case Ack():
-                return self._on_ack(sender, message, now)
-            case Gossip():
-                return self._view.learn(sender, message.rumors, "gossip", now)
-            case Sync():
-                effects = self._view.learn(sender, message.rumors, "sync", now)
-                if message.reply_wanted:
-                    effects.append(Send(sender, Sync(self._view.everything(), False)))
-                return effects
+            case PingReq():
+                return self._on_ping_req(sender, message, now)
+            case Vouch():
+                return self._jury.hear_vouch(sender, message, now)
+            case Nack():
+                self._view.prober.said(sender, message.subject)
+                return []
+            case Digest() | Diff() | Lookup():
+                return self._compare(sender, message, now)
             case Notice():
                 return self._on_notice(sender, message.record, now)
+
+    def _learn(
+        self, sender: PeerId, rumors: Rumors, why: str, now: Seconds, spread: bool = True
+    ) -> list[Effect]:
+        effects = self._view.learn(sender, rumors, why, now, spread)
+        for record in rumors.records:
+            if record.status == Status.SUSPECT:
+                effects += self._jury.hear_accusation(sender, record, now)
+        return effects
 
     def _on_hello(self, sender: PeerId, hello: Hello, now: Seconds) -> list[Effect]:
         if hello.record.peer != sender or hello.progress.peer != sender:
@@ -251,74 +320,114 @@ class Swim:
             fault = Fault(sender, refusal.reason.name.lower(), refusal.detail)
             return [Send(sender, refusal), Tell(fault)]
         claims = Rumors((hello.record,), (hello.progress,))
-        effects = self._view.learn(sender, claims, "greeting", now)
-        effects.append(Send(sender, self._welcome()))
-        return effects
-
-    def _welcome(self) -> Welcome:
+        effects = self._reconcile(sender)
+        effects += self._learn(sender, claims, "greeting", now)
+        told = self._view.everything() if hello.newcomer else self._view.about_me().rumors
         terms = self._terms
-        return Welcome(self._view.everything(), terms.layout_digest, terms.fragments)
+        effects.append(Send(sender, Welcome(told, terms.layout_digest, terms.fragments)))
+        return effects
 
     def _on_welcome(self, sender: PeerId, welcome: Welcome, now: Seconds) -> list[Effect]:
         refusal = self._terms.refusal(welcome)
         if refusal is not None:
             detail = f"welcomed all the same: {refusal.detail}"
             return [Tell(Fault(sender, refusal.reason.name.lower(), detail))]
+        effects = self._reconcile(sender)
         # What the first one tells a newcomer is news to nobody else.
         spread = not self._rounds.answered()
-        return self._view.learn(sender, welcome.rumors, "welcome", now, spread)
+        return effects + self._learn(sender, welcome.rumors, "welcome", now, spread)
+
+    def _reconcile(self, sender: PeerId) -> list[Effect]:
+        """One that I held down speaks, as after a split: what else do we differ in?"""
+        record = self._roster.get(sender)
+        if record is None or record.status != Status.DOWN:
+            return []
+        return [Send(sender, self._rounds.sync.digest())]
 
     def _on_ping(self, sender: PeerId, ping: Ping, now: Seconds) -> list[Effect]:
-        effects = self._view.learn(sender, ping.rumors, "ping", now)
+        effects: list[Effect] = []
+        if ping.rumors is not NO_RUMORS:
+            effects += self._learn(sender, ping.rumors, "ping", now)
         if ping.boot > self.me.boot and not self._myself.has_left:
             effects += self._view.refute(sender, ping.boot, 0)
         me = self.me
-        ack = Ack(ping.probe, me.boot, me.incarnation, self._view.some_news())
-        effects.append(Send(sender, ack))
+        effects.append(Send(sender, Ack(ping.probe, me.boot, me.incarnation)))
         if ping.boot != me.boot or self._myself.has_left:
             effects.append(Send(sender, Notice(me)))
         return effects
 
     def _on_ack(self, sender: PeerId, ack: Ack, now: Seconds) -> list[Effect]:
-        self._view.probe_answered(sender, ack.probe)
-        effects = self._view.learn(sender, ack.rumors, "ack", now)
-        record = self._roster.get(sender)
-        if record and record.boot == ack.boot and record.incarnation < ack.incarnation:
-            # In one boot only the incarnation ever changes, so the Ack says the whole record.
-            said = replace(record, incarnation=ack.incarnation, status=Status.ALIVE)
-            effects += self._view.learn(sender, Rumors((said,)), "ack", now)
-        return effects
+        effects = self._jury.hear_ack(sender, ack.probe, ack.boot, ack.incarnation, now)
+        if ack.rumors is not NO_RUMORS:
+            effects += self._learn(sender, ack.rumors, "ack", now)
+        return effects + self._jury.hear_life(sender, ack.boot, ack.incarnation, now)
+
+    def _on_ping_req(self, sender: PeerId, asked: PingReq, now: Seconds) -> list[Effect]:
+        subject = asked.subject
+        if subject == self.me.peer:
+            me = self.me
+            return [Send(sender, Vouch(asked.probe, subject, me.boot, me.incarnation))]
+        record = self._roster.get(subject)
+        if record is None or record.status >= Status.DOWN:
+            told = self._view.with_evidence(() if record is None else (record,))
+            nack = Nack(asked.probe, subject, NackReason.UNKNOWN)
+            return [Send(sender, nack), *([Send(sender, Gossip(told))] if record else [])]
+        number = self._view.prober.favor(Favor(sender, subject, asked.probe), now)
+        if number is None:
+            return [Send(sender, Nack(asked.probe, subject, NackReason.BUSY))]
+        return [*self.link(subject), Send(subject, Ping(number, record.boot))]
+
+    def _compare(
+        self, sender: PeerId, message: Digest | Diff | Lookup, now: Seconds
+    ) -> list[Effect]:
+        sync = self._rounds.sync
+        match message:
+            case Digest():
+                diff = sync.diff(message)
+                effects = self._learn(sender, Rumors((), message.progress), "comparison", now)
+                return effects if diff is None else [*effects, Send(sender, diff)]
+            case Diff():
+                lookup = sync.lookup(message)
+                return [] if lookup is None else [Send(sender, lookup)]
+            case Lookup():
+                effects = self._learn(sender, message.rumors, "comparison", now)
+                if message.peers:
+                    effects.append(Send(sender, Gossip(sync.answer(message.peers))))
+                return effects
 
     def _on_notice(self, sender: PeerId, record: Record, now: Seconds) -> list[Effect]:
         before = self.me.key
-        effects = self._view.learn(sender, Rumors((record,)), "notice", now)
-        if record.peer == self.me.peer and record.key < before:
-            effects.append(Send(sender, self._view.about_me()))
+        effects = self._learn(sender, Rumors((record,)), "notice", now)
+        if record.peer == self.me.peer:
+            if record.status == Status.SUSPECT and self._myself.contradicted_by(record):
+                effects += self._view.refute(sender, record.boot, record.incarnation)
+                self._health.worse()
+            elif record.key < before:
+                effects.append(Send(sender, self._view.about_me()))
         return effects
 
     # ---------------------------------------------------------------- after every input
 
-    def _accuse(self, peer: PeerId, why: str, now: Seconds) -> list[Effect]:
-        record = self._roster.get(peer)
-        if record is None or record.status != Status.ALIVE:
-            return []
-        effects = self._view.take(replace(record, status=Status.SUSPECT), why, now)
-        self._view.owe_notice(peer, now)
-        return effects
-
     def _note_input(self, now: Seconds) -> None:
         """Notice that this peer itself was starved: then the others were not heard, not silent.
 
-        The gap is given to every suspect, and open probes prove nothing (gossip/README.md, M17).
+        The gap is given to every suspect, open probes prove nothing, and I trust myself less
+        (gossip/README.md, M17).
         """
-        gap_s = now - max(self._last_input_at, self.deadline())
-        if gap_s > STARVED_INTERVALS * self._config.probe_interval_s:
-            self._view.suspicions.extend(gap_s)
-            self._prober.void()
-        self._last_input_at = max(now, self._last_input_at)
+        starved_s = STARVED_INTERVALS * self._config.probe_interval_s
+        if now - self._last_input_at > starved_s:
+            gap_s = now - max(self._last_input_at, self.deadline())
+            if gap_s > starved_s:
+                self._view.suspicions.extend(gap_s)
+                self._view.prober.void()
+                lost = int(gap_s / self._config.probe_interval_s)
+                self._health.worse(min(STARVED_SCORE_MAX, lost))
+        if now > self._last_input_at:
+            self._last_input_at = now
 
     def _closing(self, effects: list[Effect], now: Seconds) -> list[Effect]:
         """Add the notices owed, and see which rounds are needed now."""
-        effects += self._view.notices()
+        if self._view.owes_notices:
+            effects += self._view.notices()
         self._rounds.arm(now)
         return effects

@@ -60,9 +60,19 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
 """Who may import what is not ours and not the standard library. Not listed: nobody."""
 
 PURE_STDLIB = {
-    *("__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum"),
+    *(
+        "__future__",
+        "abc",
+        "array",
+        "bisect",
+        "collections",
+        "contextlib",
+        "copy",
+        "dataclasses",
+        "enum",
+    ),
     *("fractions", "functools", "hashlib", "heapq", "itertools", "math", "operator", "random"),
-    *("re", "statistics", "struct", "types", "typing"),
+    *("re", "statistics", "struct", "types", "typing", "array"),
 }
 """All that pure code may use: nothing here knows a clock, a thread, a file or a socket."""
 

@@ -10,6 +10,7 @@ from typing import cast
 from gossip.config import Config, Layout
 from gossip.core import Core
 from gossip.machine import Effect, Input
+from gossip.membership.known import Known
 from gossip.messages import PeerId, Record, Seconds
 from simulations.network import Conditions
 from simulations.plan import Plan
@@ -18,9 +19,10 @@ from simulations.world import World
 
 
 class PuppetSwim:
-    def __init__(self, me: Record) -> None:
+    def __init__(self, me: Record, known: Known | None) -> None:
         self.me = me
-        self.records: dict[PeerId, Record] = {}
+        records = {} if known is None else known.ground.records
+        self.records = {peer: each for peer, each in records.items() if peer != me.peer}
 
     def record(self, peer: PeerId) -> Record | None:
         return self.me if peer == self.me.peer else self.records.get(peer)
@@ -28,18 +30,20 @@ class PuppetSwim:
     def live(self) -> list[PeerId]:
         return list(self.records)
 
-    def acquaint(self, records: tuple[Record, ...]) -> list[Effect]:
-        self.records = {each.peer: each for each in records if each.peer != self.me.peer}
-        return []
-
 
 class Puppet:
     """Writes down what it hears and answers as told; it never does anything by itself."""
 
     def __init__(
-        self, me: Record, layout: Layout, config: Config, rng: random.Random, now: Seconds
+        self,
+        me: Record,
+        layout: Layout,
+        config: Config,
+        rng: random.Random,
+        now: Seconds,
+        known: Known | None,
     ) -> None:
-        self.swim = PuppetSwim(me)
+        self.swim = PuppetSwim(me, known)
         self.heard: list[tuple[Seconds, Input]] = []
         self.answer: Callable[[Input], list[Effect]] = lambda _: []
         self.wakes_at: Seconds = math.inf

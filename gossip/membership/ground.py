@@ -1,0 +1,66 @@
+"""A member list that many peers of one process share, and its fingerprint.
+
+Peers of a large swarm know nearly the same. In a simulation of thousands the common part is kept
+once (``Ground``), and each peer keeps what it knows beyond or otherwise (``Roster``); a real peer
+stands on a ground of its own.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gossip.membership.rings import Ring
+from gossip.messages import PeerId, Record, Status
+
+BUCKETS = 256
+"""Anti-entropy compares the members by the first byte of their ids."""
+
+_MASK = (1 << 64) - 1
+
+
+def bucket_of(peer: PeerId) -> int:
+    """In which bucket a member is compared."""
+    return int(peer[:2], 16)
+
+
+def fingerprint(record: Record) -> int:
+    """64 bits of a record's peer and key. Equal keys mean equal records (M6), so they suffice.
+
+    The finalizer of MurmurHash3 (Appleby, public domain) over the peer, then the key: buckets
+    are the exclusive or of these, so they change in constant time.
+    """
+    life = record.boot << 24 | record.incarnation << 2 | record.status
+    return _mix(_mix(int(record.peer, 16)) ^ life)
+
+
+def _mix(value: int) -> int:
+    value = (value ^ (value & _MASK) >> 33) * 0xFF51AFD7ED558CCD & _MASK
+    value = (value ^ value >> 33) * 0xC4CEB9FE1A85EC53 & _MASK
+    return value ^ value >> 33
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Records that do not change any more, and everything that is looked up about them."""
+
+    records: dict[PeerId, Record]
+    live: tuple[PeerId, ...]
+    down: tuple[PeerId, ...]
+    undialable: dict[PeerId, None]
+    rings: tuple[Ring, ...]
+    buckets: array[int]
+
+    @staticmethod
+    def of(records: Iterable[Record], rings: int) -> Ground:
+        """At most one record for each peer; all of them are passed on to others."""
+        by_peer = {record.peer: record for record in sorted(records, key=lambda each: each.peer)}
+        live = tuple(peer for peer, record in by_peer.items() if record.status < Status.DOWN)
+        down = tuple(peer for peer, record in by_peer.items() if record.status == Status.DOWN)
+        undialable = {peer: None for peer in live if not by_peer[peer].control_address}
+        buckets = array("Q", bytes(8 * BUCKETS))
+        for peer, record in by_peer.items():
+            buckets[bucket_of(peer)] ^= fingerprint(record)
+        standing = tuple(Ring(number, live) for number in range(rings))
+        return Ground(by_peer, live, down, undialable, standing, buckets)

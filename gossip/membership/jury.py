@@ -1,0 +1,245 @@
+"""From silence to a verdict: probes that run out, accusations, trials, and what ends them.
+
+An observer accuses only what it has good reason to think gone: the direct probe ran out, no
+fellow observer got through either, and no link witnesses that the process lives. It tells the
+suspect's other observers and the suspect itself; the group hears of it only as a verdict.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from gossip.config import MembershipConfig
+from gossip.machine import Effect, MemberChanged, Reach, Send, Tell
+from gossip.membership.health import Health
+from gossip.membership.probe import Probe, Stage
+from gossip.membership.rounds import Rounds
+from gossip.membership.sightings import Witness
+from gossip.membership.suspicion import Trial
+from gossip.membership.verdicts import Weight, evidence_for
+from gossip.membership.view import View
+from gossip.messages import (
+    Gossip,
+    Nack,
+    NackReason,
+    Notice,
+    PeerId,
+    PingReq,
+    Record,
+    Rumors,
+    Seconds,
+    Status,
+    Vouch,
+)
+
+CREDIT_S = 4.0
+"""A doubt counts from the first silence, but at most this long before the accusation: what a
+transport needs to tell a busy peer from a lost one must not be paid twice."""
+
+
+class Jury:
+    """The probes and trials of one peer over its view."""
+
+    def __init__(
+        self,
+        view: View,
+        rounds: Rounds,
+        health: Health,
+        config: MembershipConfig,
+        rng: random.Random,
+    ) -> None:
+        self._view = view
+        self._rounds = rounds
+        self._health = health
+        self._config = config
+        self._rng = rng
+
+    def due(self, now: Seconds) -> list[Effect]:
+        """Probes that ran out, favors that failed, trials whose time is up."""
+        view = self._view
+        effects: list[Effect] = []
+        for peer, probe in view.prober.due(now):
+            if probe.stage == Stage.DIRECT:
+                effects += self._unanswered(peer, probe, now)
+            else:
+                if probe.asked:  # fellows that are as silent as the subject: is it me?
+                    self._health.worse()
+                effects += self._conclude(peer, "nobody gets through to it", now)
+        for favor in view.prober.favors_failed(now):
+            busy = view.sightings.reach(favor.subject) == Reach.BUSY
+            reason = NackReason.BUSY if busy else NackReason.TIMEOUT
+            effects.append(Send(favor.asker, Nack(favor.number, favor.subject, reason)))
+        for trial in view.suspicions.due(now):
+            effects += self._close(trial, now)
+        return effects
+
+    def doubt(self, peer: PeerId, now: Seconds) -> list[Effect]:
+        """The link of a peer that is not being probed was lost: probe it; if a probe had failed
+        before and only the link spoke for it, that is held against it now."""
+        if self._view.sightings.at(peer).failing_since is None:
+            return [self._rounds.probe(peer, now)]
+        return self._conclude(peer, "nobody gets through to it", now)
+
+    # ---------------------------------------------------------------- probes
+
+    def _unanswered(self, peer: PeerId, probe: Probe, now: Seconds) -> list[Effect]:
+        """A direct probe ran out: a private doubt; ask fellow observers before any accusation."""
+        view = self._view
+        seen = view.sightings.at(peer)
+        if seen.failing_since is None:
+            seen.failing_since = now
+        effects = view.look_again(peer, "no answer to a probe")
+        if seen.witness == Witness.REFUSED:
+            return effects + self._conclude(peer, "its process is gone", now)
+        able = [each for each in self._fellows(peer) if view.is_reachable(each)]
+        fellows = self._rng.sample(able, min(self._config.fellows_asked, len(able)))
+        if not fellows:
+            return effects + self._conclude(peer, "no answer to a probe", now)
+        record = view.roster.get(peer)
+        assert record is not None
+        view.prober.ask(peer, fellows, now)
+        for fellow in fellows:
+            effects += view.watch.link(fellow)
+            effects.append(Send(fellow, PingReq(probe.number, peer, record.boot)))
+        return effects
+
+    def _conclude(self, peer: PeerId, why: str, now: Seconds) -> list[Effect]:
+        """The probe failed. Whether that is held against the peer depends on its link."""
+        view = self._view
+        view.prober.close(peer)
+        seen = view.sightings.at(peer)
+        silent_s = now - seen.heard_at
+        if seen.is_excused(now) and silent_s < self._config.busy_max_s:
+            return []
+        if view.roster.me.peer not in view.roster.observers(peer):
+            return []
+        cause = seen.witness.name.lower()
+        detail = why if seen.witness in (Witness.NONE, Witness.UP) else f"{why}, link {cause}"
+        return self._accuse(peer, detail, now)
+
+    def _began_at(self, peer: PeerId, now: Seconds) -> Seconds:
+        """From when on a doubt counts: from my own first, if I had one."""
+        since = self._view.sightings.at(peer).failing_since
+        return now if since is None else max(since, now - CREDIT_S)
+
+    def _fellows(self, peer: PeerId) -> list[PeerId]:
+        me = self._view.roster.me.peer
+        return [each for each in self._view.roster.observers(peer) if each != me]
+
+    def hear_ack(
+        self, sender: PeerId, number: int, boot: int, incarnation: int, now: Seconds
+    ) -> list[Effect]:
+        """An answer: to a probe of mine, or to one I made for somebody else."""
+        view = self._view
+        favor = view.prober.favor_done(number, sender)
+        if favor is not None:
+            return [Send(favor.asker, Vouch(favor.number, sender, boot, incarnation))]
+        seen = view.sightings.at(sender)
+        given = view.prober.answered(sender, number, now)
+        if given and number > seen.lost_probe and seen.witness not in (Witness.NONE, Witness.UP):
+            # Both ways are open, whatever became of the link I dialed.
+            seen.witness = Witness.NONE
+            return view.look_again(sender, "answers again")
+        return []
+
+    def hear_life(self, peer: PeerId, boot: int, incarnation: int, now: Seconds) -> list[Effect]:
+        """The peer itself said which life and incarnation it is in."""
+        record = self._view.roster.get(peer)
+        if record is None or record.boot != boot or record.incarnation >= incarnation:
+            return []
+        # In one boot only the incarnation ever changes, so this says the whole record.
+        said = replace(record, incarnation=incarnation, status=Status.ALIVE)
+        return self._view.learn(peer, Rumors((said,)), "ack", now)
+
+    def hear_vouch(self, fellow: PeerId, vouch: Vouch, now: Seconds) -> list[Effect]:
+        """A fellow observer gets through: the peer is lost to me alone."""
+        view, subject = self._view, vouch.subject
+        view.prober.said(fellow, subject)
+        if view.prober.close(subject) is None:
+            return []
+        view.suspicions.retract(subject, view.roster.me.peer)
+        return self.hear_life(subject, vouch.boot, vouch.incarnation, now)
+
+    # ---------------------------------------------------------------- accusations
+
+    def _accuse(self, peer: PeerId, why: str, now: Seconds) -> list[Effect]:
+        view = self._view
+        record = view.roster.get(peer)
+        if record is None or record.status != Status.ALIVE:
+            return []
+        suspect, me = replace(record, status=Status.SUSPECT), view.roster.me.peer
+        effects = self._hold_trial(suspect, me, why, now)
+        told = Gossip(Rumors((suspect,), (), (evidence_for(suspect, (me,)),)))
+        for fellow in self._fellows(peer):
+            effects += view.watch.link(fellow)
+            effects.append(Send(fellow, told))
+        effects.append(Send(peer, Notice(suspect)))
+        return effects
+
+    def hear_accusation(self, sender: PeerId, suspect: Record, now: Seconds) -> list[Effect]:
+        """A fellow observer accuses somebody: count it, and form a judgement of my own."""
+        view, peer = self._view, suspect.peer
+        me = view.roster.me.peer
+        known = view.roster.get(peer)
+        if peer == me:
+            if view.myself.contradicted_by(suspect):
+                return view.refute(sender, suspect.boot, suspect.incarnation)
+            return []
+        if known is None or known.key > suspect.key or known.status != Status.ALIVE:
+            told = () if known is None else (known,)
+            return [Send(sender, Gossip(view.with_evidence(told)))] if told else []
+        effects: list[Effect] = []
+        if known.key[:2] != suspect.key[:2]:  # news of a later incarnation, which is its own claim
+            effects += view.learn(
+                sender, Rumors((replace(suspect, status=Status.ALIVE),)), "accusation", now
+            )
+        observers = view.roster.observers(peer)
+        if sender not in observers or me not in observers:
+            return effects
+        if view.sightings.heard_within(peer, self._config.probe_interval_s, now):
+            effects.append(Send(peer, Notice(suspect)))
+        elif not view.prober.is_open(peer):
+            effects.append(self._rounds.probe(peer, now))
+        return effects + self._hold_trial(suspect, sender, "accused by an observer", now)
+
+    def _hold_trial(self, suspect: Record, accuser: PeerId, why: str, now: Seconds) -> list[Effect]:
+        view, config = self._view, self._config
+        is_new = view.suspicions.get(suspect.peer) is None
+        min_s = config.suspicion_s(view.roster.others + 1)
+        max_s = min_s * config.suspicion_max_factor
+        enough = self._enough(suspect.peer)
+        began_at = self._began_at(suspect.peer, now)
+        ends_at = began_at + max_s
+        view.suspicions.accuse(Trial(suspect, began_at, min_s, max_s, enough, ends_at), accuser)
+        effects: list[Effect] = [Tell(MemberChanged(suspect, why))] if is_new else []
+        trial = view.suspicions.get(suspect.peer)
+        if trial is not None and now >= trial.ends_at:  # fewer may be enough by now
+            effects += self._close(trial, now)
+        return effects
+
+    def _enough(self, peer: PeerId) -> int:
+        """How many accusers it takes, of the observers that I can hear of."""
+        view = self._view
+        return self._config.quorum(view.available(view.roster.observers(peer)))
+
+    def _close(self, trial: Trial, now: Seconds) -> list[Effect]:
+        """The suspect had its time: down, if enough observers say so; else it stays open."""
+        view, suspect = self._view, trial.suspect
+        peer = suspect.peer
+        if not view.roster.is_live(peer):
+            view.suspicions.clear(peer)
+            return []
+        seen = view.sightings.at(peer)
+        silent_s = now - seen.heard_at
+        busy = seen.is_excused(now) and silent_s < self._config.busy_max_s
+        if busy or silent_s < 2 * self._config.probe_interval_s:
+            return []
+        observers = view.roster.observers(peer)
+        votes = sum(accuser in observers for accuser in trial.accusers)
+        enough = view.verdicts.weigh(suspect, trial.accusers, now) == Weight.ENOUGH
+        if not enough and votes < self._enough(peer):
+            return []
+        down = replace(suspect, status=Status.DOWN)
+        cause = "suspicion ran out"
+        return view.believe(down, trial.accusers, cause, now)

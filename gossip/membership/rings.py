@@ -1,0 +1,151 @@
+"""Who watches whom: every member has a place on several rings, and watches its neighbors there.
+
+On each ring members stand in the order of a hash of their own, so the neighbors of a peer are
+random, known to everyone who knows the members, and the same seen from either side. A few rings
+make an expander: news that goes to all neighbors reaches everybody in a few hops, whoever is down.
+Whoever asks walks outward from a place: members that cannot be dialed are passed by, since two of
+them could never link, and are watched by the first that can on either side.
+
+Source: the K-ring monitoring topology of Suresh et al., "Stable and consistent membership at scale
+with Rapid", USENIX ATC 2018, section 4.1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Container, Iterable
+from functools import lru_cache
+
+from gossip.messages import PeerId
+
+RINGS_MAX = 8
+"""One 64-byte hash gives a member's places on all of them."""
+
+_CIRCLE = (1 << 64) - 1
+_PERSON = b"gossip-rings-1"
+
+
+@lru_cache(maxsize=1 << 18)
+def places(peer: PeerId) -> tuple[int, ...]:
+    """Where a member stands on each ring, 0 .. 2^64 - 1."""
+    digest = hashlib.blake2b(peer.encode(), digest_size=8 * RINGS_MAX, person=_PERSON).digest()
+    return tuple(int.from_bytes(digest[at : at + 8], "big") for at in range(0, len(digest), 8))
+
+
+class Ring:
+    """Some members in the order of one ring. Invariant: ``places`` rises, ``peers`` beside it."""
+
+    __slots__ = ("number", "peers", "places")
+
+    def __init__(self, number: int, peers: Iterable[PeerId] = ()) -> None:
+        self.number = number
+        standing = sorted((places(peer)[number], peer) for peer in peers)
+        self.places = [place for place, _ in standing]
+        self.peers = [peer for _, peer in standing]
+
+    def add(self, peer: PeerId) -> None:
+        """A member takes its place."""
+        place = places(peer)[self.number]
+        at = bisect_left(self.places, place)
+        self.places.insert(at, place)
+        self.peers.insert(at, peer)
+
+    def remove(self, peer: PeerId) -> None:
+        """A member leaves its place."""
+        at = bisect_left(self.places, places(peer)[self.number])
+        while self.peers[at] != peer:  # another may stand on the very same place
+            at += 1
+        del self.places[at], self.peers[at]
+
+    def walk(
+        self, place: int, clockwise: bool, skipped: Container[PeerId]
+    ) -> tuple[int, PeerId] | None:
+        """The distance and name of the next member from a place, not counting who stands there
+        or is ``skipped``; None when there is none."""
+        count = len(self.peers)
+        if not count:
+            return None
+        at = bisect_right(self.places, place) if clockwise else bisect_left(self.places, place) - 1
+        step = 1 if clockwise else -1
+        for _ in range(count):
+            at = at % count
+            peer, there = self.peers[at], self.places[at]
+            if there != place and peer not in skipped:
+                return ((there - place if clockwise else place - there) & _CIRCLE), peer
+            at += step
+        return None
+
+
+class Standing:
+    """A changing set of members on all rings: a shared ground, less who is gone, plus who joined.
+
+    ``ground`` is never changed, so many peers of one process may stand on the same one.
+    """
+
+    __slots__ = ("_gone", "_ground", "_joined")
+
+    def __init__(self, ground: tuple[Ring, ...]) -> None:
+        assert 1 <= len(ground) <= RINGS_MAX
+        self._ground = ground
+        self._joined = tuple(Ring(ring.number) for ring in ground)
+        self._gone: dict[PeerId, None] = {}
+
+    def add(self, peer: PeerId, in_ground: bool) -> None:
+        """A member is here (again)."""
+        if in_ground:
+            self._gone.pop(peer, None)
+        else:
+            for ring in self._joined:
+                ring.add(peer)
+
+    def remove(self, peer: PeerId, in_ground: bool) -> None:
+        """A member is gone."""
+        if in_ground:
+            self._gone[peer] = None
+        else:
+            for ring in self._joined:
+                ring.remove(peer)
+
+    def around(self, peer: PeerId, passed: Container[PeerId], wants_passed: bool) -> list[PeerId]:
+        """The neighbors of a peer on all rings, both ways, in ring order, each once.
+
+        Members in ``passed`` are passed by until one is found that is not; on the way they are
+        taken along if they are wanted.
+        """
+        found: dict[PeerId, None] = {}
+        standing = places(peer)
+        for ground, joined in zip(self._ground, self._joined, strict=True):
+            for clockwise in (True, False):
+                place, walked = standing[ground.number], 0
+                while walked <= _CIRCLE:
+                    here = ground.walk(place, clockwise, self._gone)
+                    new = joined.walk(place, clockwise, ())
+                    nearest = here if new is None or (here is not None and here < new) else new
+                    if nearest is None or nearest[1] == peer:
+                        break
+                    distance, neighbor = nearest
+                    walked += distance
+                    if neighbor not in passed:
+                        found[neighbor] = None
+                        break
+                    if wants_passed:
+                        found[neighbor] = None
+                    place = (place + distance if clockwise else place - distance) & _CIRCLE
+        found.pop(peer, None)
+        return list(found)
+
+    def is_between(self, peer: PeerId, neighbors: list[PeerId], place_of: PeerId) -> bool:
+        """Whether ``peer`` stands nearer to ``place_of`` than one of its neighbors does, on some
+        ring and side: then it would be one itself."""
+        there, mine = places(peer), places(place_of)
+        others = [places(each) for each in neighbors]
+        for ring in self._ground:
+            number = ring.number
+            ahead = (there[number] - mine[number]) & _CIRCLE
+            behind = (mine[number] - there[number]) & _CIRCLE
+            if all(ahead < (each[number] - mine[number]) & _CIRCLE for each in others):
+                return True
+            if all(behind < (mine[number] - each[number]) & _CIRCLE for each in others):
+                return True
+        return False

@@ -1,0 +1,104 @@
+"""What this peer itself has seen of each other one: words, links, silence. Never a verdict.
+
+From it follow the private verdict (``reach``: may I swap with it?) and whether silence may be held
+against a peer at all: a link that lives, or a kernel that accepts while the process says nothing,
+witnesses that the peer is busy or frozen, not gone (gossip/README.md, M12).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from gossip.machine import LinkCause, Reach
+from gossip.messages import PeerId, Seconds
+
+
+class Witness(IntEnum):
+    """What the link dialed to a peer says."""
+
+    NONE = 0
+    UP = 1
+    CLOSED = 2
+    REFUSED = 3
+    SILENT = 4
+    FROZEN = 5
+
+
+OF_CAUSE = {
+    LinkCause.CLOSED: Witness.CLOSED,
+    LinkCause.REFUSED: Witness.REFUSED,
+    LinkCause.SILENT: Witness.SILENT,
+    LinkCause.FROZEN: Witness.FROZEN,
+}
+
+_ALIVE = (Witness.UP, Witness.FROZEN)
+UNDECIDED_S = 10.0
+"""A closed link says nothing until the fresh dial has told why; this is longer than that takes."""
+
+_GONE = (Witness.CLOSED, Witness.REFUSED, Witness.SILENT)
+
+
+@dataclass(slots=True)
+class Sighting:
+    """One peer as seen from here.
+
+    ``failing_since`` is when its first probe since it was last heard ran out. ``lost_probe`` is
+    the number of the last probe sent before its link was lost: only an answer to a later one
+    shows that there is a way both ways again.
+    """
+
+    heard_at: Seconds = -1e9
+    witness: Witness = Witness.NONE
+    failing_since: Seconds | None = None
+    lost_probe: int = -1
+    closed_at: Seconds = -1e9
+
+    @property
+    def reach(self) -> Reach:
+        """The private verdict."""
+        if self.witness in _GONE:
+            return Reach.LOST
+        if self.witness == Witness.FROZEN:
+            return Reach.BUSY
+        if self.failing_since is None:
+            return Reach.OPEN
+        return Reach.BUSY if self.witness == Witness.UP else Reach.LOST
+
+    def is_excused(self, now: Seconds) -> bool:
+        """Whether silence may mean only that it is busy or frozen."""
+        if self.witness == Witness.CLOSED:
+            return now - self.closed_at < UNDECIDED_S
+        return self.witness in _ALIVE
+
+
+class Sightings:
+    """Sightings of the peers met, in the order met."""
+
+    def __init__(self) -> None:
+        self._seen: dict[PeerId, Sighting] = {}
+
+    def of(self, peer: PeerId) -> Sighting | None:
+        """What was seen of a peer."""
+        return self._seen.get(peer)
+
+    def at(self, peer: PeerId) -> Sighting:
+        """The same, to be written."""
+        seen = self._seen.get(peer)
+        if seen is None:
+            seen = self._seen[peer] = Sighting()
+        return seen
+
+    def heard_within(self, peer: PeerId, age_s: Seconds, now: Seconds) -> bool:
+        """Whether a message of this peer came so recently."""
+        seen = self._seen.get(peer)
+        return seen is not None and now - seen.heard_at < age_s
+
+    def reach(self, peer: PeerId) -> Reach:
+        """The private verdict on a peer; a peer never met is worth a try."""
+        seen = self._seen.get(peer)
+        return Reach.OPEN if seen is None else seen.reach
+
+    def forget(self, peer: PeerId) -> None:
+        """The peer went."""
+        self._seen.pop(peer, None)

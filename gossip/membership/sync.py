@@ -1,0 +1,91 @@
+"""Anti-entropy: two peers compare their records and repair what gossip lost, at constant cost.
+
+    A -> B  Digest: 256 hashes           equal: nothing follows
+    B -> A  Diff: my versions where the hashes differ
+    A -> B  Lookup: what is newer at mine, and whose records I want
+    B -> A  Gossip: those
+
+Source: the two-level comparison is that of Merkle trees in Dynamo (DeCandia et al., SOSP 2007,
+section 4.7) with one level of buckets, which suffices for some thousand members.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+
+from gossip.membership.ground import BUCKETS
+from gossip.membership.view import View
+from gossip.messages import Diff, Digest, Lookup, PeerId, Progress, Record, Rumors, Version
+
+RECORDS_MAX = 4096
+"""Records sent or asked for in one go; the next comparison finds the rest."""
+
+ACCOUNTS_PER_DIGEST = 16
+"""Accounts change all the time and so are not compared, but passed round a few at a time."""
+
+_FORM = struct.Struct(f"<{BUCKETS}Q")
+
+
+class Sync:
+    """The comparisons of one peer."""
+
+    def __init__(self, view: View, rng: random.Random) -> None:
+        self._view = view
+        self._rng = rng
+
+    def digest(self) -> Digest:
+        """What I hold, in short."""
+        return Digest(_FORM.pack(*self._view.roster.buckets), self._some_accounts())
+
+    def _some_accounts(self) -> tuple[Progress, ...]:
+        roster, account = self._view.roster, self._view.account
+        drawn = [roster.draw(self._rng) for _ in range(min(ACCOUNTS_PER_DIGEST, roster.others))]
+        peers = dict.fromkeys(peer for peer in drawn if peer is not None)
+        return tuple([each for each in map(account.newest, peers) if each is not None])
+
+    def diff(self, digest: Digest) -> Diff | None:
+        """Where we differ, and what I hold there; None when we do not, or it is no digest."""
+        if len(digest.buckets) != _FORM.size:
+            return None
+        theirs = _FORM.unpack(digest.buckets)
+        mine = self._view.roster.buckets
+        buckets = bytes([at for at in range(BUCKETS) if theirs[at] != mine[at]])
+        if not buckets:
+            return None
+        held = self._view.roster.in_buckets(buckets)
+        return Diff(buckets, tuple([_version(record) for record in held]))
+
+    def lookup(self, diff: Diff) -> Lookup | None:
+        """What I can tell and what I want to hear; None when there is neither."""
+        theirs = {version.peer: version for version in diff.versions}
+        held = {record.peer: record for record in self._view.roster.in_buckets(diff.buckets)}
+        newer: list[Record] = []
+        for peer, record in held.items():
+            version = theirs.get(peer)
+            if version is None or _version(record)[1:] > version[1:]:
+                newer.append(record)
+        wanted = [
+            peer
+            for peer, version in theirs.items()
+            if peer not in held or _version(held[peer])[1:] < version[1:]
+        ]
+        if not newer and not wanted:
+            return None
+        return Lookup(self._told(newer), tuple(wanted[:RECORDS_MAX]))
+
+    def answer(self, peers: tuple[PeerId, ...]) -> Rumors:
+        """The records asked for, with what they stand on and these peers' accounts."""
+        held = [self._view.roster.get(peer) for peer in peers[:RECORDS_MAX]]
+        return self._told([record for record in held if record is not None])
+
+    def _told(self, records: list[Record]) -> Rumors:
+        told = self._view.with_evidence(tuple(records[:RECORDS_MAX]))
+        accounts = [self._view.account.newest(record.peer) for record in told.records]
+        return Rumors(
+            told.records, tuple([each for each in accounts if each is not None]), told.evidence
+        )
+
+
+def _version(record: Record) -> Version:
+    return Version(record.peer, record.boot, record.incarnation, record.status)

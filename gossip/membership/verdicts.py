@@ -1,0 +1,123 @@
+"""When the group's verdict on a member is believed: enough of its observers must accuse it.
+
+A claim of DOWN travels with its accusers. Whoever hears it counts those that watch the subject in
+its own view of the group (M13). Accusers that are not live here, or were not until just now, as on
+the far side of a split that has healed, count only after the subject has had time to refute (M24);
+a claim with too few waits for more. A claim that waits has been passed on, so that its subject hears of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from gossip.config import MembershipConfig
+from gossip.membership.flaps import Flaps
+from gossip.membership.records import ACCUSERS_MAX
+from gossip.membership.roster import Roster
+from gossip.messages import Evidence, PeerId, Record, Seconds
+
+
+class Weight(IntEnum):
+    """What a claim's evidence is worth here."""
+
+    TOO_FEW = 0
+    IN_TIME = 1
+    ENOUGH = 2
+
+
+@dataclass(slots=True)
+class Claim:
+    """A verdict of the group that is not believed yet. Applied at ``apply_at`` if not refuted."""
+
+    record: Record
+    accusers: dict[PeerId, None]
+    since: Seconds
+    apply_at: Seconds = math.inf
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """Evidence for members held down, and claims that wait."""
+
+    roster: Roster
+    config: MembershipConfig
+    flaps: Flaps
+    _evidence: dict[PeerId, Evidence] = field(default_factory=dict)
+    _waiting: dict[PeerId, Claim] = field(default_factory=dict)
+
+    def weigh(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> Weight:
+        """Count the accusers that watch the subject, or would if they were live here.
+
+        One that was down itself until just now may have judged from behind a split.
+        """
+        roster, subject = self.roster, record.peer
+        observers = roster.observers(subject)
+        quorum = self.config.quorum(len(observers))
+        split_s = self.config.suspicion_max_factor * self.config.suspicion_s(roster.others + 1)
+        live = absent = 0
+        for accuser in accusers:
+            if accuser in observers:
+                if self.flaps.returned_within(accuser, split_s, now):
+                    absent += 1
+                else:
+                    live += 1
+            elif accuser not in (subject, roster.me.peer) and not roster.is_live(accuser):
+                absent += roster.would_observe(accuser, subject, observers)
+        if live >= quorum:
+            return Weight.ENOUGH
+        return Weight.IN_TIME if live + absent >= quorum else Weight.TOO_FEW
+
+    # ---------------------------------------------------------------- claims that wait
+
+    def hear(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> tuple[Claim, bool]:
+        """Add what one message says to what is known; the claim so far, and whether it is new."""
+        claim = self._waiting.get(record.peer)
+        is_new = claim is None or claim.record.key < record.key
+        if claim is None or is_new:
+            claim = self._waiting[record.peer] = Claim(record, {}, now)
+        if claim.record.key == record.key:
+            for accuser in accusers:
+                if len(claim.accusers) < ACCUSERS_MAX:
+                    claim.accusers[accuser] = None
+        return claim, is_new
+
+    @property
+    def waiting(self) -> list[Claim]:
+        """Claims not believed yet."""
+        return list(self._waiting.values())
+
+    def waiting_about(self, peer: PeerId) -> Claim | None:
+        """The claim about this peer that waits."""
+        return self._waiting.get(peer)
+
+    @property
+    def is_any_waiting(self) -> bool:
+        """Whether there is a claim that is not believed yet."""
+        return bool(self._waiting)
+
+    def settle(self, peer: PeerId) -> None:
+        """The claim was applied, refuted or given up."""
+        self._waiting.pop(peer, None)
+
+    # ---------------------------------------------------------------- evidence kept
+
+    def believe(self, evidence: Evidence) -> None:
+        """Keep what a verdict stands on, for those who ask later."""
+        self._evidence[evidence.subject] = evidence
+
+    def forget(self, peer: PeerId) -> None:
+        """The member is back, or its tombstone gone."""
+        self._evidence.pop(peer, None)
+
+    def evidence_of(self, records: Iterable[Record]) -> tuple[Evidence, ...]:
+        """What is known for these records."""
+        kept = self._evidence
+        return tuple([kept[each.peer] for each in records if each.peer in kept])
+
+
+def evidence_for(record: Record, accusers: Iterable[PeerId]) -> Evidence:
+    """Evidence in its one form: accusers sorted."""
+    return Evidence(record.peer, record.boot, record.incarnation, tuple(sorted(accusers)))
