@@ -85,6 +85,7 @@ class Guard:
         self._keep_going = keep_going
         self._world = world
         self._limits = limits
+        self._split_at_s = math.inf
         self._sides: dict[PeerId, int] = {}
         self._sent: dict[tuple[str, PeerId, tuple[int, int, int]], int] = {}
         self._health_shown: bool | None = None
@@ -105,6 +106,7 @@ class Guard:
 
     def split(self) -> None:
         """See Check. Remember who stands where, for when it has healed."""
+        self._split_at_s = self._world.now
         self._sides = {peer: port.side for peer, port in self._world.network.ports.items()}
         self.split_healed_at_s = math.inf
 
@@ -226,20 +228,20 @@ class Guard:
         quiet_since = there.unwell_since
         if quiet_since is not None and self._world.now - quiet_since >= self._limits.busy_max_s:
             return
-        way, back = life.port.outgoing.get(record.peer), life.port.incoming.get(record.peer)
-        up = (way is not None and way.up) or (back is not None and back.up)
-        frozen = way is not None and LinkCause.FROZEN in way.told
-        if up or frozen:
-            how = "over a live link" if up else "though it is only frozen"
+        link = life.port.outgoing.get(record.peer)  # nobody is told of a link that another dialed
+        if link is not None and (link.up or LinkCause.FROZEN in link.told):
+            how = "over a live link" if link.up else "though it is only frozen"
             self._broken("M12", life, f"accuses {record.peer} {how}")
 
     def _held_down(
         self, life: SimulatedPeer, happened: Input, subject: Subject, record: Record
     ) -> None:
-        if type(happened) is Woke:
+        version = (record.boot, record.incarnation)
+        if type(happened) is Woke and version not in subject.held_down:
             self._came_too_soon(life, record)
+        subject.held_down[version] = None
         there = subject.life
-        ended = not there.running or (record.boot, record.incarnation) <= subject.ended
+        ended = not there.running or version <= subject.ended
         if ended or there.leaving or self._is_excused(life, there):
             return
         self.figures.false_downs += 1
@@ -264,11 +266,18 @@ class Guard:
             return True
         if now - self.split_healed_at_s > HEAL_GRACE_S:
             return False
+        if since is not None:
+            return True  # rightly held down beyond the split, and it cannot contradict now
+        if life.started_at > self._split_at_s and there.me.peer not in life.told:
+            return True  # a newcomer believes whoever welcomes it, from either side
         # Whoever was not there yet when the split began stands with the first side.
         return self._sides.get(life.me.peer, 0) != self._sides.get(there.me.peer, 0)
 
     def _came_too_soon(self, life: SimulatedPeer, record: Record) -> None:
-        """M17: time in which a peer did not run is no time in which others were silent."""
+        """M17: time in which a peer did not run is no time in which others were silent.
+
+        Only the first verdict on a version is looked at: later ones may come from others' word.
+        """
         doubt = life.doubts.get(record.peer)
         if doubt is None or life.clock is not None:
             return
