@@ -109,14 +109,20 @@ class Jury:
         view = self._view
         view.prober.close(peer)
         seen = view.sightings.at(peer)
-        silent_s = now - seen.heard_at
-        if seen.is_excused(now) and silent_s < self._config.busy_max_s:
+        if self._is_excused(peer, now):
             return []
         if view.roster.me.peer not in view.roster.observers(peer):
             return []
         cause = seen.witness.name.lower()
         detail = why if seen.witness in (Witness.NONE, Witness.UP) else f"{why}, link {cause}"
         return self._accuse(peer, detail, now)
+
+    def _is_excused(self, peer: PeerId, now: Seconds) -> bool:
+        """Whether a link speaks for a silent peer (M12); not for ever."""
+        seen = self._view.sightings.at(peer)
+        silent_s = 0.0 if seen.failing_since is None else now - seen.failing_since
+        excused = seen.is_excused(self._view.watch.is_dialed(peer), now)
+        return excused and silent_s < self._config.busy_max_s
 
     def _began_at(self, peer: PeerId, now: Seconds) -> Seconds:
         """From when on a doubt counts: from my own first, if I had one."""
@@ -183,9 +189,10 @@ class Jury:
         me = view.roster.me.peer
         known = view.roster.get(peer)
         if peer == me:
-            if view.myself.contradicted_by(suspect):
-                return view.refute(sender, suspect.boot, suspect.incarnation)
-            return []
+            if not view.myself.contradicted_by(suspect):
+                return []
+            self._health.worse()
+            return view.refute(sender, suspect.boot, suspect.incarnation)
         if known is None or known.key > suspect.key or known.status != Status.ALIVE:
             told = () if known is None else (known,)
             return [Send(sender, Gossip(view.with_evidence(told)))] if told else []
@@ -194,6 +201,10 @@ class Jury:
             effects += view.learn(
                 sender, Rumors((replace(suspect, status=Status.ALIVE),)), "accusation", now
             )
+            known = view.roster.get(peer)
+            if known is None or known.key[:2] != suspect.key[:2]:
+                return effects
+        suspect = replace(known, status=Status.SUSPECT)
         observers = view.roster.observers(peer)
         if sender not in observers or me not in observers:
             return effects
@@ -230,10 +241,8 @@ class Jury:
         if not view.roster.is_live(peer):
             view.suspicions.clear(peer)
             return []
-        seen = view.sightings.at(peer)
-        silent_s = now - seen.heard_at
-        busy = seen.is_excused(now) and silent_s < self._config.busy_max_s
-        if busy or silent_s < 2 * self._config.probe_interval_s:
+        fresh_s = 2 * self._config.probe_interval_s
+        if self._is_excused(peer, now) or view.sightings.heard_within(peer, fresh_s, now):
             return []
         observers = view.roster.observers(peer)
         votes = sum(accuser in observers for accuser in trial.accusers)

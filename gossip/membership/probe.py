@@ -29,7 +29,6 @@ class Probe:
     """One probe of one peer. ``asked`` are the fellows that have not said anything yet."""
 
     number: int
-    sent_at: Seconds
     timeout_s: Seconds
     stage: Stage = Stage.DIRECT
     asked: dict[PeerId, None] = field(default_factory=dict)
@@ -53,6 +52,8 @@ class Prober:
         self._trips = trips
         self._favors_max = favors_max
         self._open: dict[PeerId, Probe] = {}
+        # Number and time of the last probe of each peer, until its answer is measured.
+        self._sent: dict[PeerId, tuple[int, Seconds]] = {}
         self._deadlines: Deadlines[PeerId] = Deadlines()
         self._favors: dict[int, Favor] = {}
         self._favor_deadlines: Deadlines[int] = Deadlines()
@@ -70,7 +71,8 @@ class Prober:
         self.last_number += 1
         if peer not in self._open:
             timeout_s = self._trips.timeout_s(peer) * factor
-            self._open[peer] = Probe(self.last_number, now, timeout_s)
+            self._open[peer] = Probe(self.last_number, timeout_s)
+            self._sent[peer] = (self.last_number, now)
             self._deadlines.set(peer, now + timeout_s)
         return self.last_number
 
@@ -82,11 +84,12 @@ class Prober:
         self._deadlines.set(peer, now + INDIRECT_FACTOR * probe.timeout_s)
 
     def answered(self, peer: PeerId, number: int, now: Seconds) -> bool:
-        """An Ack came: measure the round trip if it is that of the open probe. Whether the
-        number was ever given out."""
-        probe = self._open.get(peer)
-        if probe is not None and probe.number == number:
-            self._trips.measured(peer, now - probe.sent_at)
+        """An Ack came: measure the round trip if it is that of the last probe, which the same
+        message closed before as a sign of life. Whether the number was ever given out."""
+        sent = self._sent.get(peer)
+        if sent is not None and sent[0] == number:
+            del self._sent[peer]
+            self._trips.measured(peer, now - sent[1])
         return 0 < number <= self.last_number
 
     def said(self, fellow: PeerId, subject: PeerId) -> None:
@@ -96,7 +99,7 @@ class Prober:
             probe.asked.pop(fellow, None)
 
     def close(self, peer: PeerId) -> Probe | None:
-        """The peer gave a sign of life, went, or its probe is over."""
+        """The peer gave a sign of life, or its probe is over."""
         probe = self._open.pop(peer, None)
         if probe is not None:
             self._deadlines.clear(peer)
@@ -106,6 +109,12 @@ class Prober:
         """Open probes prove nothing: this peer itself was starved."""
         for peer in list(self._open):
             self.close(peer)
+        self._sent.clear()
+
+    def forget(self, peer: PeerId) -> None:
+        """The peer went."""
+        self.close(peer)
+        self._sent.pop(peer, None)
 
     def due(self, now: Seconds) -> list[tuple[PeerId, Probe]]:
         """Probes whose stage ran out; to be closed or taken to the next stage by the caller."""

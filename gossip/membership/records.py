@@ -78,8 +78,9 @@ def progress_flaw(progress: Progress) -> str | None:
 
 def evidence_flaw(evidence: Evidence) -> str | None:
     """Why evidence must not be believed, or None."""
-    if PEER_ID_FORM.fullmatch(evidence.subject) is None:
-        return f"peer id {evidence.subject[:20]!r} is not 16 hex digits"
     if len(evidence.accusers) > ACCUSERS_MAX:
-        return f"{len(evidence.accusers)} accusers of {evidence.subject}"
+        return f"{len(evidence.accusers)} accusers of {evidence.subject[:20]!r}"
+    for peer in (evidence.subject, *evidence.accusers):
+        if PEER_ID_FORM.fullmatch(peer) is None:
+            return f"peer id {peer[:20]!r} is not 16 hex digits"
     return None

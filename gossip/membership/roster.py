@@ -149,8 +149,9 @@ class Roster:
         """
         dialable = peer not in self._undialable
         if self.is_small:
-            everyone = [each for each in (*self.live, self._me) if each != peer]
-            return [each for each in everyone if dialable or each not in self._undialable]
+            everyone = [*self.live, self._me] if self._is_live(self._me) else self.live
+            others = [each for each in everyone if each != peer]
+            return [each for each in others if dialable or each not in self._undialable]
         return self._standing.around(peer, self._undialable, wants_passed=dialable)
 
     def observers(self, peer: PeerId) -> list[PeerId]:

@@ -237,7 +237,7 @@ class Rounds:
             return []
         self._ticks.set(_Tick.PROBE, now + self._look_s())
         view = self._view
-        effects = view.watch.links_due() if view.watch.is_old else []
+        effects = view.watch.links_due()
         interval_s = self._config.probe_interval_s * self._health.factor
         active_at, passive_at = now - ACTIVE_AGE * interval_s, now - PASSIVE_AGE * interval_s
         for peer, is_active in view.watch.neighbors.items():

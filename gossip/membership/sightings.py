@@ -34,7 +34,7 @@ OF_CAUSE = {
 
 _ALIVE = (Witness.UP, Witness.FROZEN)
 UNDECIDED_S = 10.0
-"""A closed link says nothing until the fresh dial has told why; this is longer than that takes."""
+"""A link says nothing while it is being dialed, first or anew; this is longer than that takes."""
 
 _GONE = (Witness.CLOSED, Witness.REFUSED, Witness.SILENT)
 
@@ -65,10 +65,16 @@ class Sighting:
             return Reach.OPEN
         return Reach.BUSY if self.witness == Witness.UP else Reach.LOST
 
-    def is_excused(self, now: Seconds) -> bool:
-        """Whether silence may mean only that it is busy or frozen."""
+    def is_excused(self, is_dialed: bool, now: Seconds) -> bool:
+        """Whether silence may mean only that it is busy or frozen.
+
+        A link that was dialed but has not come up yet, or is closed and being dialed anew, will
+        tell soon.
+        """
         if self.witness == Witness.CLOSED:
             return now - self.closed_at < UNDECIDED_S
+        if self.witness == Witness.NONE and is_dialed:
+            return self.failing_since is None or now - self.failing_since < UNDECIDED_S
         return self.witness in _ALIVE
 
 
@@ -98,6 +104,13 @@ class Sightings:
         """The private verdict on a peer; a peer never met is worth a try."""
         seen = self._seen.get(peer)
         return Reach.OPEN if seen is None else seen.reach
+
+    def extend(self, by_s: Seconds) -> None:
+        """I could hear nobody for so long: that time does not count against them."""
+        for seen in self._seen.values():
+            seen.heard_at += by_s
+            if seen.failing_since is not None:
+                seen.failing_since += by_s
 
     def forget(self, peer: PeerId) -> None:
         """The peer went."""

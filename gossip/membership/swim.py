@@ -241,7 +241,10 @@ class Swim:
         """
         self._note_input(now)
         view = self._view
-        seen = view.sightings.at(sender)
+        record = self._roster.get(sender)
+        if record is None and view.sightings.of(sender) is None:
+            return []  # of strangers nothing is kept but the links to them
+        seen = view.meet(sender)
         seen.heard_at = now
         if view.prober.close(sender) is not None:
             self._health.better()
@@ -250,12 +253,10 @@ class Swim:
             seen.failing_since = None
             view.suspicions.retract(sender, self.me.peer)
             effects = view.look_again(sender, "heard from")
-        if view.suspicions.get(sender) is not None or view.verdicts.waiting_about(sender):
+        is_down = record is not None and record.status == Status.DOWN
+        is_tried = view.suspicions.get(sender) is not None
+        if is_down or is_tried or view.verdicts.waiting_about(sender) is not None:
             view.owe_notice(sender, now)
-        else:
-            record = self._roster.get(sender)
-            if record is not None and record.status == Status.DOWN:
-                view.owe_notice(sender, now)
         return effects
 
     def hear(self, sender: PeerId, message: MembershipMessage, now: Seconds) -> list[Effect]:
@@ -322,6 +323,8 @@ class Swim:
         claims = Rumors((hello.record,), (hello.progress,))
         effects = self._reconcile(sender)
         effects += self._learn(sender, claims, "greeting", now)
+        if self._roster.is_live(sender):
+            self._view.meet(sender).heard_at = now
         told = self._view.everything() if hello.newcomer else self._view.about_me().rumors
         terms = self._terms
         effects.append(Send(sender, Welcome(told, terms.layout_digest, terms.fragments)))
@@ -398,12 +401,8 @@ class Swim:
     def _on_notice(self, sender: PeerId, record: Record, now: Seconds) -> list[Effect]:
         before = self.me.key
         effects = self._learn(sender, Rumors((record,)), "notice", now)
-        if record.peer == self.me.peer:
-            if record.status == Status.SUSPECT and self._myself.contradicted_by(record):
-                effects += self._view.refute(sender, record.boot, record.incarnation)
-                self._health.worse()
-            elif record.key < before:
-                effects.append(Send(sender, self._view.about_me()))
+        if record.peer == self.me.peer and record.key < before:
+            effects.append(Send(sender, self._view.about_me()))
         return effects
 
     # ---------------------------------------------------------------- after every input
@@ -411,14 +410,16 @@ class Swim:
     def _note_input(self, now: Seconds) -> None:
         """Notice that this peer itself was starved: then the others were not heard, not silent.
 
-        The gap is given to every suspect, open probes prove nothing, and I trust myself less
-        (gossip/README.md, M17).
+        The gap is given to everyone who is doubted or silent, open probes prove nothing, and I
+        trust myself less (gossip/README.md, M17).
         """
         starved_s = STARVED_INTERVALS * self._config.probe_interval_s
         if now - self._last_input_at > starved_s:
             gap_s = now - max(self._last_input_at, self.deadline())
             if gap_s > starved_s:
                 self._view.suspicions.extend(gap_s)
+                self._view.verdicts.extend(gap_s)
+                self._view.sightings.extend(gap_s)
                 self._view.prober.void()
                 lost = int(gap_s / self._config.probe_interval_s)
                 self._health.worse(min(STARVED_SCORE_MAX, lost))

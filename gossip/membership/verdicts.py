@@ -3,7 +3,8 @@
 A claim of DOWN travels with its accusers. Whoever hears it counts those that watch the subject in
 its own view of the group (M13). Accusers that are not live here, or were not until just now, as on
 the far side of a split that has healed, count only after the subject has had time to refute (M24);
-a claim with too few waits for more. A claim that waits has been passed on, so that its subject hears of it.
+a claim with too few waits for more. A claim that waits has been passed on, so that its subject
+hears of it.
 """
 
 from __future__ import annotations
@@ -97,6 +98,12 @@ class Verdicts:
     def is_any_waiting(self) -> bool:
         """Whether there is a claim that is not believed yet."""
         return bool(self._waiting)
+
+    def extend(self, by_s: Seconds) -> None:
+        """Give every subject ``by_s`` more: this peer could not hear refutations meanwhile."""
+        for claim in self._waiting.values():
+            claim.since += by_s
+            claim.apply_at += by_s
 
     def settle(self, peer: PeerId) -> None:
         """The claim was applied, refuted or given up."""

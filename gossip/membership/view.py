@@ -18,11 +18,17 @@ from gossip.membership.flaps import Flaps
 from gossip.membership.known import Known
 from gossip.membership.myself import Myself
 from gossip.membership.probe import Prober
-from gossip.membership.records import COUNT_MAX, evidence_flaw, progress_flaw, record_flaw
+from gossip.membership.records import (
+    COUNT_MAX,
+    evidence_flaw,
+    merge,
+    progress_flaw,
+    record_flaw,
+)
 from gossip.membership.roster import CHANGES_MAX, Roster
 from gossip.membership.roundtrip import RoundTrips
 from gossip.membership.rumors import CLAIMS_PER_MESSAGE, News
-from gossip.membership.sightings import Sightings
+from gossip.membership.sightings import Sighting, Sightings
 from gossip.membership.suspicion import Suspicions
 from gossip.membership.verdicts import Claim, Verdicts, Weight, evidence_for
 from gossip.membership.watch import Watch
@@ -88,6 +94,12 @@ class View:
             return True
         return self.sightings.of(peer) is not None
 
+    def meet(self, peer: PeerId) -> Sighting:
+        """What was seen of a peer, to be written; the first word of one may make it reachable."""
+        if self.sightings.of(peer) is None:
+            self._reachable = None
+        return self.sightings.at(peer)
+
     def look_again(self, peer: PeerId, why: str) -> list[Effect]:
         """Something was seen of a member: report a private verdict that changed."""
         reach = self.sightings.reach(peer)
@@ -150,14 +162,12 @@ class View:
 
     def _learn_everyone(self, records: tuple[Record, ...], why: str) -> list[Effect]:
         """Take a large group's live members at once, as a newcomer does."""
-        new = [
-            record
-            for record in records
-            if record.status == Status.ALIVE
-            and self.roster.get(record.peer) is None
-            and record_flaw(record) is None
-        ]
-        taken = self.roster.take_many(new)
+        new: dict[PeerId, Record] = {}
+        for record in records:
+            is_new = record.status == Status.ALIVE and self.roster.get(record.peer) is None
+            if is_new and record_flaw(record) is None:
+                new[record.peer] = merge(new.get(record.peer, record), record)
+        taken = self.roster.take_many(new.values())
         self.addresses_changed = True
         self._reachable = None
         self.watch.everybody_came()
@@ -279,14 +289,17 @@ class View:
         if not was_live:
             self._reachable = None
             self.watch.member_came(peer)
-        if before is not None and _reached_at(before) == _reached_at(record) and was_live:
+        elif before is not None and _reached_at(before) == _reached_at(record):
             return []
+        elif before is not None and bool(before.control_address) != bool(record.control_address):
+            self.watch.everybody_came()  # who watches whom depends on who can be dialed
         # Dialing a link that is there already changes nothing, so a restart is dialed as well.
-        return self.watch.dial(peer) if self.watch.dial_all() else []
+        wanted = self.watch.dial_all() or self.watch.has_link(peer)
+        return self.watch.dial(peer) if wanted else []
 
     def _is_gone(self, was_live: bool, record: Record, now: Seconds) -> list[Effect]:
         peer = record.peer
-        self.prober.close(peer)
+        self.prober.forget(peer)
         self.sightings.forget(peer)
         self.trips.forget(peer)
         self._reach.pop(peer, None)
@@ -330,6 +343,7 @@ class View:
         for peer in self.tombstones.due(now):
             self.roster.forget(peer)
             self.verdicts.forget(peer)
+            self.sightings.forget(peer)
             self._noticed_at.pop(peer, None)
 
     # ---------------------------------------------------------------- notices

@@ -32,6 +32,7 @@ class Watch:
         # How far ahead and behind my neighbors stand on each ring; None: anybody may be one.
         self._arcs: list[tuple[int, int]] | None = None
         self._is_old = True
+        self._are_linked = False
         self._links: dict[PeerId, None] = {}
         self._next = 0
 
@@ -43,11 +44,6 @@ class Watch:
         if self._is_old:
             self._renew()
         return self._neighbors
-
-    @property
-    def is_old(self) -> bool:
-        """Whether the neighbors may have changed since they were last looked at."""
-        return self._is_old
 
     def member_came(self, peer: PeerId) -> None:
         """A member is live: does it stand nearer to me than a neighbor of mine?"""
@@ -80,7 +76,7 @@ class Watch:
         return [order[(start + each) % len(order)] for each in range(count)]
 
     def _renew(self) -> None:
-        self._is_old = False
+        self._is_old = self._are_linked = False
         roster = self._roster
         self._order = roster.neighbors(self._me)
         self._neighbors = {peer: self._pings(peer) for peer in self._order}
@@ -103,15 +99,22 @@ class Watch:
     # ---------------------------------------------------------------- links
 
     def links_due(self) -> list[Effect]:
-        """Dial new neighbors, and give up what is too much."""
+        """Dial neighbors that are new since last asked, and give up what is too much."""
         effects: list[Effect] = []
-        for peer in self.neighbors:
-            effects += self.link(peer)
+        neighbors = self.neighbors
+        if not self._are_linked:
+            self._are_linked = True
+            for peer in neighbors:
+                effects += self.link(peer)
         return effects
 
     def dial_all(self) -> bool:
         """Whether the group is so small that everyone keeps a link to everyone."""
         return self._roster.others <= self._config.links_max
+
+    def has_link(self, peer: PeerId) -> bool:
+        """Whether I dialed this peer and keep the link."""
+        return peer in self._links
 
     def link(self, peer: PeerId) -> list[Effect]:
         """Keep a link to this peer from now on, as the most recently used."""
@@ -133,6 +136,10 @@ class Watch:
             if idle is not None and idle != peer:
                 effects += self.give_up(idle)
         return effects
+
+    def is_dialed(self, peer: PeerId) -> bool:
+        """Whether I want a link to this peer."""
+        return peer in self._links
 
     def give_up(self, peer: PeerId) -> list[Effect]:
         """Hang up, if there is a link of mine."""

@@ -2,44 +2,133 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections import Counter
 from typing import TypeVar
 
 from gossip.config import MembershipConfig
-from gossip.machine import Effect, Send, Tell
+from gossip.machine import Dial, Effect, ReachChanged, Send, Tell
 from gossip.membership.swim import Swim
 from gossip.membership.terms import Terms
-from gossip.messages import Gossip, MembershipMessage, PeerId, Ping, Record, Rumors
-from tests.gossip.membership.claims import LAYOUT, peer, record
+from gossip.messages import (
+    Ack,
+    Gossip,
+    Hello,
+    MembershipMessage,
+    Nack,
+    NackReason,
+    PeerId,
+    Ping,
+    PingReq,
+    Record,
+    Rumors,
+    Seconds,
+)
+from tests.gossip.membership.claims import LAYOUT, down, evidence, peer, progress, record, suspect
 
 Kind = TypeVar("Kind")
 CONFIG = MembershipConfig()
 
 
-def machine(*members: Record, config: MembershipConfig = CONFIG, seed: int = 1) -> Swim:
+def machine(
+    *members: Record, config: MembershipConfig = CONFIG, seed: int = 1, me: Record | None = None
+) -> Swim:
     """Peer 1 at time 0, which has heard of these members."""
-    swim = Swim(record(1), Terms(LAYOUT), config, random.Random(seed), 0.0)
+    swim = Swim(me or record(1), Terms(LAYOUT), config, random.Random(seed), 0.0)
     if members:
         swim.hear(peer(99), Gossip(Rumors(members)), 0.0)
     return swim
 
 
-def say(swim: Swim, sender: int, message: MembershipMessage, now: float) -> list[Effect]:
+def group(size: int, config: MembershipConfig = CONFIG) -> Swim:
+    """Peer 1 among peers 1 to ``size``, with a link to each, all just heard."""
+    swim = machine(*map(record, range(2, size + 1)), config=config)
+    for number in range(2, size + 1):
+        swim.link_up(peer(number), 0.0)
+        swim.heard_from(peer(number), 0.0)
+    swim.wake(0.0)
+    return swim
+
+
+def hello(number: int, boot: int = 1, newcomer: bool = True) -> Hello:
+    """The greeting of the numbered peer."""
+    return Hello(record(number, boot=boot), progress(number, boot=boot), LAYOUT, 1, newcomer)
+
+
+def say(swim: Swim, sender: int, message: MembershipMessage, now: Seconds) -> list[Effect]:
     """Deliver a message the way the core does."""
-    swim.heard_from(peer(sender), now)
-    return swim.hear(peer(sender), message, now)
+    effects = swim.heard_from(peer(sender), now)
+    return effects + swim.hear(peer(sender), message, now)
 
 
-def run(swim: Swim, until: float) -> list[tuple[float, Effect]]:
-    """Wake the machine at each of its deadlines; every effect with its time."""
-    effects: list[tuple[float, Effect]] = []
-    while swim.deadline() <= until:
-        at = swim.deadline()
-        effects += [(at, effect) for effect in swim.wake(at)]
+def tell(swim: Swim, sender: int, *claims: Record, now: Seconds) -> list[Effect]:
+    """Deliver records as gossip."""
+    return say(swim, sender, Gossip(Rumors(claims)), now)
+
+
+def accuse(
+    swim: Swim, accuser: int, number: int, now: Seconds, incarnation: int = 0
+) -> list[Effect]:
+    """One peer accuses another."""
+    stands_on = evidence(number, accuser, incarnation=incarnation)
+    accused = suspect(number, incarnation=incarnation)
+    return say(swim, accuser, Gossip(Rumors((accused,), (), (stands_on,))), now)
+
+
+def bury(swim: Swim, number: int, *accusers: int, by: int, now: Seconds) -> list[Effect]:
+    """One peer says that another is down, since these accused it."""
+    return say(swim, by, Gossip(Rumors((down(number),), (), (evidence(number, *accusers),))), now)
+
+
+def run(
+    swim: Swim,
+    until: Seconds,
+    answering: tuple[int, ...] = (),
+    every_s: Seconds = 0.5,
+    nacks: bool = True,
+) -> list[tuple[Seconds, Effect]]:
+    """Wake the machine at each of its deadlines; every effect with its time.
+
+    Peers that are ``answering`` say something now and then, and answer each Ping at once; they
+    say of others that they do not get through either.
+    """
+    effects: list[tuple[Seconds, Effect]] = []
+    answers = dict.fromkeys(map(peer, answering))
+    now = swim._last_input_at
+    speak_at = now if answering else math.inf
+    wakes: Counter[Seconds] = Counter()
+    while (at := min(swim.deadline(), speak_at)) <= until:
+        now = max(now, at)
+        wakes[now] += 1
+        assert wakes[now] < 100, f"wakes again and again at {now}"
+        if now >= speak_at:
+            speak_at = now + every_s
+            for each in answers:
+                effects += [(now, effect) for effect in swim.heard_from(each, now)]
+        asked = swim.wake(now)
+        for effect in asked:
+            effects.append((now, effect))
+            if isinstance(effect, Send) and effect.to in answers:
+                effects += [(now, each) for each in answer(swim, effect, now, nacks)]
     return effects
 
 
-def only(effects: list[tuple[float, Effect]]) -> list[Effect]:
+def answer(swim: Swim, asked: Send, now: Seconds, nacks: bool) -> list[Effect]:
+    """Answer a Ping in the life and incarnation that is known, and a PingReq with a Nack."""
+    known = swim.record(asked.to)
+    assert known is not None
+    match asked.message:
+        case Ping(probe):
+            said: MembershipMessage = Ack(probe, known.boot, known.incarnation)
+        case PingReq(probe, subject) if nacks:
+            said = Nack(probe, subject, NackReason.TIMEOUT)
+        case _:
+            return []
+    return swim.heard_from(asked.to, now) + swim.hear(asked.to, said, now)
+
+
+def only(effects: list[tuple[Seconds, Effect]]) -> list[Effect]:
     """The effects without their times."""
     return [effect for _, effect in effects]
 
@@ -59,6 +148,29 @@ def told(effects: list[Effect], kind: type[Kind]) -> list[Kind]:
         effect.report
         for effect in effects
         if isinstance(effect, Tell) and isinstance(effect.report, kind)
+    ]
+
+
+def reaches(effects: list[Effect]) -> list[tuple[PeerId, str]]:
+    """Private verdicts, by name."""
+    return [(each.peer, each.reach.name) for each in told(effects, ReachChanged)]
+
+
+def dials(effects: list[Effect]) -> list[PeerId | None]:
+    """Who is dialed."""
+    return [each.peer for each in effects if isinstance(each, Dial)]
+
+
+def accusations(effects: list[Effect], of: int) -> list[PeerId]:
+    """Who is told that the numbered peer is a suspect."""
+    return [
+        each.to
+        for each in effects
+        if isinstance(each, Send)
+        and isinstance(each.message, Gossip)
+        and any(
+            claim.key[2] == 1 and claim.peer == peer(of) for claim in each.message.rumors.records
+        )
     ]
 
 

@@ -1,8 +1,10 @@
 """A small virtual network for the membership machine alone: a heap of (time, order, event).
 
 Messages are lost, delayed and so reordered as drawn from the seed; links come up and are lost as
-the processes do. After every step of a machine its promises are checked: no key falls, nobody
-shows a (boot, incarnation) its subject never issued, and a running peer's own record is alive.
+the processes do. Nothing passes between two that have no link, either way. After every step of a
+machine its promises are checked: no key falls and nobody comes back without a larger life (M2,
+M5), nobody shows a (boot, incarnation) its subject never issued (M4), a running peer's own record
+is alive (M7), one key means one record (M6), and it does not ask to be woken for nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from collections.abc import Callable
 
 from gossip.config import MembershipConfig
 from gossip.machine import Dial, Effect, Fault, Hangup, LinkCause, MemberChanged, Send, Tell
+from gossip.membership.known import Known
 from gossip.membership.swim import Swim
 from gossip.membership.terms import Terms
 from gossip.messages import MembershipMessage, PeerId, Record, Status
-from tests.gossip.membership.claims import LAYOUT, record
+from tests.gossip.membership.claims import LAYOUT, record, undialable
 
 
 class Network:
@@ -37,6 +40,7 @@ class Network:
         self.told: list[tuple[float, PeerId, MemberChanged | Fault]] = []
         self.loss = loss
         self.split: Callable[[PeerId, PeerId], bool] = lambda _a, _b: False
+        self.deaf: Callable[[PeerId], bool] = lambda _who: False
         self.frozen: dict[PeerId, float] = {}
         self._config = config or MembershipConfig()
         self._rng = random.Random(seed)
@@ -45,6 +49,8 @@ class Network:
         self._order = 0
         self._boots: dict[PeerId, int] = {}
         self._dialed: dict[PeerId, dict[PeerId, None]] = {}
+        self._versions: dict[tuple[PeerId, tuple[int, int, int]], Record] = {}
+        self._woken: dict[PeerId, tuple[float, int]] = {}
         self._addresses: dict[str, PeerId] = {}
         self._highest: dict[PeerId, tuple[int, int]] = {}
         self._keys: dict[tuple[PeerId, int], dict[PeerId, tuple[int, int, int]]] = {}
@@ -52,9 +58,9 @@ class Network:
 
     # ------------------------------------------------------------ what a test does
 
-    def start(self, number: int, *contacts: int, boot: int = 1) -> PeerId:
+    def start(self, number: int, *contacts: int, boot: int = 1, dialable: bool = True) -> PeerId:
         """Start the numbered peer; with contacts it joins through them."""
-        me = record(number, boot=boot)
+        me = record(number, boot=boot) if dialable else undialable(number, boot=boot)
         self._addresses[me.control_address] = me.peer
         self._boots[me.peer] = self._boots.get(me.peer, 0) + 1
         self._dialed[me.peer] = {}
@@ -67,9 +73,25 @@ class Network:
                 self._link(other, me.peer)
         return me.peer
 
+    def acquaint(self, size: int) -> None:
+        """Start so many peers that all know each other."""
+        known = Known.of(list(map(record, range(size))), self._config.observers, b"L")
+        for number in range(size):
+            me = record(number)
+            self._addresses[me.control_address] = me.peer
+            self._boots[me.peer] = 1
+            self._dialed[me.peer] = {}
+            rng = random.Random(self._rng.random())
+            swim = Swim(me, Terms(LAYOUT), self._config, rng, self.now, known)
+            self.swims[me.peer] = swim
+            self._highest[me.peer] = (me.boot, me.incarnation)
+        for who in list(self.swims):
+            self._do(who, lambda swim: swim.wake(self.now))
+
     def crash(self, who: PeerId, cause: LinkCause | None = None) -> None:
         """End a process; with a cause, those that dialed it notice."""
         del self.swims[who]
+        self._dialed[who] = {}
         for other in sorted(self.swims):
             if cause is not None and who in self._dialed[other]:
                 self._lose(other, who, cause)
@@ -179,7 +201,9 @@ class Network:
     def _send(self, who: PeerId, send: Send) -> None:
         message = send.message
         self.sent[type(message).__name__] += 1
-        if self._rng.random() < self.loss or self.split(who, send.to):
+        lost = self._rng.random() < self.loss or self.split(who, send.to)
+        linked = send.to in self._dialed[who] or who in self._dialed.get(send.to, {})
+        if lost or not linked or self.deaf(send.to):
             return
 
         def arrive(swim: Swim) -> list[Effect]:
@@ -209,17 +233,24 @@ class Network:
     def _check(self, who: PeerId, swim: Swim) -> None:
         me = swim.me
         assert me.status in (Status.ALIVE, Status.LEFT)
+        at, wakes = self._woken.get(who, (self.now, 0))
+        self._woken[who] = (self.now, wakes + 1 if at == self.now else 0)
+        assert wakes < 200, f"{who} wakes again and again at {self.now}"
         self._highest[who] = max(self._highest.get(who, (0, 0)), (me.boot, me.incarnation))
         keys = self._keys.setdefault((who, self._boots[who]), {})
-        for known in swim.records():
+        for known in swim._roster.all():
             assert known.key >= keys.get(known.peer, known.key)
             assert (known.boot, known.incarnation) <= self._highest[known.peer]
             keys[known.peer] = known.key
+            assert known.status != Status.SUSPECT
+            assert known == self._versions.setdefault((known.peer, known.key), known)
 
 
-def swarm(size: int, seed: int, loss: float = 0.0) -> Network:
+def swarm(
+    size: int, seed: int, loss: float = 0.0, config: MembershipConfig | None = None
+) -> Network:
     """Peer 0 founds; the others join through an earlier one, a fifth of a second apart."""
-    network = Network(seed, loss)
+    network = Network(seed, loss, config=config)
     rng = random.Random(seed)
     network.start(0)
     for number in range(1, size):

@@ -1,77 +1,116 @@
-"""A suspicion ends once, at its time, and only stall compensation moves it."""
+"""A trial ends in its time, earlier with more accusers, and only starvation moves it back."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
-from gossip.membership.suspicion import Suspicions
-from gossip.messages import Status
-from tests.gossip.membership.claims import peer, record
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-SUSPECT = record(2, status=Status.SUSPECT)
+from gossip.membership.suspicion import Suspicions, Trial
+from gossip.messages import PeerId
+from tests.gossip.membership.claims import peer, suspect
+
+MIN_S, MAX_S = 5.0, 25.0
 
 
-def test_a_suspect_is_due_once_its_time_is_up() -> None:
-    """Not before, and not twice."""
-    doubts = Suspicions(0.5)
-    doubts.start(SUSPECT, 0.0, 5.0)
+def trial(began_at: float = 0.0, enough: int = 3, incarnation: int = 0) -> Trial:
+    """One of peer 2."""
+    accused = suspect(2, incarnation=incarnation)
+    return Trial(accused, began_at, MIN_S, MAX_S, enough, began_at + MAX_S)
 
-    assert [] == doubts.due(4.9)
-    assert [SUSPECT] == doubts.due(5.0)
-    assert [] == doubts.due(9.0)
-    assert [] == doubts.to_ask(9.0)
+
+@given(st.integers(1, 5), st.lists(st.integers(3, 9).map(peer), min_size=1, max_size=12))
+def test_a_deadline_falls_with_independent_accusers_and_never_rises(
+    enough: int, accusers: list[PeerId]
+) -> None:
+    """M15, M16: between min and max, min with enough; who repeats itself does not count, and who
+    takes it back does not give the suspect its time again."""
+    doubts, ends = Suspicions(), []
+    for number, accuser in enumerate(accusers):
+        known = dict.fromkeys(accusers[:number])
+        assert (accuser not in known) == doubts.accuse(trial(enough=enough), accuser)
+        ends.append(doubts.deadline())
+        different = len(dict.fromkeys(accusers[: number + 1]))
+        assert MIN_S <= ends[-1] <= MAX_S
+        assert (different >= enough) == (ends[-1] == MIN_S)
+        if different == 1 < enough:
+            assert MAX_S == ends[-1]
+
+    assert all(after <= before for before, after in pairwise(ends))
+    doubts.retract(peer(2), accusers[0])
+    doubts.accuse(trial(enough=enough), peer(99))
+    assert doubts.deadline() <= ends[-1] or 1 == len(dict.fromkeys(accusers))
+
+
+def test_a_trial_is_due_once_and_stays_until_it_is_cleared() -> None:
+    """One without enough accusers may still find them; then it is due at once."""
+    doubts = Suspicions()
+    doubts.accuse(trial(), peer(3))
+
+    assert [] == doubts.due(24.9)
+    assert [suspect(2)] == [each.suspect for each in doubts.due(25.0)]
+    assert [] == doubts.due(99.0)
+    assert math.inf == doubts.deadline()
+
+    doubts.accuse(trial(99.0), peer(4))
+    assert doubts.deadline() <= 99.0
+    assert [[peer(3), peer(4)]] == [list(each.accusers) for each in doubts.due(99.0)]
+
+    doubts.clear(peer(2))
+    doubts.clear(peer(9))
+    assert [] == doubts.all()
+
+
+def test_a_later_life_starts_a_new_trial() -> None:
+    """The refutation of the older one bought the suspect its full time again."""
+    doubts = Suspicions()
+    doubts.accuse(trial(), peer(3))
+    doubts.accuse(trial(10.0, incarnation=1), peer(4))
+
+    held = doubts.get(peer(2))
+    assert held is not None
+    assert [peer(4)] == list(held.accusers)
+    assert 35.0 == doubts.deadline()
+
+
+def test_a_trial_without_accusers_is_over() -> None:
+    """Taking back what was never said is nothing."""
+    doubts = Suspicions()
+    doubts.accuse(trial(), peer(3))
+    doubts.retract(peer(2), peer(4))
+    doubts.retract(peer(5), peer(4))
+    assert None is not doubts.get(peer(2))
+
+    doubts.retract(peer(2), peer(3))
+
+    assert None is doubts.get(peer(2))
     assert math.inf == doubts.deadline()
 
 
-def test_hearing_the_same_suspicion_again_does_not_move_its_end() -> None:
-    """Else a rumor going round would keep a suspect in doubt for ever."""
-    doubts = Suspicions(0.5)
-    doubts.start(SUSPECT, 0.0, 5.0)
-    doubts.start(SUSPECT, 1.0, 8.0)
-
-    assert [SUSPECT] == doubts.due(5.0)
-
-
-def test_the_suspect_is_asked_whenever_half_of_its_time_left_has_passed() -> None:
-    """As long as an answer can still come in time."""
-    doubts = Suspicions(0.5)
-    doubts.start(SUSPECT, 0.0, 4.0)
-    asked: list[float] = []
-    while doubts.deadline() < 4.0:
-        asked.append(doubts.deadline())
-        assert [peer(2)] == doubts.to_ask(doubts.deadline())
-
-    assert [2.0, 3.0, 3.5] == asked
-
-
-def test_a_later_claim_starts_a_new_doubt() -> None:
-    """The refutation of the older one bought the suspect its full time again."""
-    doubts = Suspicions(0.5)
-    later = record(2, incarnation=1, status=Status.SUSPECT)
-    doubts.start(SUSPECT, 0.0, 5.0)
-    doubts.start(later, 1.0, 8.0)
-
-    assert [] == doubts.due(5.0)
-    assert [later] == doubts.due(9.0)
-
-
-def test_a_settled_doubt_is_never_due() -> None:
-    """Clearing an unknown peer is allowed."""
-    doubts = Suspicions(0.5)
-    doubts.start(SUSPECT, 0.0, 5.0)
-    doubts.clear(peer(2))
-    doubts.clear(peer(3))
-
-    assert [] == doubts.due(9.0)
-    assert [] == doubts.to_ask(9.0)
-
-
 def test_a_starved_peer_gives_every_suspect_more_time() -> None:
-    """By as much as it was starved."""
-    doubts = Suspicions(0.5)
-    doubts.start(SUSPECT, 0.0, 5.0)
+    """M17: by as much as it was starved; one whose time was up gets some again."""
+    doubts = Suspicions()
+    doubts.accuse(trial(), peer(3))
     doubts.extend(3.0)
     doubts.extend(1.0)
 
-    assert [] == doubts.due(8.9)
-    assert [SUSPECT] == doubts.due(9.0)
+    assert [] == doubts.due(28.9)
+    assert 1 == len(doubts.due(29.0))
+
+    doubts.extend(2.0)
+    assert 31.0 == doubts.deadline()
+
+    doubts.clear_all()
+    assert [] == doubts.due(99.0)
+
+
+def test_two_of_three_accusers_shorten_by_the_logarithm() -> None:
+    """Lifeguard's formula, with the first accuser for none."""
+    doubts = Suspicions()
+    for accuser in (3, 4):
+        doubts.accuse(trial(), peer(accuser))
+
+    assert pytest.approx(MAX_S - (MAX_S - MIN_S) * math.log(2, 3)) == doubts.deadline()

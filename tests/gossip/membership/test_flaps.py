@@ -1,0 +1,50 @@
+"""Who comes back again and again holds no shards for a while."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossip.membership.flaps import FORGET_BELOW, Flaps
+from tests.gossip.membership.claims import peer
+
+
+@given(st.lists(st.floats(0.0, 50.0), max_size=12), st.floats(0.0, 100.0))
+def test_points_are_the_sum_of_all_returns_each_halved_with_time(
+    waits: list[float], later: float
+) -> None:
+    """One a return; what has become too little may be forgotten."""
+    flaps, times = Flaps(10.0, 3.0), list(accumulate(waits))
+    for at in times:
+        flaps.returned(peer(1), at)
+    now = (times[-1] if times else 0.0) + later
+
+    exact = sum(0.5 ** ((now - at) / 10.0) for at in times)
+    assert exact == pytest.approx(flaps.points(peer(1), now), abs=FORGET_BELOW)
+
+
+def test_too_many_returns_end_the_trust_until_they_fade() -> None:
+    """The limit itself is still fine; other peers are not touched."""
+    flaps = Flaps(10.0, 3.0)
+    for _ in range(3):
+        flaps.returned(peer(1), 0.0)
+    assert flaps.is_steady(peer(1), 0.0)
+
+    flaps.returned(peer(1), 0.0)
+
+    assert not flaps.is_steady(peer(1), 0.0)
+    assert flaps.is_steady(peer(2), 0.0)
+    assert not flaps.is_steady(peer(1), 4.0)
+    assert flaps.is_steady(peer(1), 4.2)
+
+
+def test_only_those_who_flap_are_remembered() -> None:
+    """M27: the number of peers that ever came back does not matter."""
+    flaps = Flaps(10.0, 3.0)
+    for number in range(1000):
+        flaps.returned(peer(number), float(number))
+
+    assert 40 > len(flaps._points)

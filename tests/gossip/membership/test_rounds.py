@@ -1,0 +1,206 @@
+"""What a peer does again and again, and that it rests when there is nothing to do."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gossip.config import MembershipConfig
+from gossip.machine import Dial, Hangup, Persist
+from gossip.membership.rounds import CONTACTS_KEPT
+from gossip.messages import (
+    Digest,
+    Gossip,
+    Hello,
+    Phase,
+    Ping,
+    Progress,
+    Rumors,
+    Status,
+    Welcome,
+)
+from tests.gossip.membership.claims import LAYOUT, peer, progress, record, undialable
+from tests.gossip.membership.dialogue import (
+    CONFIG,
+    bury,
+    carried,
+    dials,
+    machine,
+    only,
+    run,
+    say,
+    sent,
+    tell,
+)
+
+# -------------------------------------------------------------------- knocking
+
+
+def test_one_down_member_is_greeted_again_now_and_then() -> None:
+    """M23: so that splits heal; the link of the last one that stayed silent is given up. Members
+    that left, or cannot be dialed, are not greeted."""
+    swim = machine(*map(record, range(2, 6)), undialable(6))
+    bury(swim, 4, 2, 3, 5, by=2, now=0.0)
+    tell(swim, 3, record(3, status=Status.LEFT), now=0.0)
+    effects = only(run(swim, 2 * CONFIG.probe_down_interval_s + 0.1, answering=(2, 5, 6)))
+
+    knocks = [each for each in effects if isinstance(each, Dial)]
+    assert 2 == len(knocks)
+    assert {Dial(peer(4), record(4).control_address, record(4).bulk_address)} == set(knocks)
+    assert 2 == len(sent(effects, Hello, peer(4))) == len(sent(effects, Hello))
+    assert 1 == effects.count(Hangup(peer(4)))
+
+
+def test_a_lone_peer_goes_on_knocking() -> None:
+    """M23: it cannot know whether the others are gone, or the way to them."""
+    swim = machine(record(2))
+    effects = only(run(swim, 300.0))
+
+    assert [] == swim.live()
+    assert 8 <= len(dials(effects)) <= 10
+    late = only(run(swim, 3000.0))
+    assert 89 <= len(sent(late, Hello, peer(2))) <= 91
+    assert [] == sent(late, Ping) + sent(late, Digest) + sent(late, Gossip)
+
+
+# -------------------------------------------------------------------- spreading
+
+
+def test_news_goes_out_a_bounded_number_of_times_then_there_is_silence() -> None:
+    """M21: once to each neighbor, at most four at a time, and soon."""
+    swim = machine(*(record(number) for number in range(2, 11)))
+    others = tuple(range(2, 11))
+    run(swim, 30.0, answering=others)
+    tell(swim, 2, record(2, incarnation=1), now=30.0)
+    copies = [
+        at
+        for at, each in run(swim, 60.0, answering=others)
+        for rumors in carried([each])
+        if record(2, incarnation=1) in rumors.records
+    ]
+
+    assert len(swim.neighbors()) == len(copies) <= 4 * math.ceil(math.log10(11))
+    assert max(copies) < 31.1
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_news_in_a_tiny_group_ends_too(size: int) -> None:
+    """M25: a few times to each neighbor, then the round rests."""
+    swim, others = machine(*map(record, range(2, size + 1))), tuple(range(2, size + 1))
+    run(swim, 20.0, answering=others)
+    swim.publish(7, b"L", Phase.TRAINING, 20.0)
+    gossip = [at for at, each in run(swim, 60.0, answering=others) if sent([each], Gossip)]
+
+    assert size <= len(gossip) <= 2 * CONFIG.transmissions_factor
+    assert max(gossip) < 25.0
+    assert 0 == len(swim._view.news)
+
+
+def test_what_the_first_welcome_teaches_is_no_news() -> None:
+    """The whole group knows it already; what a later one teaches joins two swarms."""
+    swim = machine()
+    say(swim, 2, Welcome(Rumors((record(2), record(3)), (progress(2),)), LAYOUT, 1), 0.1)
+    assert [] == sent(only(run(swim, 0.6)), Gossip)
+
+    say(swim, 2, Welcome(Rumors((record(2), record(4))), LAYOUT, 1), 0.6)
+    assert {record(4)} == {
+        claim for rumors in carried(only(run(swim, 1.2))) for claim in rumors.records
+    }
+
+
+def test_digests_go_to_one_neighbor_an_interval() -> None:
+    """Each of them in the course of time."""
+    swim, others = machine(*map(record, range(2, 6))), (2, 3, 4, 5)
+    effects = only(run(swim, 40 * CONFIG.sync_interval_s, answering=others))
+
+    assert 40 == pytest.approx(len(sent(effects, Digest)), abs=1)
+    assert all(sent(effects, Digest, peer(each)) for each in others)
+
+
+# -------------------------------------------------------------------- my own account
+
+
+def test_publishing_raises_the_version_and_reaches_the_others() -> None:
+    """A new lineage or phase is news at once, a mere count once an interval, no change never."""
+    swim = machine(record(2))
+    run(swim, 5.0, answering=(2,))
+    for samples in (10, 20, 30):
+        swim.publish(samples, b"L", Phase.TRAINING, 5.0)
+    counted = [
+        (at, each.samples)
+        for at, effect in run(swim, 6.9, answering=(2,))
+        for message in sent([effect], Gossip)
+        for each in message.rumors.progress
+        if each.peer == peer(1)
+    ]
+
+    assert 30 == counted[-1][1]
+    assert counted[0][0] <= 5.0 + CONFIG.gossip_interval_s
+    assert Progress(peer(1), 1, 3, 30, b"L", Phase.TRAINING) == swim.progress_of(peer(1))
+    assert 30 == swim.samples_total(b"L")
+
+    swim.publish(30, b"L", Phase.TRAINING, 7.0)
+    assert Progress(peer(1), 1, 3, 30, b"L", Phase.TRAINING) == swim.progress_of(peer(1))
+
+
+@pytest.mark.parametrize("size, interval_s", [(2, 1.0), (33, 2.0)])
+def test_a_count_that_rises_all_the_time_is_news_once_an_interval(
+    size: int, interval_s: float
+) -> None:
+    """M26: a hundred publishes a second must not be a hundred rumors; in a larger group it takes
+    longer, so that the traffic per peer stays the same."""
+    swim = machine(*map(record, range(2, size + 1)))
+    swim.publish(0, b"L", Phase.TRAINING, 0.0)
+    versions: list[int] = []
+    for step in range(1, 2000):
+        now = step / 100
+        for effect in only(run(swim, now)):
+            for rumors in carried([effect]):
+                versions += [each.version for each in rumors.progress if each.peer == peer(1)]
+        swim.publish(step, b"L", Phase.TRAINING, now)
+        for number in range(2, size + 1):
+            swim.heard_from(peer(number), now)
+
+    assert 20 / interval_s == pytest.approx(len(dict.fromkeys(versions)), abs=2)
+
+
+# -------------------------------------------------------------------- contacts
+
+
+def test_the_addresses_of_live_members_are_kept_for_the_next_start() -> None:
+    """Sorted, when they change; when all are gone the last ones are better than none."""
+    swim = machine(record(3), record(2), undialable(4))
+    two = (record(2).control_address, record(3).control_address)
+    kept = [each for each in only(run(swim, 0.6)) if isinstance(each, Persist)]
+    assert [Persist(two)] == kept
+
+    for number in (3, 4, 2):
+        tell(swim, number, record(number, status=Status.LEFT), now=0.7)
+        kept = [each for each in only(run(swim, 1.3)) if isinstance(each, Persist)]
+    assert [] == kept
+
+    swim = machine(record(3), record(2))
+    run(swim, 0.6)
+    tell(swim, 3, record(3, status=Status.LEFT), now=0.7)
+    kept = [each for each in only(run(swim, 1.3, answering=(2,))) if isinstance(each, Persist)]
+    assert [Persist(two[:1])] == kept
+
+
+def test_a_bounded_number_of_addresses_is_kept() -> None:
+    """M27: the lowest."""
+    swim = machine(*map(record, range(2, 200)), config=MembershipConfig(links_max=500))
+    (kept,) = [each for each in only(run(swim, 0.6)) if isinstance(each, Persist)]
+
+    assert CONTACTS_KEPT == len(kept.contacts)
+    assert sorted(kept.contacts) == list(kept.contacts)
+
+
+def test_a_lone_peer_sleeps() -> None:
+    """M25: nothing is due when the last other member has left, until its tombstone ends."""
+    swim = machine(record(2))
+    run(swim, 3.0, answering=(2,))
+    tell(swim, 2, record(2, status=Status.LEFT), now=3.1)
+    run(swim, 10.0)
+
+    assert CONFIG.tombstone_s <= swim.deadline() < math.inf

@@ -1,0 +1,223 @@
+"""A verdict of the group is believed when enough observers of its subject stand behind it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossip.config import MembershipConfig
+from gossip.membership.flaps import Flaps
+from gossip.membership.records import ACCUSERS_MAX
+from gossip.membership.roster import Roster
+from gossip.membership.swim import Swim
+from gossip.membership.verdicts import Verdicts, Weight, evidence_for
+from gossip.messages import Evidence, Gossip, Notice, PeerId, Rumors, Status
+from tests.gossip.membership.claims import down, evidence, peer, record
+from tests.gossip.membership.dialogue import (
+    CONFIG,
+    bury,
+    carried,
+    group,
+    machine,
+    only,
+    run,
+    say,
+    sent,
+    tell,
+)
+
+FEW = MembershipConfig(observers=4, accusers=3, links_max=8)
+
+
+def verdicts(size: int, config: MembershipConfig = CONFIG) -> Verdicts:
+    """Those of peer 1 among peers 1 to ``size``."""
+    roster = Roster(record(1), 1000, config.observers)
+    for number in range(2, size + 1):
+        roster.put(record(number))
+    return Verdicts(roster, config, Flaps(600.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    "observers, quorum", [(0, 1), (1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (8, 3)]
+)
+def test_the_quorum_is_half_of_the_observers_but_at_most_three(observers: int, quorum: int) -> None:
+    """In groups of less than four one must do."""
+    assert quorum == CONFIG.quorum(observers)
+
+
+@given(st.integers(2, 20), st.lists(st.integers(1, 30).map(peer), unique=True, max_size=8))
+def test_only_observers_of_the_subject_count(size: int, accusers: list[PeerId]) -> None:
+    """M13: a quorum of its live observers is enough; with those not live here that would watch
+    it, the claim counts in time; the subject's own word does not."""
+    held = verdicts(size, FEW)
+    observers = held.roster.observers(peer(2))
+    quorum = FEW.quorum(len(observers))
+    live = len([each for each in accusers if each in observers])
+    absent = 0
+    for each in accusers:
+        if each > peer(size):
+            there = Roster(record(1), 1000, FEW.observers)
+            for number in range(2, size + 1):
+                there.put(record(number))
+            there.put(record(int(each, 16)))
+            absent += held.roster.is_small or each in there.observers(peer(2))
+    weight = Weight.TOO_FEW
+    if live + absent >= quorum:
+        weight = Weight.ENOUGH if live >= quorum else Weight.IN_TIME
+
+    assert weight == held.weigh(down(2), accusers, 0.0)
+
+
+def test_a_claim_gathers_accusers_over_several_messages() -> None:
+    """M27: no more than observers can be; a later life takes the place of the claim, an older one
+    adds nothing."""
+    held = verdicts(5)
+    assert held.hear(down(2), [peer(3)], 1.0)[1]
+    claim, is_new = held.hear(down(2), [peer(3), peer(4)], 2.0)
+    assert ([peer(3), peer(4)], 1.0, False) == (list(claim.accusers), claim.since, is_new)
+
+    assert held.hear(down(2, incarnation=1), [peer(5)], 3.0)[1]
+    claim, is_new = held.hear(down(2), [peer(4)], 4.0)
+    assert ([peer(5)], False) == (list(claim.accusers), is_new)
+    claim, _ = held.hear(down(2, incarnation=1), map(peer, range(3, 99)), 5.0)
+    assert ACCUSERS_MAX == len(claim.accusers)
+
+    held.settle(peer(2))
+    held.settle(peer(9))
+    assert not held.is_any_waiting
+    assert None is held.waiting_about(peer(2))
+
+
+def test_evidence_is_kept_until_the_member_is_back() -> None:
+    """For those who ask later."""
+    held = verdicts(5)
+    said = evidence_for(down(2), [peer(4), peer(3)])
+    assert evidence(2, 3, 4) == said
+    held.believe(said)
+
+    assert (said,) == held.evidence_of([record(3), down(2)])
+    held.forget(peer(2))
+    held.forget(peer(3))
+    assert () == held.evidence_of([down(2)])
+
+
+# -------------------------------------------------------------------- in a dialogue
+
+
+def silent_4() -> Swim:
+    """Peer 1 among six at second 10, which has heard nothing of peer 4 for a while."""
+    swim = group(6)
+    run(swim, 9.9, answering=(2, 3, 5, 6))
+    return swim
+
+
+def test_a_verdict_with_a_quorum_is_believed_at_once_and_told_with_its_evidence() -> None:
+    """M13: nothing less is; whoever adds the missing accuser tips it."""
+    swim = silent_4()
+    bury(swim, 4, 2, 3, by=2, now=10.0)
+    assert Status.ALIVE == swim.records()[3].status
+
+    bury(swim, 4, 5, by=5, now=10.1)
+    assert down(4) == swim.record(peer(4))
+    told_on = carried(only(run(swim, 10.7, answering=(2, 3, 5, 6))))
+    assert evidence(4, 2, 3, 5) in [each for rumors in told_on for each in rumors.evidence]
+
+
+def test_evidence_about_another_life_or_person_proves_nothing() -> None:
+    """Nor does none at all, nor an absurd one."""
+    swim = silent_4()
+    for stands_on in (
+        evidence(4, 2, 3, 5, incarnation=1),
+        evidence(4, 2, 3, 5, boot=2),
+        evidence(5, 2, 3, 5),
+        evidence(4, 2, 3, 5, *range(10, 30)),
+        Evidence(peer(4), 1, 0, (peer(2), peer(3), PeerId("\udc80"))),
+    ):
+        say(swim, 2, Gossip(Rumors((down(4),), (), (stands_on,))), 10.0)
+    tell(swim, 2, down(4), now=10.0)
+
+    assert record(4) == swim.record(peer(4))
+
+
+def test_a_verdict_on_a_peer_just_heard_is_contested() -> None:
+    """M24: it is told, and believed only if it does not refute that in two seconds."""
+    refuting, silent = silent_4(), silent_4()
+    for swim in (refuting, silent):
+        swim.heard_from(peer(4), 9.95)
+        effects = bury(swim, 4, 2, 3, 5, by=2, now=10.0)
+        assert [Notice(down(4))] == sent(effects, Notice, peer(4))
+        assert record(4) == swim.record(peer(4))
+    tell(refuting, 4, record(4, incarnation=1), now=11.0)
+    run(refuting, 30.0, answering=(2, 3, 4, 5, 6))
+    assert record(4, incarnation=1) == refuting.record(peer(4))
+    assert not refuting._view.verdicts.is_any_waiting
+
+    others = (2, 3, 5, 6)
+    run(silent, 10.0 + CONFIG.contested_s - 0.1, answering=others)
+    assert record(4) == silent.record(peer(4))
+    run(silent, 10.0 + CONFIG.contested_s + 1.1, answering=others)
+    assert down(4) == silent.record(peer(4))
+
+
+def test_accusers_that_are_gone_count_after_the_subject_had_time() -> None:
+    """As on the far side of a split that has just healed."""
+    swim, others = silent_4(), (2, 3, 5, 6)
+    bury(swim, 4, 7, 8, 9, by=2, now=10.0)
+    in_time_at = 10.0 + CONFIG.suspicion_s(6)
+
+    run(swim, in_time_at - 0.1, answering=(*others, 4))
+    assert record(4) == swim.record(peer(4))
+    run(swim, in_time_at + 1.1, answering=(*others, 4))
+    assert down(4) == swim.record(peer(4))
+
+
+def test_a_claim_with_too_few_accusers_is_passed_on_and_in_the_end_given_up() -> None:
+    """So that its subject hears of it, whatever I make of it."""
+    swim, everyone = silent_4(), (2, 3, 4, 5, 6)
+    bury(swim, 4, 3, by=3, now=10.0)
+    passed_on = carried(only(run(swim, 15.0, answering=everyone)))
+    assert 0 < sum(down(4) in each.records for each in passed_on) <= CONFIG.transmissions_factor + 1
+    assert swim._view.verdicts.is_any_waiting
+
+    longest_s = CONFIG.suspicion_max_factor * CONFIG.suspicion_s(6)
+    run(swim, 10.0 + longest_s + 1.1, answering=everyone)
+    assert record(4) == swim.record(peer(4))
+    assert not swim._view.verdicts.is_any_waiting
+
+
+def test_a_starved_peer_gives_the_subjects_of_verdicts_its_time() -> None:
+    """M17: it could not hear their refutations."""
+    swim, others = silent_4(), (2, 3, 4, 5, 6)
+    bury(swim, 4, 7, 8, 9, by=2, now=10.0)
+    run(swim, 11.0, answering=others)
+
+    swim.wake(100.0)
+    run(swim, 100.0 + CONFIG.suspicion_s(6) - 1.5, answering=others)
+    assert record(4) == swim.record(peer(4))
+    run(swim, 100.0 + CONFIG.suspicion_s(6) + 1.5, answering=others)
+    assert down(4) == swim.record(peer(4))
+
+
+def test_a_verdict_weighs_more_when_the_group_shrinks() -> None:
+    """Two of four observers are enough where two of five were not."""
+    swim = silent_4()
+    bury(swim, 4, 2, 3, by=2, now=10.0)
+    tell(swim, 5, record(5, status=Status.LEFT), now=10.1)
+    assert record(4) == swim.record(peer(4))
+
+    run(swim, 11.5, answering=(2, 3, 6))
+    assert down(4) == swim.record(peer(4))
+
+
+def test_nothing_waits_for_ever() -> None:
+    """A lone peer that believes somebody down sleeps until it knocks or forgets."""
+    swim = machine(record(2))
+    bury(swim, 2, 3, by=3, now=1.0)
+    tell(swim, 2, record(2, status=Status.LEFT), now=2.0)
+    run(swim, 100.0)
+
+    assert not swim._view.verdicts.is_any_waiting
+    assert 3600 < swim.deadline() < math.inf
