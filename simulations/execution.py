@@ -167,8 +167,7 @@ class Execution:
         else:
             world.start_together(scenario.peers)
         world.call(scenario.calm_at_s, world.calm)
-        gc.collect()
-        gc.freeze()
+        gc.freeze()  # what a world begins with stays: it need not be looked through again
         for second in self._seconds(scenario.seconds - scenario.quiet_s):
             world.run(second)
             if second >= scenario.calm_at_s and math.isinf(self.figures.agreed_s):

@@ -221,15 +221,18 @@ class Guard:
         self, life: SimulatedPeer, happened: Input, subject: Subject, record: Record
     ) -> None:
         """M12: is the accusation its own, though the link said otherwise?"""
-        own = type(happened) in (Woke, LinkLost)
         there = subject.life
+        own = type(happened) is Woke
+        if isinstance(happened, LinkLost):
+            own = happened.cause in (LinkCause.CLOSED, LinkCause.FROZEN)  # the others are reasons
         if not own or not there.running or (record.boot, record.incarnation) <= subject.ended:
             return
         quiet_since = there.unwell_since
         if quiet_since is not None and self._world.now - quiet_since >= self._limits.busy_max_s:
             return
         link = life.port.outgoing.get(record.peer)  # nobody is told of a link that another dialed
-        if link is not None and (link.up or LinkCause.FROZEN in link.told):
+        frozen = link is not None and link.told[-1:] == [LinkCause.FROZEN]
+        if link is not None and (link.up or frozen):
             how = "over a live link" if link.up else "though it is only frozen"
             self._broken("M12", life, f"accuses {record.peer} {how}")
 
@@ -250,10 +253,10 @@ class Guard:
         if limit is None or self.figures.false_downs <= limit:
             return
         rule = "M11"
-        if self._world.network.ever_deaf:
-            rule = "M14"
-        elif 0 <= self._world.now - self.split_healed_at_s < HEAL_GRACE_S:
+        if 0 <= self._world.now - self.split_healed_at_s < HEAL_GRACE_S:
             rule = "M24"
+        elif self._world.network.ever_deaf:
+            rule = "M14"
         self._broken(rule, life, f"holds {there.name} ({record.peer}) down, which runs")
 
     def _is_excused(self, life: SimulatedPeer, there: SimulatedPeer) -> bool:
@@ -266,8 +269,8 @@ class Guard:
             return True
         if now - self.split_healed_at_s > HEAL_GRACE_S:
             return False
-        if since is not None:
-            return True  # rightly held down beyond the split, and it cannot contradict now
+        if since is not None or there.well_since > self.split_healed_at_s:
+            return True  # rightly held down beyond the split, and it could not contradict in time
         if life.started_at > self._split_at_s and there.me.peer not in life.told:
             return True  # a newcomer believes whoever welcomes it, from either side
         # Whoever was not there yet when the split began stands with the first side.

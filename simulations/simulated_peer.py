@@ -138,7 +138,8 @@ class SimulatedPeer:
     """See the module. ``name`` is short and readable: the peer's number and its boot.
 
     ``resumes_at`` is set while no thread of it runs (its inbox is kept), ``frozen_since`` when
-    the library's threads stand still as well; ``rested_s`` sums up such times that are over.
+    the library's threads stand still as well; ``rested_s`` sums up such times that are over
+    and ``well_since`` is when the last one was.
     ``issued`` is the last record of its own that a check has seen, ``told`` what it last told its
     owner about others, ``doubts`` since when it suspects them.
     """
@@ -177,6 +178,7 @@ class SimulatedPeer:
         "training",
         "unwell_since",
         "wakes_at",
+        "well_since",
     )
 
     def __init__(self, birth: Birth, body: Body, port: Port, world: Surroundings) -> None:
@@ -194,6 +196,7 @@ class SimulatedPeer:
         self.frozen_since: Seconds | None = None
         self.unwell_since: Seconds | None = None
         self.rested_s: Seconds = 0.0
+        self.well_since: Seconds = -math.inf
         self.leaving = False
         self.issued = birth.me
         self.told: dict[PeerId, Record] = {}

@@ -414,6 +414,7 @@ class World:
             return
         if life.unwell_since is not None:
             life.rested_s += self.now - life.unwell_since
+            life.well_since = self.now
         life.resumes_at = life.unwell_since = None
         was_frozen, life.frozen_since = life.frozen_since is not None, None
         while life.inbox and life.resumes_at is None:
