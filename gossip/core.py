@@ -38,6 +38,8 @@ from gossip.machine import (
     LinkUp,
     MemberChanged,
     PhaseChanged,
+    Reach,
+    ReachChanged,
     Received,
     Submitted,
     SwapClosed,
@@ -146,6 +148,16 @@ class Core:
         """Live members of this lineage, this peer included if it has one, sorted."""
         others = self._lineages.live(self._lineage)
         return sorted([*others, self._me]) if self._lineage else others
+
+    def shares(self, now: Seconds) -> tuple[tuple[PeerId, float], ...]:
+        """How much of the data each training member is given, by its capacity; none to one that
+        went and came back too often lately."""
+        shares: list[tuple[PeerId, float]] = []
+        for peer in self.training_members():
+            record = self.swim.record(peer)
+            steady = peer == self._me or self.swim.is_steady(peer, now)
+            shares.append((peer, record.capacity if record is not None and steady else 0.0))
+        return tuple(shares)
 
     # The machine.
 
@@ -303,6 +315,11 @@ class Core:
             match effect.report:
                 case MemberChanged(record):
                     more += self._member_changed(record, now)
+                case ReachChanged(peer, reach) if reach is not Reach.OPEN:
+                    freed = self._swaps.partner_quiet(peer, now)
+                    if freed:
+                        self._retry_soon(now)
+                    more += freed
                 case SwapClosed(fragment=fragment, outcome=Outcome.APPLIED):
                     if self._finishing is not None:
                         self._finishing.settled(fragment)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -28,7 +28,10 @@ from gossip.machine import (
     Input,
     LinkLost,
     LinkUp,
+    MemberChanged,
     Persist,
+    Reach,
+    ReachChanged,
     Received,
     Release,
     Replace,
@@ -38,7 +41,7 @@ from gossip.machine import (
     Tell,
     Woke,
 )
-from gossip.messages import Chunk, PeerId, Phase, Record
+from gossip.messages import Chunk, PeerId, Phase, Record, Status
 from gossip.transport.transport import (
     Arrived,
     ChunkArrived,
@@ -59,6 +62,29 @@ VIEW_EVERY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
+class Census:
+    """How many others a peer sees in each state.
+
+    Live ones by its private verdict: ``alive`` it gets through to, ``busy`` are there but do not
+    answer, ``lost`` it does not get through to. ``down`` are those the group has given up.
+    """
+
+    alive: int = 0
+    busy: int = 0
+    lost: int = 0
+    down: int = 0
+
+    @staticmethod
+    def of(me: PeerId, records: Iterable[Record], reaches: Mapping[PeerId, Reach]) -> Census:
+        """Count the records, without ``me`` and those that have left."""
+        others = [each for each in records if each.peer != me]
+        live = [each.peer for each in others if each.status < Status.DOWN]
+        counts = Counter(reaches.get(peer, Reach.OPEN) for peer in live)
+        down = sum(each.status is Status.DOWN for each in others)
+        return Census(counts[Reach.OPEN], counts[Reach.BUSY], counts[Reach.LOST], down)
+
+
+@dataclass(frozen=True, slots=True)
 class Glance:
     """What the I/O thread last knew, for other threads to read."""
 
@@ -67,6 +93,8 @@ class Glance:
     samples_total: int = 0
     members: tuple[Record, ...] = ()
     mates: tuple[PeerId, ...] = ()
+    shares: tuple[tuple[PeerId, float], ...] = ()
+    census: Census = Census()
     unsettled_swaps: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
@@ -74,9 +102,11 @@ class Glance:
 
 @dataclass(slots=True)
 class Outbox:
-    """What the daemon tells its owner: ``report`` for each report, ``contacts`` to keep."""
+    """What the daemon tells its owner: ``report`` for each report, ``link`` for each link that
+    was opened or lost, ``contacts`` to keep."""
 
     report: Callable[[Report], None] = lambda _: None
+    link: Callable[[LinkOpened | LinkClosed], None] = lambda _: None
     contacts: Callable[[tuple[str, ...]], None] = lambda _: None
     crashed: Callable[[BaseException], None] = lambda _: None
 
@@ -97,6 +127,7 @@ class Daemon:
     faults: Counter[str] = field(default_factory=Counter)
     departed: threading.Event = field(default_factory=threading.Event)
     _inbox: deque[Input] = field(default_factory=deque)
+    _reaches: dict[PeerId, Reach] = field(default_factory=dict)
     _stopping: bool = False
     _view_at_s: float = 0.0
     _view_is_old: bool = True
@@ -145,8 +176,10 @@ class Daemon:
                     self._fault(Fault(sender, "chunk", "damaged, misplaced, or not theirs"))
                 # else a late chunk of a transfer that is over: nobody's fault
             case LinkOpened(peer):
+                self.outbox.link(event)
                 self._inbox.append(LinkUp(peer))
             case LinkClosed(peer, cause):
+                self.outbox.link(event)
                 self._inbox.append(LinkLost(peer, cause))
             case DialRefused(address, cause):
                 self._inbox.append(DialFailed(address, cause))
@@ -223,8 +256,15 @@ class Daemon:
             self._fault(report)
             return
         self._view_is_old = True
-        if isinstance(report, Departed):
-            self.departed.set()
+        match report:
+            case Departed():
+                self.departed.set()
+            case ReachChanged(peer, reach):
+                self._reaches[peer] = reach
+            case MemberChanged(record) if record.status >= Status.DOWN:
+                self._reaches.pop(record.peer, None)  # if it comes back, it is judged anew
+            case _:
+                pass
         self.outbox.report(report)
 
     def _fault(self, fault: Fault) -> None:
@@ -235,12 +275,15 @@ class Daemon:
         self._view_is_old = False
         self._view_at_s = self.clock() + VIEW_EVERY_S
         counters = self.transport.counters
+        records = tuple(self.core.swim.records())
         self.view = Glance(
             self.core.phase,
             self.core.lineage,
             self.core.samples_total,
-            tuple(self.core.swim.records()),
+            records,
             tuple(self.core.training_members()),
+            self.core.shares(self.clock()),
+            Census.of(self.core.swim.me.peer, records, self._reaches),
             self.core.unsettled_swaps,
             counters.sent_bytes,
             counters.received_bytes,

@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import TextIO
 
 from gossip.errors import UsageError
-from gossip.machine import AnchorNotFinite, Declined, Fault, MemberChanged, Report, SwapClosed
+from gossip.machine import (
+    AnchorNotFinite,
+    Declined,
+    Fault,
+    MemberChanged,
+    ReachChanged,
+    Report,
+    SwapClosed,
+)
+from gossip.transport.transport import LinkClosed, LinkOpened
 
 log = logging.getLogger("gossip.peer")
 log.addHandler(logging.NullHandler())
@@ -109,12 +118,23 @@ class EventLog:
                 status,
                 report.why,
             )
+        elif isinstance(report, ReachChanged):
+            reach = report.reach.name.lower()
+            log.info("reach of %s is %s: %s", report.peer[:6], reach, report.why)
         elif isinstance(report, AnchorNotFinite):
             log.warning(
                 "this peer's parameters are not finite any more: it trains on, but swaps no more"
             )
         elif not isinstance(report, QUIET):
             log.info("%s %s", name, " ".join(f"{key}={each}" for key, each in values.items()))
+
+    def link(self, event: LinkOpened | LinkClosed) -> None:
+        """A link opened or was lost, and why: evidence beside the verdicts of the core."""
+        values = plain(event)
+        assert isinstance(values, dict)
+        self.write(_snake(type(event).__name__), values)
+        if isinstance(event, LinkClosed):
+            log.debug("link to %s lost: %s", event.peer[:6], event.cause.name.lower())
 
     def close(self) -> None:
         """Flush and close."""

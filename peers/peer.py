@@ -30,6 +30,7 @@ from gossip.machine import (
     Join,
     Leave,
     LineageChanged,
+    LinkCause,
     MemberChanged,
     OneSided,
     Report,
@@ -50,10 +51,16 @@ from peers.identity import Identity, fresh_identity, load_identity
 from peers.journal import Header, Journal
 from peers.mailbox import Mailbox
 from peers.placement import Placement
-from peers.settings import PeerConfig, hookable, open_transport
+from peers.settings import UNTOLD, PeerConfig, hookable, open_transport
 
 REMEMBERED_TRIED_S = 5.0
 HOST_CHARS_MAX = 64
+CONTACT_CAUSES = {
+    LinkCause.CLOSED: "closed",
+    LinkCause.REFUSED: "refused",
+    LinkCause.SILENT: "silent",
+    LinkCause.FROZEN: "accepts connections but says nothing",
+}
 
 
 @dataclass(slots=True)
@@ -176,7 +183,7 @@ class Peer:
 
     @property
     def address(self) -> str:
-        """HOST:PORT by which others may join."""
+        """HOST:PORT by which others may join; empty when this peer only dials out."""
         return self._running().transport.control_address
 
     @property
@@ -188,10 +195,9 @@ class Peer:
 
     def shards(self, count: int) -> tuple[int, ...]:
         """Which of ``count`` data shards are this peer's now, by bounded rendezvous hashing."""
-        view, me = self.view, self.identity.peer
-        capacities = {each.peer: each.capacity for each in view.members}
-        here = tuple((peer, capacities.get(peer, 1.0)) for peer in sorted({*view.mates, me}))
-        return self._placement.owned(count, here, me)
+        me = self.identity.peer
+        shares = self.view.shares or ((me, 1.0),)
+        return self._placement.owned(count, shares, me)
 
     def wait_for_peers(self, count: int, timeout_s: float) -> bool:
         """Wait until ``count`` peers, this one included, share the model; False when too late."""
@@ -271,7 +277,7 @@ class Peer:
         journal = None
         if settings.journal and settings.folder is not None:
             journal = Journal(settings.folder / f"journal-{boot}.bin", header)
-        outbox = Outbox(self._report, self._keep_contacts, self._crashed)
+        outbox = Outbox(self._report, self._events.link, self._keep_contacts, self._crashed)
         self._layout = flat.layout
         self._daemon = Daemon(header.core(), transport, desk, self._mailbox, hook, journal, outbox)
         self._mailbox.wake = transport.wake
@@ -279,13 +285,15 @@ class Peer:
         self._thread.start()
         if not self._contacts and settings.folder is not None:
             self._remembered = load_contacts(settings.folder, transport.control_address)
+        if settings.dial_out and not (self._contacts or self._remembered):
+            raise UsageError("a peer that only dials out needs a contact: nobody can come to it")
         self._mailbox.to_core(Asked(Join(self._contacts or self._remembered)))
 
     def _wait_for_model(self) -> None:
         """Until the peer founded or adopted a model.
 
         With nobody named, the peers remembered from an earlier life are tried for a moment; if
-        none of them answers, this peer founds the run anew.
+        none of them answers, this peer founds the run anew (unless nobody could come to it).
         """
         began_s = time.monotonic()
         until_s = began_s + self._settings.join_timeout_s
@@ -294,7 +302,8 @@ class Peer:
             if self._stop():
                 raise StoppedError("told to stop before the peer had joined")
             alone = all(each.peer == self.identity.peer for each in self.view.members)
-            if self._remembered and alone and time.monotonic() >= began_s + REMEMBERED_TRIED_S:
+            may_found = self._remembered and alone and not self._settings.dial_out
+            if may_found and time.monotonic() >= began_s + REMEMBERED_TRIED_S:
                 self._remembered = ()
                 self._mailbox.to_core(Asked(Join(())))
             if self._turned_away is not None:
@@ -361,7 +370,7 @@ class Peer:
             case TurnedAway():
                 self._turned_away = report
             case ContactFailed(address, cause):
-                self._contact_failures[address] = cause.name.lower()
+                self._contact_failures[address] = CONTACT_CAUSES[cause]
             case MemberChanged() | LineageChanged():
                 self._contact_failures.clear()
             case Finalised(timed_out=timed_out):
@@ -387,7 +396,7 @@ def join(
     *,
     run: str = "default",
     contacts: Sequence[str] = (),
-    listen: str = "127.0.0.1:0",
+    listen: str | None = UNTOLD,
     every: int = 16,
     samples_per_step: int = 1,
     settings: PeerConfig | None = None,
@@ -397,7 +406,7 @@ def join(
     model, optimizer    yours, on any one device; the optimizer must already hold the parameters.
                         With None, call ``peer.step()`` after each step of your own.
     contacts            HOST:PORT of any peers of the run; none founds it.
-    listen              where others reach this peer.
+    listen              where others reach this peer; None: nowhere, it only dials out (NAT).
     every               local steps between swaps.
     samples_per_step    what one optimizer step counts for in the swarm's progress.
     settings            all other knobs; the arguments above win over them.
@@ -411,7 +420,8 @@ def join(
     settings = settings or PeerConfig()
     settings = replace(
         settings,
-        listen=listen,
+        listen=listen or UNTOLD,
+        dial_out=settings.dial_out or listen is None,
         cadence=replace(settings.cadence, swap_every=every),
         protocol=replace(settings.protocol, run=run),
     )

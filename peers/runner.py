@@ -213,6 +213,7 @@ class Runner:
                 "sent_bytes": view.sent_bytes,
                 "received_bytes": view.received_bytes,
                 "members": len(view.mates),
+                "census": view.census,
                 "shards": list(self._loader.shards),
                 "stall_s": hook.meter.longest_stall_s,
                 "stall_total_s": hook.meter.total_stall_s,

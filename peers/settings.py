@@ -20,6 +20,9 @@ from peers.identity import Identity
 
 FINISH_EXACT_BYTES = 64 << 20
 
+UNTOLD = "127.0.0.1:0"
+"""Where a peer listens that nobody can dial: there have to be sockets, but nobody is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class PeerConfig:
@@ -27,6 +30,8 @@ class PeerConfig:
 
     listen          HOST:PORT of the control plane; bulk takes the next port. Port 0: any two.
     advertise       the host others dial, when it differs from the one listened on.
+    dial_out        nobody can dial this peer (NAT, firewall): it tells no address, listens only to
+                    itself, and takes part over the links it opens; ``listen`` does not matter.
     key_file        the run's CURVE key (``gossip key``); needed to listen beyond loopback unless
                     ``insecure``.
     folder          identity, events and known contacts are kept here; None keeps nothing.
@@ -41,6 +46,7 @@ class PeerConfig:
 
     listen: str = "127.0.0.1:0"
     advertise: str | None = None
+    dial_out: bool = False
     key_file: Path | None = None
     insecure: bool = False
     folder: Path | None = None
@@ -52,6 +58,10 @@ class PeerConfig:
     cadence: Cadence = field(default_factory=Cadence)
     outer: OuterStep = field(default_factory=OuterStep)
     protocol: Config = field(default_factory=Config)
+
+    def __post_init__(self) -> None:
+        if self.dial_out and self.advertise is not None:
+            raise UsageError("a peer that only dials out has nothing to advertise")
 
     def protocol_for(self, elements: int) -> Config:
         """The protocol's config for a vector of so many elements (decides ``finish_codec``)."""
@@ -84,14 +94,21 @@ def open_transport(identity: Identity, run: str, settings: PeerConfig) -> Transp
     Raises UsageError for an address or key that cannot be used, TransportError for a port in use.
     """
     keys = None if settings.key_file is None else load_run_key(settings.key_file)
-    host = settings.listen.rpartition(":")[0].strip("[]")
+    listen = UNTOLD if settings.dial_out else settings.listen
+    host = listen.rpartition(":")[0].strip("[]")
     if keys is None and not settings.insecure and not is_loopback(host):
         raise UsageError(
-            f"listening on {settings.listen} lets strangers in: give --key FILE (make one with "
+            f"listening on {listen} lets strangers in: give --key FILE (make one with "
             "`gossip key FILE`, copy it to every peer) or say --insecure"
         )
     return ZeroMQTransport(
-        identity.peer, identity.boot, run, settings.listen, settings.advertise, keys
+        identity.peer,
+        identity.boot,
+        run,
+        listen,
+        settings.advertise,
+        keys,
+        dialable=not settings.dial_out,
     )
 
 

@@ -215,7 +215,7 @@ class SimulatedPeer:
         self._world = world
         self._dice: random.Random | None = None
         self._step_s = 0.0
-        self._placed_for: tuple[PeerId, ...] = ()
+        self._placed_for: tuple[tuple[PeerId, float], ...] = ()
 
     @property
     def started_at(self) -> Seconds:
@@ -368,8 +368,7 @@ class SimulatedPeer:
         )
 
     def _place_shards(self) -> None:
-        members = tuple(self.core.training_members())
-        if members != self._placed_for:
-            self._placed_for = members
-            weighted = [(peer, 1.0) for peer in members]
-            self.shards = owned(self.body.shards, weighted, self.me.peer)
+        shares = self.core.shares(self._world.now)
+        if shares != self._placed_for:
+            self._placed_for = shares
+            self.shards = owned(self.body.shards, shares, self.me.peer)

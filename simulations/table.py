@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rich import box
 from rich.table import Table
@@ -20,8 +21,22 @@ STYLES = {
 }
 """Of states; others are dim."""
 
+GONE = ("killed", "failed", "ended")
+"""States whose last figures are old: dim, and no witness of anything."""
+
 _NONE = "–"
-ROOMY_COLUMNS = 100
+ROOMY_COLUMNS = 104
+
+
+class Sees(NamedTuple):
+    """How a peer sees the others: ``busy`` are live ones it does not get through to."""
+
+    alive: int
+    busy: int
+    down: int
+
+    def __str__(self) -> str:
+        return f"{self.alive}/{self.busy}/{self.down}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +53,7 @@ class Row:
     sent_bytes: int = 0
     disagreement: float = math.nan
     stall_s: float = 0.0
+    sees: Sees | None = None
 
 
 def live_table(rows: Sequence[Row], figure: str, caption: str, columns: int = 100) -> Table:
@@ -46,20 +62,21 @@ def live_table(rows: Sequence[Row], figure: str, caption: str, columns: int = 10
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1) if columns >= ROOMY_COLUMNS else 0,
-        caption=caption,
+        caption=f"{caption} · sees: others alive/busy/down",
         caption_justify="left",
         caption_style="dim",
     )
     table.add_column("peer", justify="right", no_wrap=True)
     table.add_column("state", min_width=9, no_wrap=True)
     widths = {
+        "sees": 5,
         "samples": 8,
         "loss": 5,
         figure: 8,
-        "partner": 7,
+        "with": 4,
         "swaps": 5,
         "MB sent": 7,
-        "disagree": 8,
+        "apart": 6,
         "stall": 6,
     }
     for name, width in widths.items():
@@ -69,6 +86,7 @@ def live_table(rows: Sequence[Row], figure: str, caption: str, columns: int = 10
         table.add_row(
             str(row.peer),
             Text(row.state, style=style),
+            _NONE if row.sees is None else str(row.sees),
             f"{row.samples:,}",
             number(row.loss, 3),
             number(row.figure, 3),
@@ -77,7 +95,7 @@ def live_table(rows: Sequence[Row], figure: str, caption: str, columns: int = 10
             f"{row.sent_bytes / 1e6:.2f}",
             number(row.disagreement, 4),
             f"{row.stall_s * 1e3:.0f} ms",
-            style="dim" if row.state in ("killed", "failed", "ended", "starting") else None,
+            style="dim" if row.state in (*GONE, "starting") else None,
         )
     return table
 
@@ -94,6 +112,10 @@ def one_line(rows: Sequence[Row], figure: str, elapsed_s: float) -> str:
         parts.append(f"{figure} {min(figures):.3f} to {max(figures):.3f}")
     parts.append(f"{sum(row.swaps for row in rows):,} swaps")
     parts.append(f"{sum(row.sent_bytes for row in rows) / 1e6:.2f} MB sent")
+    views = [row.sees for row in rows if row.sees is not None and row.state not in GONE]
+    if any(each.busy or each.down for each in views):
+        busy, down = max(each.busy for each in views), max(each.down for each in views)
+        parts.append(f"up to {busy} seen busy, {down} down")
     return " · ".join(parts)
 
 

@@ -121,6 +121,17 @@ class Swaps:
                 effects += self._happen(swap, Event.SILENCE, now)
         return effects
 
+    def partner_quiet(self, peer: PeerId, now: Seconds) -> list[Effect]:
+        """The peer answers nothing, not even a probe: free what waits for it, for somebody else.
+
+        What has moved is parked, and settled when the peer is itself again.
+        """
+        effects: list[Effect] = []
+        for swap in self._book.of_partner(peer):
+            if swap.state is not State.PARKED:
+                effects += self._happen(swap, Event.STALLED, now)
+        return effects
+
     def partner_down(self, peer: PeerId, now: Seconds, boot: int | None = None) -> list[Effect]:
         """The group says down or left; or, with ``boot``, the peer lives a new life."""
         effects: list[Effect] = []

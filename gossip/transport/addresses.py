@@ -16,7 +16,9 @@ from gossip.messages import PeerId
 _ADDRESS = re.compile(
     r"(?P<host>[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5})"
 )
-_ROUTING = re.compile(rb"(?P<peer>[0-9a-f]{16}):(?P<boot>\d{1,20}):[0-9a-f]{16}")
+_ROUTING = re.compile(
+    rb"(?P<peer>[0-9a-f]{16}):(?P<boot>\d{1,20}):[0-9a-f]{16}(?P<hidden>:hidden)?"
+)
 
 WILDCARDS = ("0.0.0.0", "[::]", "*")
 """Listen hosts that mean every interface, and cannot be dialed."""
@@ -55,16 +57,28 @@ def is_numeric(host: str) -> bool:
     return True
 
 
-def routing_id(peer: PeerId, boot: int, nonce: bytes) -> bytes:
+class Caller(NamedTuple):
+    """Who dialed, as its routing id says. ``hidden``: it cannot be dialed itself."""
+
+    peer: PeerId
+    boot: int
+    hidden: bool = False
+
+
+def routing_id(caller: Caller, nonce: bytes) -> bytes:
     """What a dialing socket calls itself. The nonce (8 random bytes) keeps strangers from taking
     over the route of a link they cannot see."""
-    return b"%s:%d:%s" % (peer.encode(), boot, nonce.hex().encode())
+    end = b":hidden" if caller.hidden else b""
+    return b"%s:%d:%s%s" % (caller.peer.encode(), caller.boot, nonce.hex().encode(), end)
 
 
-def read_routing_id(raw: bytes) -> tuple[PeerId, int] | None:
-    """Peer and boot behind a routing id, or None when it is none of ours."""
+def read_routing_id(raw: bytes) -> Caller | None:
+    """Who is behind a routing id, or None when it is none of ours."""
     match = _ROUTING.fullmatch(raw)
-    return (PeerId(match["peer"].decode()), int(match["boot"])) if match else None
+    if match is None:
+        return None
+    hidden = match["hidden"] is not None
+    return Caller(PeerId(match["peer"].decode()), int(match["boot"]), hidden)
 
 
 def outward_host() -> str:

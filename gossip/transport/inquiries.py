@@ -22,7 +22,8 @@ Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
 
 INQUIRIES_MAX = 8
-"""Questions of one kind under way at once; over it none is asked, and the owner asks later."""
+"""Questions of one kind under way at once, unless the owner says otherwise; over it none is asked,
+and the owner asks later."""
 
 ANSWERED_MAX = 1000
 """Questions whose last answer's time is remembered."""
@@ -37,28 +38,37 @@ class Inquiries(Generic[Question, Answer]):
     ``ask`` runs in threads of their own and must not raise.
     """
 
-    def __init__(self, ask: Callable[[Question], Answer], answered: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        ask: Callable[[Question], Answer],
+        answered: Callable[[], None],
+        most: int = INQUIRIES_MAX,
+    ) -> None:
         self._ask = ask
         self._answered = answered
+        self._most = most
         self._under_way: set[Question] = set()
         self._answered_at_s: dict[Question, float] = {}
         self._answers: queue.SimpleQueue[tuple[Question, Answer]] = queue.SimpleQueue()
 
-    def start(self, question: Question, pause_s: float = 0.0) -> None:
-        """Ask, unless it is being asked already, or was answered less than ``pause_s`` ago, or
-        too many are under way."""
-        if question in self._under_way or len(self._under_way) >= INQUIRIES_MAX:
-            return
+    def start(self, question: Question, pause_s: float = 0.0) -> bool:
+        """Ask, unless it is being asked already, or was answered less than ``pause_s`` ago. False
+        when too many are under way."""
+        if question in self._under_way:
+            return True
         if time.monotonic() < self._answered_at_s.get(question, 0.0) + pause_s:
-            return
+            return True
+        if len(self._under_way) >= self._most:
+            return False
         thread = threading.Thread(
             target=self._run, args=(question,), name=self._ask.__name__, daemon=True
         )
         try:
             thread.start()
         except RuntimeError:  # no thread to be had: as if too many were under way
-            return
+            return False
         self._under_way.add(question)
+        return True
 
     def answers(self) -> list[tuple[Question, Answer]]:
         """What has been found out since."""

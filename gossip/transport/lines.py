@@ -23,7 +23,7 @@ class Plane(IntEnum):
 @dataclass(slots=True, eq=False)
 class Line(Generic[Socket]):
     """One dialed socket. ``address`` is what was asked for, ``endpoint`` the same with a number
-    for the host. ``connected_at_s`` is set between the connection and the next retry."""
+    for the host. ``connected`` says that the kernel over there accepted the present attempt."""
 
     socket: Socket
     monitor: Socket
@@ -31,14 +31,14 @@ class Line(Generic[Socket]):
     endpoint: Address
     up: bool = False
     ever_up: bool = False
-    connected_at_s: float | None = None
+    connected: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Link(Generic[Socket]):
     """The lines to one address. ``peer`` is unknown for a contact that has not answered yet.
 
-    ``told`` holds the causes reported since the link was last up or dialed, so that endless
+    ``told`` is the cause reported last since the link was last up or dialed, so that endless
     retries are told once. A ``broken`` link is not retried: the next dial opens a new one.
     ``wanted`` has the address of every plane, also of those that have no line yet.
     ``bulk_failures`` counts attempts to connect bulk since it or control was last up.
@@ -49,7 +49,7 @@ class Link(Generic[Socket]):
     peer: PeerId | None
     lines: dict[Plane, Line[Socket]] = field(default_factory=dict)
     greeting: bytes | None = None
-    told: set[LinkCause] = field(default_factory=set)
+    told: LinkCause | None = None
     broken: bool = False
     wanted: dict[Plane, Address] = field(default_factory=dict)
     bulk_failures: int = 0

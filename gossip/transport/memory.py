@@ -144,7 +144,8 @@ class MemoryTransport:
             self._network.changed.notify_all()
 
     def close(self) -> None:
-        """See Transport.close. Peers that dialed this one hear LinkClosed."""
+        """See Transport.close. Peers that dialed this one hear that it closed, and that a fresh
+        dial is refused."""
         with self._network.changed:
             if self._closed:
                 return
@@ -154,7 +155,8 @@ class MemoryTransport:
                 del self._network.by_peer[self._me]
             for other in self._network.by_name.values():
                 if other._ways.pop(self._me, False):
-                    other._tell(LinkClosed(self._me, LinkCause.CLOSED))
+                    for cause in (LinkCause.CLOSED, LinkCause.REFUSED):
+                        other._tell(LinkClosed(self._me, cause))
             self._network.changed.notify_all()
 
     # Called with the lock held, some by other peers' threads.

@@ -39,7 +39,7 @@ class ChunkArrived:
 
 @dataclass(frozen=True, slots=True)
 class LinkOpened:
-    """A dialed link can carry messages (again)."""
+    """A dialed link can carry messages (again), or one opened by a peer that cannot be dialed."""
 
     peer: PeerId
 
@@ -48,8 +48,11 @@ class LinkOpened:
 class LinkClosed:
     """A dialed link is lost; it is redialed until ``hang_up``.
 
-    CLOSED: it was up. REFUSED: the host says nobody listens. SILENT: no answer, or accepted by
-    the kernel and then silent, as a frozen process is. REFUSED and SILENT come once per loss.
+    CLOSED: it was up, and what a fresh dial finds comes next: LinkOpened, or why not. REFUSED: the
+    host says nobody listens. SILENT: no answer. FROZEN: accepted by the kernel, but the process
+    does not shake hands. Each is told once; another one only when the cause has changed, as
+    when a frozen process is killed. Only the control plane is judged. Of a peer that cannot be
+    dialed only CLOSED is told: there is no fresh dial, it will come by itself.
     """
 
     peer: PeerId
@@ -58,7 +61,7 @@ class LinkClosed:
 
 @dataclass(frozen=True, slots=True)
 class DialRefused:
-    """A contact cannot be reached; at most once per ``dial`` and cause."""
+    """A contact cannot be reached; once per ``dial`` and change of cause."""
 
     address: str
     cause: LinkCause
@@ -98,7 +101,7 @@ class Counters:
     """What one transport moved since it was opened. Bytes are whole frames as on the wire.
 
     Counted: header, body, payload, 2 or 9 bytes of ZMTP framing each (more under ``curve``), and
-    an estimate per handshake. Not counted: ZMTP pings (about 10 bytes a second and link, each
+    an estimate per handshake. Not counted: ZMTP pings (about 20 bytes a second and link, each
     way), TCP and IP headers. Sent means queued. ``dropped`` and ``oversized`` count messages that
     ``send`` and ``send_chunk`` did not take; ``faults`` counts Junk by kind.
     """
@@ -157,7 +160,8 @@ class Counters:
 class Transport(Protocol):
     """Moves messages; see the module's contract.
 
-    ``control_address`` and ``bulk_address`` are this peer's, as others can dial them.
+    ``control_address`` and ``bulk_address`` are this peer's, as others can dial them; empty when
+    nobody can, and others reach it over the links that it opens.
     """
 
     control_address: str

@@ -14,6 +14,7 @@ from types import FrameType
 
 import torch
 
+from gossip.errors import UsageError
 from peers.cli import Parser
 from peers.cli.flags import (
     add_task_flags,
@@ -30,6 +31,7 @@ from peers.runner import Plan, Result, Runner
 from peers.settings import PeerConfig
 from peers.tasks.loading import load_task
 
+LISTEN = "127.0.0.1:29700"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -48,12 +50,20 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--listen",
         type=address,
-        default="127.0.0.1:29700",
         metavar="HOST:PORT",
         help="where others reach this peer; bulk takes the next port; port 0: any two "
-        "(default: 127.0.0.1:29700)",
+        f"(default: {LISTEN})",
     )
-    parser.add_argument("--advertise", metavar="HOST", help="the host others dial, if another")
+    parser.add_argument(
+        "--advertise",
+        metavar="HOST[:PORT]",
+        help="what others dial, if that is another; bulk is one port above",
+    )
+    parser.add_argument(
+        "--dial-out",
+        action="store_true",
+        help="nobody can dial this peer (NAT): it takes part over the links it opens; needs --join",
+    )
     parser.add_argument("--key", type=Path, metavar="FILE", help="the run's key (see gossip key)")
     parser.add_argument("--insecure", action="store_true", help="listen to strangers without a key")
     parser.add_argument("--dir", metavar="DIR", help="identity, events and the final model go here")
@@ -97,9 +107,12 @@ def main(arguments: Sequence[str]) -> int:
         export=None if folder is None else folder / "model.safetensors",
         wait_for=flags.wait_for,
     )
+    if flags.dial_out and flags.listen is not None:
+        raise UsageError("--dial-out listens nowhere: leave out --listen")
     settings = PeerConfig(
-        listen=flags.listen,
+        listen=flags.listen or LISTEN,
         advertise=flags.advertise,
+        dial_out=flags.dial_out,
         key_file=flags.key,
         insecure=flags.insecure,
         folder=folder,

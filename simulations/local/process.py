@@ -64,6 +64,7 @@ class PeerStatus:
     sent_bytes: int = 0
     received_bytes: int = 0
     members: int = 0
+    census: dict[str, int] = field(default_factory=dict)
     shards: tuple[int, ...] = ()
     stall_s: float = 0.0
     gap_s: float = 0.0
@@ -72,6 +73,7 @@ class PeerStatus:
     def of(line: dict[str, object]) -> PeerStatus:
         """Out of one line; fields it lacks keep their defaults."""
         figures, shards = line.get("figures"), line.get("shards")
+        census = line.get("census")
         return PeerStatus(
             phase=str(line.get("phase", "")),
             step=int(_number(line, "step")),
@@ -87,6 +89,7 @@ class PeerStatus:
             sent_bytes=int(_number(line, "sent_bytes")),
             received_bytes=int(_number(line, "received_bytes")),
             members=int(_number(line, "members")),
+            census=dict(census) if isinstance(census, dict) else {},
             shards=tuple(shards) if isinstance(shards, list) else (),
             stall_s=_number(line, "stall_s"),
             gap_s=_number(line, "gap_s"),

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from simulations.local.process import PeerProcess
-from simulations.table import Row, live_table, one_line
+from simulations.table import Row, Sees, live_table, one_line
 
 TABLE_EVERY_S: Final = 0.25
 LINE_EVERY_S: Final = 5.0
@@ -88,10 +88,21 @@ def rows_of(peers: Sequence[PeerProcess]) -> list[Row]:
             sent_bytes=each.status.sent_bytes,
             disagreement=each.status.disagreement,
             stall_s=each.status.stall_s,
+            sees=sees_of(each),
         )
         for each in peers
         if each.pid
     ]
+
+
+def sees_of(peer: PeerProcess) -> Sees | None:
+    """How it sees the others; None before it has said so. Who is privately lost counts as busy:
+    not reached, and no verdict yet."""
+    census = peer.status.census
+    if not census:
+        return None
+    alive, busy, lost, down = (census.get(each, 0) for each in ("alive", "busy", "lost", "down"))
+    return Sees(alive, busy + lost, down)
 
 
 def main_figure(peers: Sequence[PeerProcess]) -> str:

@@ -8,13 +8,18 @@ from gossip.config import Config, Layout
 from gossip.core import Core
 from gossip.machine import (
     Asked,
+    Compute,
+    Computed,
     Effect,
     Finish,
     Join,
     LineageChanged,
     LinkCause,
     LinkLost,
+    LinkUp,
     PhaseChanged,
+    Reach,
+    ReachChanged,
     Received,
     Submitted,
     Woke,
@@ -22,9 +27,11 @@ from gossip.machine import (
 from gossip.messages import (
     NO_LINEAGE,
     Adopt,
+    Blob,
     Done,
     Hello,
     Offer,
+    Outcome,
     PeerId,
     Phase,
     Progress,
@@ -122,3 +129,23 @@ def test_a_peer_cut_otherwise_never_becomes_a_partner() -> None:
     assert [ME] == busy.training_members()
     assert 1 == busy.hello().fragments
     assert [] == every(Done, sent(busy.handle(Submitted(1, swap_due=True), 2.0)))
+
+
+def test_an_offer_to_a_peer_that_turns_out_busy_is_withdrawn() -> None:
+    """Its link is up but nothing answers, not even a probe: the fragment is free for another."""
+    peer = core()
+    peer.handle(LinkUp(OTHER), 0.0)
+    peer.handle(Asked(Join(())), 0.0)
+    greet(peer, peer.lineage, 5, 0.0)
+    offering = peer.handle(Submitted(32, swap_due=True), 0.1)
+    wanted = only(Compute, offering).transfer
+    peer.handle(Computed(wanted, Blob(bytes(16), 64, 64)), 0.1)
+
+    now, effects = 0.1, list[Effect]()
+    while not every(ReachChanged, told(effects)) and now < 10.0:
+        now = peer.deadline()
+        effects = peer.handle(Woke(), now)
+
+    assert Reach.BUSY is only(ReachChanged, told(effects)).reach
+    assert Outcome.REFUSED is only(Done, sent(effects, OTHER)).outcome
+    assert 0 == peer.unsettled_swaps

@@ -13,9 +13,19 @@ from torch import nn
 
 from gossip.config import Config, Layout
 from gossip.errors import UsageError
-from gossip.machine import Fault, LineageChanged, Woke
+from gossip.machine import (
+    Fault,
+    LineageChanged,
+    LinkCause,
+    MemberChanged,
+    Reach,
+    ReachChanged,
+    Woke,
+)
 from gossip.messages import PeerId, Record, Status
+from gossip.transport.transport import LinkClosed, LinkOpened
 from peers.contacts import load_contacts, save_contacts
+from peers.daemon import Census
 from peers.events import EventLog
 from peers.export import export_model, load_model
 from peers.identity import load_identity, write_whole
@@ -80,6 +90,45 @@ def test_events_are_lines_of_json(tmp_path: Path) -> None:
     assert ["lineage_changed", "fault"] == [line["event"] for line in lines]
     assert "0102" == lines[0]["lineage"]
     assert {"abc"} == {line["reporter"] for line in lines}
+
+
+def test_every_lost_peer_is_a_line_with_a_cause(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The link, the private verdict and the group's: enums by name, verdicts in the log too."""
+    caplog.set_level("INFO", logger="gossip.peer")
+    lost = PeerId("e" * 16)
+    events = EventLog(tmp_path / "events.jsonl", "abc")
+    events.link(LinkOpened(lost))
+    events.link(LinkClosed(lost, LinkCause.FROZEN))
+    events.report(ReachChanged(lost, Reach.BUSY, "link frozen"))
+    events.report(MemberChanged(Record(lost, 1, 0, Status.DOWN, "h:1", "h:2"), "3 accusers"))
+    events.close()
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    opened, closed, reach, member = lines
+    assert ("link_opened", lost) == (opened["event"], opened["peer"])
+    assert ("link_closed", lost, "frozen") == (closed["event"], closed["peer"], closed["cause"])
+    assert ("reach_changed", "busy", "link frozen") == (
+        reach["event"],
+        reach["reach"],
+        reach["why"],
+    )
+    assert ("down", "3 accusers") == (member["record"]["status"], member["why"])
+    said = [record.getMessage() for record in caplog.records]
+    reached, is_down = said
+    assert "reach of eeeeee is busy: link frozen" == reached
+    assert "member eeeeee at h:1 is down: 3 accusers" == is_down
+
+
+def test_a_census_counts_private_verdicts_only_of_the_living() -> None:
+    """A down member is down, whatever was thought of it before; who left is not counted."""
+    ids = [PeerId(f"{number:016x}") for number in range(7)]
+    statuses = [Status.ALIVE] * 4 + [Status.SUSPECT, Status.DOWN, Status.LEFT]
+    records = [
+        Record(peer, 1, 0, status, "h:1", "h:2") for peer, status in zip(ids, statuses, strict=True)
+    ]
+    reaches = {ids[2]: Reach.BUSY, ids[3]: Reach.LOST, ids[4]: Reach.BUSY, ids[5]: Reach.LOST}
+    assert Census(alive=1, busy=2, lost=1, down=1) == Census.of(ids[0], records, reaches)
 
 
 def test_faults_from_strangers_cannot_fill_the_disk(tmp_path: Path) -> None:

@@ -8,16 +8,28 @@ import math
 import pytest
 from rich.console import Console
 
-from simulations.table import Row, live_table, one_line
+from simulations.table import Row, Sees, live_table, one_line
 
 ROWS = [
-    Row(0, "killed", 22_816, 0.001, 0.878, 3, 40, 974_242, 0.0644, 0.0133),
-    Row(1, "finishing", 1_234_567, 2.5, 0.955, 0, 12_345, 1_234_567_890, 0.1234, 0.3051),
+    Row(0, "killed", 22_816, 0.001, 0.878, 3, 40, 974_242, 0.0644, 0.0133, Sees(0, 8, 9)),
+    Row(
+        1,
+        "finishing",
+        1_234_567,
+        2.5,
+        0.955,
+        0,
+        12_345,
+        1_234_567_890,
+        0.1234,
+        0.3051,
+        Sees(12, 1, 2),
+    ),
     Row(10, "starting"),
 ]
 
 
-@pytest.mark.parametrize("columns", [80, 100])
+@pytest.mark.parametrize("columns", [80, 100, 120])
 def test_nothing_is_cut_off_in_a_terminal_of_usual_width(columns: int) -> None:
     """Large numbers included."""
     console = Console(file=io.StringIO(), width=columns)
@@ -26,7 +38,16 @@ def test_nothing_is_cut_off_in_a_terminal_of_usual_width(columns: int) -> None:
     shown = console.file.getvalue()
 
     assert "…" not in shown
-    for text in ("finishing", "1,234,567", "12,345", "1234.57", "0.1234", "305 ms", "5 of 36 s"):
+    for text in (
+        "finishing",
+        "1,234,567",
+        "12,345",
+        "1234.57",
+        "0.1234",
+        "305 ms",
+        "12/1/2",
+        "5 of 36 s",
+    ):
         assert text in shown
     assert max(map(len, shown.splitlines())) <= columns
 
@@ -38,6 +59,7 @@ def test_a_line_counts_states_and_gives_the_range_of_the_figure() -> None:
     assert "12.3 s · 1 killed, 1 finishing, 1 starting" in line
     assert "accuracy 0.878 to 0.955" in line
     assert "nan" not in line
+    assert line.endswith("up to 1 seen busy, 2 down")  # by those that still look
 
 
 def test_a_line_without_any_figure_has_no_range() -> None:

@@ -12,13 +12,12 @@ import zmq
 from gossip.errors import TransportError
 from gossip.machine import LinkCause
 from gossip.messages import PeerId
-from gossip.transport.addresses import Address, is_numeric, routing_id
+from gossip.transport.addresses import Address, Caller, is_numeric, routing_id
 from gossip.transport.inquiries import Inquiries, resolve, why_unreachable
 from gossip.transport.lines import Line, Link, Plane
 from gossip.transport.transport import Counters, DialRefused, Event, Junk, LinkClosed, LinkOpened
 from gossip.transport.zeromq.sockets import (
     FAILED,
-    HANDSHAKE_S,
     OutOfDescriptors,
     Sockets,
     ZSocket,
@@ -29,6 +28,22 @@ RESOLVE_AGAIN_S = 2.0
 
 OPEN_AGAIN_S = 1.0
 """Lines there were no descriptors for are tried again after this."""
+
+ANSWER_S = 0.7
+"""A connection that the kernel accepted, and whose process has not shaken hands by then, leads to a
+frozen process: its I/O thread takes milliseconds, even while the interpreter is held. (A few round
+trips of a slow path fit in; one that takes longer is told open right after.)"""
+
+REDIAL_S = 0.3
+"""The library connects again 0.1 to 0.2 s after a loss. Where that was not accepted by then, the
+operating system is asked why; a refusal is noticed at once and asked about sooner."""
+
+ASK_AGAIN_S = 3.0
+"""While the library retries in vain, the operating system is asked this often whether the cause is
+still the same."""
+
+CAUSES_MAX = 64
+"""So many are asked about together: when a path breaks, all behind it are lost at once."""
 
 BULK_FAILURES = 3
 """Attempts to connect bulk that fail while control is up, before it is told: once may be a peer
@@ -42,23 +57,22 @@ class Links:
     monitor; a link is in ``_links`` under its peer, in ``_contacts`` under its address, or both.
     A plane in a link's ``wanted`` has a line, or waits in ``_nameless`` until its host's name is
     resolved or in ``_short`` until there are descriptors; or the library refused its address.
+    ``_looks`` says when to look at a link whose control line was lost or is shaking hands.
     ``wake`` is called from other threads when something was found out.
     """
 
     def __init__(
         self,
-        me: PeerId,
-        boot: int,
+        me: Caller,
         sockets: Sockets,
         counters: Counters,
         wake: Callable[[], None],
     ) -> None:
         self.events: list[Event] = []
         self._me = me
-        self._boot = boot
         self._sockets = sockets
         self._counters = counters
-        self._causes = Inquiries(why_unreachable, wake)
+        self._causes = Inquiries(why_unreachable, wake, CAUSES_MAX)
         self._names = Inquiries(resolve, wake)
         self._links: dict[PeerId, Link[ZSocket]] = {}
         self._contacts: dict[Address, Link[ZSocket]] = {}
@@ -67,6 +81,7 @@ class Links:
         self._nameless: dict[tuple[Link[ZSocket], Plane], Address] = {}
         self._short: dict[tuple[Link[ZSocket], Plane], tuple[Address, Address]] = {}
         self._short_until_s = 0.0
+        self._looks: dict[Link[ZSocket], float] = {}
 
     def to(self, peer: PeerId) -> Link[ZSocket] | None:
         """The link that leads to a peer."""
@@ -84,7 +99,7 @@ class Links:
         if link is None or link.address != address or link.broken:
             link = self._open_anew(link, peer, address)
         else:
-            link.told.clear()
+            link.told = None
         if bulk is not None and bulk.port != 0 and link.wanted.get(Plane.BULK) != bulk:
             link.bulk_failures = 0
             self._want(link, Plane.BULK, bulk)
@@ -128,7 +143,9 @@ class Links:
         line = link.lines[plane]
         for event, _ in self._sockets.monitor_events(monitor):
             if event == zmq.Event.CONNECTED:
-                line.connected_at_s = time.monotonic()
+                line.connected = True
+                if plane is Plane.CONTROL:
+                    self._looks[link] = time.monotonic() + ANSWER_S
             elif event == zmq.Event.HANDSHAKE_SUCCEEDED:
                 line.up = line.ever_up = True
                 self._counters.shook_hands(plane)
@@ -142,7 +159,8 @@ class Links:
                 self._failed(link, line, plane, event)
 
     def _opened(self, link: Link[ZSocket]) -> None:
-        link.told.clear()
+        link.told = None
+        self._looks.pop(link, None)
         if link.bulk_failures < BULK_FAILURES:
             link.bulk_failures = 0
         if link.peer is not None and self._links.get(link.peer) is link:
@@ -150,17 +168,23 @@ class Links:
         self.greet(link)
 
     def _retried(self, link: Link[ZSocket], line: Line[ZSocket], plane: Plane) -> None:
-        """The library will connect once more. Unless that was told already, find out why nobody
-        accepts; and whether the host has moved."""
-        accepted, line.connected_at_s = line.connected_at_s is not None, None
+        """The library will connect once more. Find out why nobody accepts, at once unless that was
+        told already; and whether the host has moved."""
+        accepted, line.connected = line.connected, False
         if not is_numeric(line.address.host):
             self._names.start(line.address.host, RESOLVE_AGAIN_S)
         if accepted:
             return
         if plane is Plane.BULK:
             self._bulk_failed(link)
-        elif not link.told & {LinkCause.REFUSED, LinkCause.SILENT}:
-            self._causes.start(line.endpoint)
+        else:
+            self._ask(link, line)
+
+    def _ask(self, link: Link[ZSocket], line: Line[ZSocket]) -> None:
+        """Have the operating system asked why nobody accepts."""
+        settled = link.told in (LinkCause.REFUSED, LinkCause.SILENT)
+        if not self._causes.start(line.endpoint, ASK_AGAIN_S if settled else 0.0):
+            self._looks[link] = time.monotonic() + REDIAL_S
 
     def _bulk_failed(self, link: Link[ZSocket]) -> None:
         """Bulk did not come up once more. Where control is up that has to be told, once."""
@@ -175,7 +199,6 @@ class Links:
     ) -> None:
         """A connection ended, in its handshake or later."""
         was_up, line.up = line.up, False
-        since_s = time.monotonic() - (line.connected_at_s or math.inf)
         if event & FAILED & ~zmq.Event.HANDSHAKE_FAILED_NO_DETAIL:
             link.broken = True  # the library gives such a connection up for good
             self._junk(link.peer, "handshake", f"dialing {line.address}")
@@ -183,20 +206,39 @@ class Links:
             if event & FAILED:
                 self._bulk_failed(link)
             return
-        if event & FAILED:
-            silent = since_s >= 0.9 * HANDSHAKE_S
-            self._lost(link, LinkCause.SILENT if silent else LinkCause.CLOSED)
-        elif was_up:
+        if was_up or (event & FAILED and link.told is None):
             self._lost(link, LinkCause.CLOSED)
+        if was_up:  # ``connected`` ends with the retry that the library announces next
+            self._looks[link] = time.monotonic() + REDIAL_S
 
     def _lost(self, link: Link[ZSocket], cause: LinkCause) -> bool:
-        """Report a lost link, unless that was done; returns whether it was not."""
+        """Report a lost link, unless that was told last; returns whether it was not."""
         second = link.peer is not None and self._links.get(link.peer) is not link
-        if cause in link.told or second:
+        if cause is link.told or second:
             return False
-        link.told.add(cause)
+        link.told = cause
         self.tell_lost(link.peer, str(link.address), cause)
         return True
+
+    def look_in_s(self) -> float:
+        """How long until ``look`` has something to do (inf: nothing is due)."""
+        if not self._looks:
+            return math.inf
+        return max(0.0, min(self._looks.values()) - time.monotonic())
+
+    def look(self) -> None:
+        """Judge the links whose time is over, by what their monitors have told until now: one
+        accepted without a handshake is frozen, one not even accepted is asked about."""
+        now_s = time.monotonic()
+        for link in [each for each, at_s in self._looks.items() if at_s <= now_s]:
+            del self._looks[link]
+            line = link.lines.get(Plane.CONTROL)
+            if line is None or line.up or link.broken:
+                continue
+            if line.connected:
+                self._lost(link, LinkCause.FROZEN)
+            else:
+                self._ask(link, line)
 
     def _junk(self, peer: PeerId | None, kind: str, detail: str) -> None:
         self._counters.faults[kind] += 1
@@ -209,7 +251,7 @@ class Links:
             for link in self._all():
                 line = link.lines.get(Plane.CONTROL)
                 down = line is not None and line.endpoint == endpoint and not line.up
-                if cause is not None and down:
+                if cause is not None and down and line is not None and not line.connected:
                     self._lost(link, cause)
         for host, found in self._names.answers():
             if found:
@@ -261,7 +303,7 @@ class Links:
     ) -> Link[ZSocket]:
         if stale is not None:
             self._close_link(stale)
-        link: Link[ZSocket] = Link(address, routing_id(self._me, self._boot, os.urandom(8)), peer)
+        link: Link[ZSocket] = Link(address, routing_id(self._me, os.urandom(8)), peer)
         if peer is None:
             self._contacts[address] = link
         else:
@@ -320,6 +362,7 @@ class Links:
             self._close_line(link, plane)
 
     def _close_link(self, link: Link[ZSocket]) -> None:
+        self._looks.pop(link, None)
         for plane in Plane:
             self._drop(link, plane)
         if self._contacts.get(link.address) is link:

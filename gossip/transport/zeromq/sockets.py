@@ -23,12 +23,21 @@ from gossip.errors import TransportError
 from gossip.transport.addresses import Address
 from gossip.transport.keys import CurveKeys
 from gossip.transport.lines import Line, Plane
+from gossip.transport.transport import CURVE_FRAME_BYTES
 from gossip.wire.frames import CHUNK_BYTES_MAX, CONTROL_FRAME_BYTES_MAX
 
 ZSocket: TypeAlias = "zmq.Socket[bytes]"
 
 HANDSHAKE_S = 4.0
 """A connection that has not shown itself to be one of us by then is cut."""
+
+PATIENCE_S = 15.0
+"""The dialing side waits longer for a handshake: it knows whom it dialed. A frozen process finds
+each attempt in its queue when it goes on, and the queue is finite."""
+
+BACKLOG = 1024
+"""Connections the kernel accepts while the process does not. Full, it would answer no more, and a
+frozen process would look like a lost host (the system may hold it to less)."""
 
 RECEIVED_MAX = {Plane.CONTROL: 1000, Plane.BULK: 16}
 """Messages held per link until they are read: small ones, or 16 MiB of chunks."""
@@ -39,14 +48,18 @@ this is a few windows of them, since what finds the queue full is lost until it 
 (In bytes they are bounded by ``gossip.transport.sending``.)"""
 
 FRAME_BYTES_MAX = {Plane.CONTROL: CONTROL_FRAME_BYTES_MAX, Plane.BULK: CHUNK_BYTES_MAX}
-"""Above it the ZeroMQ library cuts the connection before it allocates."""
+"""Above it the ZeroMQ library cuts the connection before it allocates. (It counts a frame as it
+comes: under CURVE with what that adds.)"""
 
 LINGER_S = {Plane.CONTROL: 0.3, Plane.BULK: 0.0}
 """How long a closed socket may go on sending: a word of farewell, no chunks."""
 
-PING_S = {Plane.CONTROL: (1.0, 4.0), Plane.BULK: (10.0, 60.0)}
+PING_S = {Plane.CONTROL: (0.5, 2.5), Plane.BULK: (10.0, 60.0)}
 """ZMTP ping interval and timeout of dialed links. A ping behind 16 MiB of chunks on a slow line
-is late without meaning anything, so bulk is patient; control judges the peer."""
+is late without meaning anything, so bulk is patient. Control judges the peer: a host or process
+that vanishes in silence is noticed 2.5 to 3 s later. Two TCP segments lost in a row on a path of
+160 ms (0.4 + 0.8 s until they are sent again) pass unnoticed; a third one costs a fresh dial and
+nothing else, since a lost link is no verdict. A pair of pings is about 20 bytes."""
 
 RETRY_S = (0.1, 2.0)
 """First and largest pause between attempts to connect."""
@@ -145,6 +158,7 @@ class Sockets:
     def _set_listening(self, listener: ZSocket) -> None:
         listener.setsockopt(zmq.ROUTER_MANDATORY, 1)
         listener.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        listener.setsockopt(zmq.BACKLOG, BACKLOG)
         # A ZAP domain with no ZAP service lets NULL and CURVE peers in as ever, but refuses
         # ZMTP 1 and 2, whose handshake almost any bytes would pass for.
         listener.setsockopt(zmq.ZAP_DOMAIN, b"gossip")
@@ -154,6 +168,7 @@ class Sockets:
 
     def _set_dialing(self, dealer: ZSocket, plane: Plane, routing: bytes) -> None:
         dealer.setsockopt(zmq.ROUTING_ID, routing)
+        dealer.setsockopt(zmq.HANDSHAKE_IVL, round(PATIENCE_S * 1000))
         interval_s, timeout_s = PING_S[plane]
         dealer.setsockopt(zmq.HEARTBEAT_IVL, round(interval_s * 1000))
         dealer.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(timeout_s * 1000))
@@ -228,7 +243,8 @@ class Sockets:
         made.setsockopt(zmq.LINGER, round(LINGER_S[plane] * 1000))
         made.setsockopt(zmq.SNDHWM, SENT_MAX[plane])
         made.setsockopt(zmq.RCVHWM, RECEIVED_MAX[plane])
-        made.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX[plane])
+        sealing_bytes = 0 if self._curve is None else CURVE_FRAME_BYTES
+        made.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX[plane] + sealing_bytes)
         made.setsockopt(zmq.HANDSHAKE_IVL, round(HANDSHAKE_S * 1000))
         made.setsockopt(zmq.TCP_KEEPALIVE, 1)
         made.setsockopt(zmq.IPV6, int(address.host.startswith("[")))

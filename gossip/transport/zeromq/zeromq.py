@@ -2,7 +2,8 @@
 
 Each peer listens with two ROUTER sockets, control and bulk, and dials others with one DEALER per
 plane. Both DEALERs of a link carry the same routing id, ``peer:boot:nonce``, so a peer that
-cannot be dialed is answered over its own link, on both planes, once one frame of it arrived.
+cannot be dialed is answered over its own link, on both planes, once one frame of it arrived. Its
+routing id ends in ``:hidden``, and whoever it dialed is told of that link as of one of its own.
 
 All sockets are used by the thread that calls ``poll``. Another thread may construct the object
 (binding fails early, where the owner sees it) and hand it over by starting the thread or through
@@ -24,6 +25,7 @@ from gossip.machine import LinkCause
 from gossip.messages import Chunk, Message, PeerId, Transfer
 from gossip.transport.addresses import (
     Address,
+    Caller,
     dialable_addresses,
     listen_address,
     read_address,
@@ -40,6 +42,8 @@ from gossip.transport.transport import (
     Counters,
     Event,
     Junk,
+    LinkClosed,
+    LinkOpened,
 )
 from gossip.transport.zeromq.links import Links
 from gossip.transport.zeromq.sockets import (
@@ -68,8 +72,9 @@ class ZeroMQTransport:
 
     ``listen`` is HOST:PORT: control at PORT and bulk at PORT + 1, or both anywhere when PORT is
     0. ``advertise`` (HOST or HOST:PORT) is what others dial where that differs. With ``curve``
-    only holders of the same key get a word in. Raises UsageError for an address that is none and
-    TransportError when it cannot be listened on; then nothing stays open.
+    only holders of the same key get a word in. A peer that is not ``dialable`` has no
+    addresses for others, who answer it over the links that it opens. Raises UsageError for an
+    address that is none and TransportError when it cannot be listened on; then nothing stays open.
     """
 
     def __init__(
@@ -80,23 +85,25 @@ class ZeroMQTransport:
         listen: str,
         advertise: str | None = None,
         curve: CurveKeys | None = None,
+        dialable: bool = True,
     ) -> None:
         where = listen_address(listen)
         allow_all_descriptors()
         self.counters = Counters(curve is not None)
         self._me = me
-        self._boot = boot
         self._run = frames.run_digest(run)
         self._listeners: dict[Plane, ZSocket] = {}
         self._doorways: dict[ZSocket, tuple[Doorway, Plane]] = {}
         self._routes: dict[PeerId, tuple[int, bytes]] = {}
+        self._visitors: dict[PeerId, int] = {}  # hidden peers, by descriptor of their control link
         self._sending = Sending()
         self._turn = 0
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._sockets = Sockets(curve, self._wake_out)
-        self._links = Links(me, boot, self._sockets, self.counters, self.wake)
+        caller = Caller(me, boot, hidden=not dialable)
+        self._links = Links(caller, self._sockets, self.counters, self.wake)
         self._events = self._links.events
         try:
             port = self._listen(Plane.CONTROL, where)
@@ -106,7 +113,8 @@ class ZeroMQTransport:
         except (TransportError, UsageError):
             self.close()
             raise
-        self.control_address, self.bulk_address = str(control), str(bulk)
+        self.control_address = str(control) if dialable else ""
+        self.bulk_address = str(bulk) if dialable else ""
 
     def dial(
         self,
@@ -130,6 +138,7 @@ class ZeroMQTransport:
         """See Transport.hang_up."""
         self._links.hang_up(peer)
         self._routes.pop(peer, None)
+        self._visitors.pop(peer, None)
 
     def send(self, to: PeerId, message: Message) -> bool:
         """See Transport.send."""
@@ -168,13 +177,16 @@ class ZeroMQTransport:
     def poll(self, timeout_s: float) -> list[Event]:
         """See Transport.poll."""
         self._sending.forget_sent()
-        ready = self._sockets.ready(0.0 if self._events else max(0.0, timeout_s))
-        self._links.take_answers()
+        timeout_s = 0.0 if self._events else min(max(0.0, timeout_s), self._links.look_in_s())
+        ready = self._sockets.ready(timeout_s)
         for monitor in ready:
             if monitor in self._doorways:
                 self._watch_doorway(monitor)
             else:
                 self._links.watch(monitor)
+        # After the monitors: who was starved here must not judge by what it has not read yet.
+        self._links.take_answers()
+        self._links.look()
         self._turn += 1
         self._take(Plane.CONTROL, ready, self._take_message)
         self._take(Plane.BULK, ready, self._take_chunk)
@@ -246,6 +258,23 @@ class ZeroMQTransport:
                 fault = doorway.disconnected(value, now_s)
                 if fault is not None:
                     self._junk(None, fault, f"cut on the {plane.name.lower()} port")
+                if plane is Plane.CONTROL:
+                    self._visitor_gone(value)
+
+    def _visitor_gone(self, descriptor: int) -> None:
+        """A control connection of others has ended: report it if a hidden peer came by it."""
+        for peer in [each for each, by in self._visitors.items() if by == descriptor]:
+            del self._visitors[peer]
+            self._events.append(LinkClosed(peer, LinkCause.CLOSED))
+
+    def _visited(self, sender: PeerId, descriptor: int) -> None:
+        """A valid control frame of a hidden peer came by this connection."""
+        if self._visitors.get(sender) == descriptor:
+            return
+        self._visitors[sender] = descriptor
+        self._events.append(LinkOpened(sender))
+        if len(self._visitors) > ROUTES_MAX:
+            del self._visitors[next(iter(self._visitors))]
 
     # What arrives.
 
@@ -270,8 +299,13 @@ class ZeroMQTransport:
         """Receive one control message; returns its size in bytes. Raises zmq.Again when none is
         there."""
         link = self._links.of(source, Plane.CONTROL)
-        parts = source.recv_multipart(zmq.NOBLOCK)
-        route = parts.pop(0) if link is None else b""
+        received = source.recv_multipart(zmq.NOBLOCK, copy=False)
+        descriptor = -1
+        route = b""
+        if link is None:
+            head = received.pop(0)
+            route, descriptor = head.bytes, int(head.get(zmq.SRCFD))
+        parts = [each.bytes for each in received]
         sizes = [len(each) for each in parts]
         self.counters.received(Plane.CONTROL, *sizes)
         claimed = _claimed(link, route)
@@ -283,6 +317,9 @@ class ZeroMQTransport:
             self._junk(claimed, wrong.kind, str(wrong))
         else:
             if self._accepts(sender, claimed, link, route):
+                caller = read_routing_id(route)
+                if caller is not None and caller.hidden:
+                    self._visited(sender, descriptor)
                 self._events.append(Arrived(sender, message))
         return sum(sizes)
 
@@ -321,9 +358,9 @@ class ZeroMQTransport:
             known_boot, known_route = self._routes.get(sender, (0, b""))
             if route == known_route:
                 return True
-            _, boot = read_routing_id(route) or (sender, 0)
-            if boot >= known_boot:
-                self._routes[sender] = (boot, route)
+            caller = read_routing_id(route) or Caller(sender, 0)
+            if caller.boot >= known_boot:
+                self._routes[sender] = (caller.boot, route)
             if len(self._routes) > ROUTES_MAX:
                 del self._routes[next(iter(self._routes))]
         elif link.peer is None:
@@ -339,5 +376,5 @@ def _claimed(link: Link[ZSocket] | None, route: bytes) -> PeerId | None:
     """Whom the link leads to, or who the dialing side says it is."""
     if link is not None:
         return link.peer
-    known = read_routing_id(route)
-    return known[0] if known else None
+    caller = read_routing_id(route)
+    return caller.peer if caller else None

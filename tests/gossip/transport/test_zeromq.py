@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -631,6 +632,24 @@ def test_with_the_run_key_messages_cross_and_without_it_nothing_does() -> None:
         assert [A] == [event.sender for event in b.all(ChunkArrived)]
         assert set(b.transport.counters.faults) == {"handshake"}
         assert LinkOpened(B) not in plain.events + other.events
+
+
+def test_the_largest_frames_cross_encrypted_as_well() -> None:
+    """What encryption adds to a frame does not count against its limit, on either plane and way."""
+    key = generate_run_key()
+    payload = memoryview(os.urandom(1 << 20))
+    record = Record(A, 1, 0, Status.ALIVE, "x" * 4000, "x" * 4000)
+    largest = Gossip(Rumors((record,) * 500))
+    with loopback(A, B, curve=key) as (a, b):
+        link(a, b, B)
+        until(lambda: a.transport.send(B, largest) and LinkOpened(B) in a.events, a, b)
+        until(lambda: b.messages(), a, b)
+        for one, other, to in ((a, b, B), (b, a, A)):
+            sent = partial(one.transport.send_chunk, to, chunk_of(bytes(payload)), payload)
+            until(sent, a, b)
+            until(partial(other.all, ChunkArrived), a, b)
+
+        assert a.transport.counters.faults == b.transport.counters.faults == {}
 
 
 def test_a_keyless_listener_gets_nothing_from_a_peer_with_a_key() -> None:

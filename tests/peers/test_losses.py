@@ -1,0 +1,151 @@
+"""Five real peers; one is frozen, one starved, one killed, one can only dial out.
+
+One story, told once; each test reads another part of what the peers wrote about it.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.lab.swarm import LIMIT_S, Swarm
+from tests.simulations.local_runs import wait_until
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+
+FOUNDER, FROZEN, STARVED, KILLED, HIDDEN = range(5)
+FROZEN_S = 20.0
+STARVED_S = 6.0
+PRIVATE_VERDICT_S = 1.0
+"""What a killed process may remain unnoticed: its kernel ends its connections in milliseconds."""
+
+TASK = f'''
+import ctypes, os
+from pathlib import Path
+from peers.tasks.line import LineTask
+
+class Task(LineTask):
+    """``line``, but a step holds the interpreter for a while when a file asks for it."""
+
+    def loss(self, model, batch):
+        wish = Path(__file__).parent / f"hold-{{os.getpid()}}"
+        if wish.exists():
+            wish.unlink()
+            ctypes.PyDLL(None).usleep({round(STARVED_S * 1e6)})  # PyDLL keeps the lock
+        return super().loss(model, batch)
+
+task = Task(shards=40)
+'''
+
+
+@dataclass(frozen=True)
+class Story:
+    """What was done when, as ``time.time`` tells it."""
+
+    swarm: Swarm
+    frozen_at_s: float
+    killed_at_s: float
+    thawed_at_s: float
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """Freeze and starve together; then kill, while one is still frozen; then thaw."""
+    folder = tmp_path_factory.mktemp("losses")
+    task = folder / "task.py"
+    task.write_text(TASK)
+    words = [f"{task}:task", "--pace", "25", "--every", "5"]
+    with Swarm(folder, words, 5, hidden=[HIDDEN]) as swarm:
+        swarm.start()
+        swarm.until_swapped(3, range(5))
+        frozen, starved, killed = (swarm.peers[each] for each in (FROZEN, STARVED, KILLED))
+
+        frozen_at_s = time.time()
+        frozen.send(signal.SIGSTOP)
+        (folder / f"hold-{starved.pid}").touch()
+        swarm.until_later(frozen_at_s + STARVED_S + 1.0, STARVED)
+
+        killed_at_s = time.time()
+        killed.send(signal.SIGKILL)
+        swarm.until_later(frozen_at_s + FROZEN_S)
+
+        thawed_at_s = time.time()
+        frozen.send(signal.SIGCONT)
+        swarm.until_swapped(3, [FROZEN], thawed_at_s)
+        wait_until(
+            lambda: all(
+                swarm.census(each) == {"alive": 3, "busy": 0, "lost": 0, "down": 1}
+                for each in (FOUNDER, FROZEN, STARVED, HIDDEN)
+            ),
+            "everybody sees the killed peer down and all others alive",
+            LIMIT_S,
+        )
+        swarm.stop()
+        yield Story(swarm, frozen_at_s, killed_at_s, thawed_at_s)
+
+
+def test_a_frozen_peer_is_not_called_down_and_swaps_again(story: Story) -> None:
+    """Twenty seconds of SIGSTOP: its links say that it is frozen, so nobody accuses it."""
+    about_it = [each for each in story.swarm.verdicts("down") if each[1] == FROZEN]
+    assert [] == about_it
+    assert story.swarm.swaps(FROZEN, story.thawed_at_s)
+    for number in (FOUNDER, STARVED, HIDDEN):
+        closed = story.swarm.lines(number, "link_closed", since_s=story.frozen_at_s)
+        causes = [
+            each["cause"]
+            for each in closed
+            if each["peer"] == story.swarm.ids[FROZEN] and each["unix_s"] < story.thawed_at_s
+        ]
+        assert ["closed", "frozen"] == list(dict.fromkeys(causes))
+
+
+def test_a_starved_peer_loses_neither_links_nor_its_name(story: Story) -> None:
+    """Six seconds without its interpreter: nobody calls it down, suspects a loss, or redials."""
+    swarm = story.swarm
+    status = swarm.lines(STARVED, "status")[-1]
+    assert status["gap_s"] > 0.8 * STARVED_S  # the story did happen
+    assert [] == [each for each in swarm.verdicts("down") if each[1] == STARVED]
+    for number in (FOUNDER, KILLED, HIDDEN):
+        assert [] == swarm.losses(number, STARVED, story.frozen_at_s)
+    assert swarm.swaps(STARVED, story.frozen_at_s + STARVED_S)
+
+
+def test_a_killed_peer_is_lost_at_once_and_down_with_a_cause(story: Story) -> None:
+    """Everybody sees for itself within a second; the group's verdict follows."""
+    swarm = story.swarm
+    for number in (FOUNDER, STARVED, HIDDEN):
+        first = swarm.losses(number, KILLED, story.killed_at_s)[0]
+        assert first["unix_s"] - story.killed_at_s < PRIVATE_VERDICT_S
+        causes = swarm.lines(number, "link_closed", since_s=story.killed_at_s)
+        about_it = [each["cause"] for each in causes if each["peer"] == swarm.ids[KILLED]]
+        assert ["closed", "refused"] == list(dict.fromkeys(about_it))
+    down = [each for each in swarm.verdicts("down") if each[1] == KILLED]
+    assert {FOUNDER, STARVED, HIDDEN} <= {by for by, _, _ in down}
+    assert all(line["why"] for _, _, line in down)
+
+
+def test_nobody_waits_for_the_lost(story: Story) -> None:
+    """While one is frozen and another starved or killed, the others train and swap."""
+    swarm = story.swarm
+    for number in (FOUNDER, HIDDEN):
+        statuses = swarm.lines(number, "status", since_s=story.frozen_at_s)
+        samples = [each["samples"] for each in statuses if each["unix_s"] < story.killed_at_s]
+        assert samples[-1] > samples[0]
+        swaps = swarm.swaps(number, story.frozen_at_s + 1.0)
+        assert [each for each in swaps if each["unix_s"] < story.thawed_at_s]
+
+
+def test_a_peer_nobody_can_dial_trains_and_swaps_in_both_roles(story: Story) -> None:
+    """Over the links it opened, offers go both ways."""
+    swarm = story.swarm
+    assert "" == swarm.lines(HIDDEN, "joined")[0]["address"]
+    assert {"initiator", "responder"} <= {each["role"] for each in swarm.swaps(HIDDEN)}
+    opened = swarm.lines(FOUNDER, "link_opened")
+    assert swarm.ids[HIDDEN] in {each["peer"] for each in opened}  # it is a witness like others
+    samples = [each["samples"] for each in swarm.lines(HIDDEN, "status")]
+    assert samples[-1] > samples[0]
+    assert 0 == swarm.peers[HIDDEN].returncode
