@@ -112,7 +112,7 @@ class Execution:
         self.world = World(plan)
         limits = limits_of(scenario, config, manner.ignored)
         self.guard = Guard(self.world, limits, self.figures, manner.keep_going)
-        self.world.checks.append(self.guard)
+        self.world.watch(self.guard)
         self.faults = Faults(self.world, scenario, manner.disabled)
         self._agreement = Agreement(self.world, self.guard.truth)
         self._wall_s = 0.0
@@ -167,8 +167,7 @@ class Execution:
         else:
             world.start_together(scenario.peers)
         world.call(scenario.calm_at_s, world.calm)
-        gc.collect()
-        gc.freeze()
+        gc.freeze()  # what a world begins with stays: it need not be looked through again
         for second in self._seconds(scenario.seconds - scenario.quiet_s):
             world.run(second)
             if second >= scenario.calm_at_s and math.isinf(self.figures.agreed_s):

@@ -38,7 +38,7 @@ from gossip.machine import (
 from gossip.messages import Ack, Gossip, PeerId, Ping, Record, Seconds, Status
 from simulations.figures import Figures
 from simulations.rules import BrokenRule
-from simulations.simulated_peer import SimulatedPeer, Told
+from simulations.simulated_peer import Doubt, SimulatedPeer
 from simulations.truth import Subject, Truth
 from simulations.world import World
 
@@ -85,6 +85,7 @@ class Guard:
         self._keep_going = keep_going
         self._world = world
         self._limits = limits
+        self._split_at_s = math.inf
         self._sides: dict[PeerId, int] = {}
         self._sent: dict[tuple[str, PeerId, tuple[int, int, int]], int] = {}
         self._health_shown: bool | None = None
@@ -105,6 +106,7 @@ class Guard:
 
     def split(self) -> None:
         """See Check. Remember who stands where, for when it has healed."""
+        self._split_at_s = self._world.now
         self._sides = {peer: port.side for peer, port in self._world.network.ports.items()}
         self.split_healed_at_s = math.inf
 
@@ -148,9 +150,7 @@ class Guard:
                     self._changed(life, happened, effect.report.record)
                 except BrokenRule as wrong:
                     self.note(wrong)
-                    life.told[effect.report.record.peer] = Told(
-                        effect.report.record, self._world.now, life.rested_s
-                    )
+                    life.told[effect.report.record.peer] = effect.report.record
         if type(happened) is Woke and self._health_shown is not False:
             self._look_at_health(life)
 
@@ -191,7 +191,7 @@ class Guard:
             self._broken("M6", life, f"shows {record}, issued was {known}")
         told = life.told.get(record.peer)
         if told is not None:
-            self._compare(life, told.record, record)
+            self._compare(life, told, record)
         held = life.core.swim.record(record.peer)
         if held is not None and held.key < record.key:
             self._broken("M2", life, f"told {record.key} of {record.peer}, holds {held.key}")
@@ -200,8 +200,11 @@ class Guard:
         elif record.status is Status.DOWN:
             self._held_down(life, happened, subject, record)
         self._measure(life, subject, record, told)
-        rested_s = life.rested_s
-        life.told[record.peer] = Told(record, self._world.now, rested_s)
+        life.told[record.peer] = record
+        if record.status is Status.SUSPECT:
+            life.doubts[record.peer] = Doubt(version, self._world.now, life.rested_s)
+        else:
+            life.doubts.pop(record.peer, None)
 
     def _compare(self, life: SimulatedPeer, before: Record, after: Record) -> None:
         what = f"{after.peer} goes from {before.key} to {after.key}"
@@ -218,27 +221,30 @@ class Guard:
         self, life: SimulatedPeer, happened: Input, subject: Subject, record: Record
     ) -> None:
         """M12: is the accusation its own, though the link said otherwise?"""
-        own = type(happened) in (Woke, LinkLost)
         there = subject.life
+        own = type(happened) is Woke
+        if isinstance(happened, LinkLost):
+            own = happened.cause in (LinkCause.CLOSED, LinkCause.FROZEN)  # the others are reasons
         if not own or not there.running or (record.boot, record.incarnation) <= subject.ended:
             return
         quiet_since = there.unwell_since
         if quiet_since is not None and self._world.now - quiet_since >= self._limits.busy_max_s:
             return
-        way, back = life.port.outgoing.get(record.peer), life.port.incoming.get(record.peer)
-        up = (way is not None and way.up) or (back is not None and back.up)
-        frozen = way is not None and LinkCause.FROZEN in way.told
-        if up or frozen:
-            how = "over a live link" if up else "though it is only frozen"
+        link = life.port.outgoing.get(record.peer)  # nobody is told of a link that another dialed
+        frozen = link is not None and link.told[-1:] == [LinkCause.FROZEN]
+        if link is not None and (link.up or frozen):
+            how = "over a live link" if link.up else "though it is only frozen"
             self._broken("M12", life, f"accuses {record.peer} {how}")
 
     def _held_down(
         self, life: SimulatedPeer, happened: Input, subject: Subject, record: Record
     ) -> None:
-        if type(happened) is Woke:
+        version = (record.boot, record.incarnation)
+        if type(happened) is Woke and version not in subject.held_down:
             self._came_too_soon(life, record)
+        subject.held_down[version] = None
         there = subject.life
-        ended = not there.running or (record.boot, record.incarnation) <= subject.ended
+        ended = not there.running or version <= subject.ended
         if ended or there.leaving or self._is_excused(life, there):
             return
         self.figures.false_downs += 1
@@ -247,10 +253,10 @@ class Guard:
         if limit is None or self.figures.false_downs <= limit:
             return
         rule = "M11"
-        if self._world.network.ever_deaf:
-            rule = "M14"
-        elif 0 <= self._world.now - self.split_healed_at_s < HEAL_GRACE_S:
+        if 0 <= self._world.now - self.split_healed_at_s < HEAL_GRACE_S:
             rule = "M24"
+        elif self._world.network.ever_deaf:
+            rule = "M14"
         self._broken(rule, life, f"holds {there.name} ({record.peer}) down, which runs")
 
     def _is_excused(self, life: SimulatedPeer, there: SimulatedPeer) -> bool:
@@ -263,23 +269,30 @@ class Guard:
             return True
         if now - self.split_healed_at_s > HEAL_GRACE_S:
             return False
+        if since is not None or there.well_since > self.split_healed_at_s:
+            return True  # rightly held down beyond the split, and it could not contradict in time
+        if life.started_at > self._split_at_s and there.me.peer not in life.told:
+            return True  # a newcomer believes whoever welcomes it, from either side
         # Whoever was not there yet when the split began stands with the first side.
         return self._sides.get(life.me.peer, 0) != self._sides.get(there.me.peer, 0)
 
     def _came_too_soon(self, life: SimulatedPeer, record: Record) -> None:
-        """M17: time in which a peer did not run is no time in which others were silent."""
-        told = life.told.get(record.peer)
-        if told is None or told.record.status is not Status.SUSPECT or life.clock is not None:
+        """M17: time in which a peer did not run is no time in which others were silent.
+
+        Only the first verdict on a version is looked at: later ones may come from others' word.
+        """
+        doubt = life.doubts.get(record.peer)
+        if doubt is None or life.clock is not None:
             return
-        rested_s = life.rested_s - told.rested_s
-        active_s = self._world.now - told.at_s - rested_s
-        same = (told.record.boot, told.record.incarnation) == (record.boot, record.incarnation)
+        rested_s = life.rested_s - doubt.rested_s
+        active_s = self._world.now - doubt.at_s - rested_s
+        same = doubt.version == (record.boot, record.incarnation)
         least_s = self._limits.suspicion_min_s - self._limits.starved_s / 2
         if same and rested_s >= self._limits.starved_s and active_s < least_s:
             self._broken("M17", life, f"holds {record.peer} down after {active_s:.2f} s awake")
 
     def _measure(
-        self, life: SimulatedPeer, subject: Subject, record: Record, told: Told | None
+        self, life: SimulatedPeer, subject: Subject, record: Record, told: Record | None
     ) -> None:
         now = self._world.now
         version = (record.boot, record.incarnation)
@@ -291,13 +304,11 @@ class Guard:
             if not subject.doubted:
                 subject.doubted = True
                 self.figures.first_doubt.add(now - subject.ended_at_s)
-            known = told is not None and told.record.status >= Status.DOWN
-            known = known and told is not None and told.record.boot == record.boot
+            down = told is not None and told.status >= Status.DOWN
+            known = down and told is not None and told.boot == record.boot
             if record.status >= Status.DOWN and not known and life.started_at < subject.ended_at_s:
                 self.figures.detection.add(now - subject.ended_at_s)
-        elif record.boot == subject.life.me.boot and (
-            told is None or told.record.boot < record.boot
-        ):
+        elif record.boot == subject.life.me.boot and (told is None or told.boot < record.boot):
             self._measure_spread(life, subject)
 
     def _measure_spread(self, life: SimulatedPeer, subject: Subject) -> None:

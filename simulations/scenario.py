@@ -251,11 +251,10 @@ _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 def _plain(kind: Any, value: Any, where: str) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number and not math.isnan(value):
-        return float(value)
-    if type(value) is not kind:
+    fits = number and not math.isnan(value) if kind is float else type(value) is kind
+    if not fits:
         raise UsageError(f"{where} must be {_NAMES[kind]}, not {value!r}")
-    return value
+    return float(value) if kind is float else value
 
 
 def _require(condition: bool, text: str) -> None:

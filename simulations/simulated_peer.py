@@ -67,9 +67,10 @@ class Pace:
 
 
 class Surroundings(Protocol):
-    """What a simulated peer asks of its world."""
+    """What a simulated peer asks of its world. ``watched``: whether ``witness`` wants to know."""
 
     now: Seconds
+    watched: bool
 
     def later(self, life: SimulatedPeer, delay_s: Seconds, happened: Input) -> None:
         """Feed an input of the peer's own after a while."""
@@ -125,10 +126,10 @@ class Birth:
         return generator(self.seed, "peer", self.number, self.me.boot, part)
 
 
-class Told(NamedTuple):
-    """What a peer told its owner about another: the claim, when, and its rests until then."""
+class Doubt(NamedTuple):
+    """A suspicion that a peer told its owner of: which life, when, and its own rests until then."""
 
-    record: Record
+    version: tuple[int, int]
     at_s: Seconds
     rested_s: Seconds
 
@@ -137,9 +138,10 @@ class SimulatedPeer:
     """See the module. ``name`` is short and readable: the peer's number and its boot.
 
     ``resumes_at`` is set while no thread of it runs (its inbox is kept), ``frozen_since`` when
-    the library's threads stand still as well; ``rested_s`` sums up such times that are over.
+    the library's threads stand still as well; ``rested_s`` sums up such times that are over
+    and ``well_since`` is when the last one was.
     ``issued`` is the last record of its own that a check has seen, ``told`` what it last told its
-    owner about others.
+    owner about others, ``doubts`` since when it suspects them.
     """
 
     __slots__ = (
@@ -152,10 +154,10 @@ class SimulatedPeer:
         "clock",
         "closed_swaps",
         "control_bytes",
-        "control_frames",
         "core",
         "crashed",
         "departed",
+        "doubts",
         "finalised",
         "frozen_since",
         "inbox",
@@ -176,6 +178,7 @@ class SimulatedPeer:
         "training",
         "unwell_since",
         "wakes_at",
+        "well_since",
     )
 
     def __init__(self, birth: Birth, body: Body, port: Port, world: Surroundings) -> None:
@@ -193,12 +196,13 @@ class SimulatedPeer:
         self.frozen_since: Seconds | None = None
         self.unwell_since: Seconds | None = None
         self.rested_s: Seconds = 0.0
+        self.well_since: Seconds = -math.inf
         self.leaving = False
         self.issued = birth.me
-        self.told: dict[PeerId, Told] = {}
+        self.told: dict[PeerId, Record] = {}
+        self.doubts: dict[PeerId, Doubt] = {}
         self.inbox: deque[Input | Sent] = deque()
         self.wakes_at: Seconds = math.inf
-        self.control_frames = 0
         self.control_bytes = 0.0
         self.steps = 0
         self.training = True
@@ -243,9 +247,11 @@ class SimulatedPeer:
 
     def feed(self, happened: Input) -> None:
         """Give the core one input and carry out what it asks for, in order."""
-        now = self._world.now if self.clock is None else self.clock.local(self._world.now)
+        world = self._world
+        now = world.now if self.clock is None else self.clock.local(world.now)
         effects = self.core.handle(happened, now)
-        self._world.witness(self, happened, effects, now)
+        if world.watched:
+            world.witness(self, happened, effects, now)
         if not effects:
             return
         answers: list[Input] = []
@@ -253,22 +259,22 @@ class SimulatedPeer:
         at = 0
         while at < len(answers):
             effects = self.core.handle(answers[at], now)
-            self._world.witness(self, answers[at], effects, now)
+            if world.watched:
+                world.witness(self, answers[at], effects, now)
             self.carry_out(effects, answers)
             at += 1
 
     def carry_out(self, effects: Sequence[Effect], answers: list[Input]) -> None:
         """Do what the core asks for; what follows at once is added to ``answers``."""
-        send = self._world.send
         for effect in effects:
             if type(effect) is Send:
                 message = effect.message
                 if type(message) is not Chunk:
-                    send(self, effect.to, message, b"")
+                    self._world.send(self, effect.to, message, b"")
                     continue
                 found = self.body.payload(message)
                 if found is not None:
-                    send(self, effect.to, found[1], found[0])
+                    self._world.send(self, effect.to, found[1], found[0])
                 continue
             answer = self._carry_out(effect)
             if answer is not None:

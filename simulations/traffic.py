@@ -52,8 +52,8 @@ class Meter:
         kind = self.kinds.get(type(message))
         if kind is None:
             kind = self.kinds[type(message)] = Kind()
-        kind.sent += 1
-        if kind.sent <= ENCODED_FIRST or not kind.sent % ENCODED_EVERY:
+        sent = kind.sent = kind.sent + 1
+        if sent <= ENCODED_FIRST or not sent % ENCODED_EVERY:
             frame_bytes = len(encode_control(self._run, sender, cast(ControlMessage, message)))
             kind.encoded += 1
             kind.encoded_bytes += frame_bytes + framing_bytes(frame_bytes)

@@ -18,7 +18,8 @@ class Subject:
     """One peer in all its lives.
 
     ``issued`` is the largest version of itself it ever made known, ``ended`` the largest that a
-    life had which is over; ``records`` are those it was seen with.
+    life had which is over; ``records`` are those it was seen with, ``held_down`` the versions that
+    some peer holds down.
     """
 
     life: SimulatedPeer
@@ -28,6 +29,7 @@ class Subject:
     doubted: bool = False
     first_told_at_s: Seconds | None = None
     records: dict[Version, Record] = field(default_factory=dict)
+    held_down: dict[Version, None] = field(default_factory=dict)
 
     def issue(self, record: Record) -> None:
         """It made a record of itself known."""

@@ -16,18 +16,19 @@ from typing import Any
 
 from gossip.machine import Asked, Dial, Effect, Finish, Input, Join, Leave, Received, Woke
 from gossip.membership.known import Known
-from gossip.messages import Chunk, Message, PeerId, Record, Seconds, Status
+from gossip.messages import Chunk, Message, PeerId, Seconds
+from simulations.agenda import Agenda
+from simulations.births import first_record, make_body
 from simulations.checks import Watch
 from simulations.clock import Clock
 from simulations.network import Link, LinkState, Network, Port, Waiting
 from simulations.plan import Check
 from simulations.plan import Plan as Plan
-from simulations.seeds import derive, generator
+from simulations.seeds import generator
 from simulations.simulated_peer import Birth, Sent, SimulatedPeer
 from simulations.traffic import Meter
 from simulations.transcript import Entry, Transcript
 from simulations.wiring import Wiring
-from simulations.workload import Body, HollowBody, NoBody, TensorBody
 
 WAKES_AT_ONCE_MAX = 100
 """A core that asks to be woken more often than this without time passing spins."""
@@ -35,7 +36,11 @@ WAKES_AT_ONCE_MAX = 100
 START_DELAY_S = 0.001
 """A process needs a moment between its birth and its first words."""
 
+SLOTS_PER_S = 512.0
+"""Events of two milliseconds are sorted at a time: hundreds, when there are thousands of peers."""
+
 _FRAME, _WAKE, _CALL = range(3)
+_WOKE = Woke()
 _TIMER = 1 << 60
 """Added to an event's number: timers come after everything else of the same time."""
 
@@ -56,15 +61,19 @@ class World:
         self.events = 0
         self.checks: list[Check] = [Watch()] if plan.trainers else []
         self.now: Seconds = 0.0
-        self._queue: list[tuple[Seconds, int, int, Any, Any]] = []
+        self._agenda = Agenda(SLOTS_PER_S)
         self._counter = 0
         self._by_address: dict[str, Port] = {}
-        self._records = plan.lines or plan.journals
+        self.watched = bool(self.checks) or plan.lines or plan.journals
         self._plain = plan.conditions.is_plain
         self._jitter_s = plan.conditions.jitter_s
-        self._no_body = NoBody()
         self._wakes_at_once = 0
         self._woke_at: Seconds = 0.0
+
+    def watch(self, check: Check) -> None:
+        """Have this one look at every step from now on."""
+        self.checks.append(check)
+        self.watched = True
 
     # Time.
 
@@ -76,13 +85,18 @@ class World:
         """The same with arguments."""
         assert when_s >= self.now, "the past is over"
         self._counter += 1
-        heapq.heappush(self._queue, (when_s, self._counter, _CALL, function, arguments))
+        self._agenda.push((when_s, self._counter, _CALL, function, arguments))
 
     def run(self, until_s: Seconds, stop: Callable[[], bool] | None = None) -> bool:
         """Go on until a time, or until ``stop`` says so after an event; whether it did."""
-        queue, pop = self._queue, heapq.heappop
-        while queue and queue[0][0] <= until_s:
-            self.now, _, kind, who, what = pop(queue)
+        agenda, pop = self._agenda, heapq.heappop
+        while agenda.near or agenda.next_slot():
+            event = pop(agenda.near)
+            when_s, _, kind, who, what = event
+            if when_s > until_s:
+                agenda.push(event)
+                break
+            self.now = when_s
             self.events += 1
             if kind == _FRAME:
                 if who.running:
@@ -92,7 +106,8 @@ class World:
                     else:
                         who.inbox.append(what)
             elif kind == _WAKE:
-                self._wake(who, what)
+                if who.wakes_at == what:
+                    self._wake(who)
             else:
                 who(*what)
             if stop is not None and stop():
@@ -114,7 +129,8 @@ class World:
         does not know that it lived before, and begins again with boot 1.
         """
         life = self._begin(number, disk)
-        addresses = tuple(self._record(other, 1).control_address for other in contacts)
+        seed = self.plan.seed
+        addresses = tuple(first_record(seed, other, 1).control_address for other in contacts)
         if addresses or self.plan.trainers:
             self.later(life, START_DELAY_S, Asked(Join(addresses)))
         if self.plan.trainers:
@@ -131,7 +147,8 @@ class World:
         """So many peers that all know each other, as if they had been here for long."""
         assert not self.plan.trainers, "trainers need a lineage: start them together"
         observers = self.plan.config.membership.observers
-        known = Known.of([self._record(number, 1) for number in range(count)], observers)
+        records = [first_record(self.plan.seed, number, 1) for number in range(count)]
+        known = Known.of(records, observers)
         for life in [self._begin(number, disk=True, known=known) for number in range(count)]:
             self._after(life)
 
@@ -140,12 +157,11 @@ class World:
         assert before is None or not before.running, f"peer {number} is running"
         # As the wall clock would see to it, it is also above a boot that this life rose to.
         boot = 1 if before is None or not disk else before.core.swim.me.boot + 1
-        me = self._record(number, boot)
+        me = first_record(self.plan.seed, number, boot)
         plan, port = self.plan, self.network.port(me.peer)
-        birth = Birth(
-            number, me, plan.config, plan.pace, plan.seed, self.now, plan.make_core, known
-        )
-        life = SimulatedPeer(birth, self._body(number, boot), port, self)
+        make_core = plan.make_core
+        birth = Birth(number, me, plan.config, plan.pace, plan.seed, self.now, make_core, known)
+        life = SimulatedPeer(birth, make_body(plan, number, boot), port, self)
         self.lives.append(life)
         self.running_count += 1
         self.current[number] = port.life = life
@@ -154,22 +170,6 @@ class World:
         for check in self.checks:
             check.began(life)
         return life
-
-    def _record(self, number: int, boot: int) -> Record:
-        peer = PeerId(f"{derive(self.plan.seed, 'id', number):016x}")
-        host = f"10.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
-        return Record(peer, boot, 0, Status.ALIVE, f"{host}:4100", f"{host}:4101", host)
-
-    def _body(self, number: int, boot: int) -> Body:
-        plan, fragments = self.plan, self.plan.config.exchange.fragments
-        if not plan.trainers:
-            return self._no_body
-        if plan.task is None:
-            return HollowBody(plan.vector_bytes, fragments, plan.cadence)
-        own_seed = derive(plan.seed, "model", number, boot) % (1 << 31)
-        model_seed = own_seed if plan.model_seed is None else plan.model_seed
-        order_seed = derive(plan.seed, "order")
-        return TensorBody(plan.task, model_seed, order_seed, plan.outer, fragments, plan.cadence)
 
     # Faults and wishes.
 
@@ -268,49 +268,49 @@ class World:
 
     def send(self, life: SimulatedPeer, to: PeerId, message: Message, payload: bytes) -> None:
         """See Surroundings. What finds no link and no process is lost."""
-        received = Received(life.me.peer, message)
+        network, port = self.network, life.port
+        received = Received(port.peer, message)
         item: Waiting = received
         if type(message) is Chunk:
             item = Sent(received, payload)
         else:
-            life.control_frames += 1
-            life.control_bytes += self.meter.count(life.me.peer, message)
-        self.network.frames += 1
-        port = life.port
+            life.control_bytes += self.meter.count(port.peer, message)
+        network.frames += 1
         link = port.outgoing.get(to)
         if link is None or not link.up:
-            back = port.incoming.get(to)
-            if back is not None and back.up:
-                link = back
-            elif (
-                link is None
-                or link.state is not LinkState.DIALING
-                or not self.wiring.wait(link, item)
-            ):
-                self.network.lost_frames += 1
+            link = self._way_back(port, to, link, item)
+            if link is None:
                 return
-            else:
-                return
-        self.transmit(life, link, item)
+        if self._plain and not network.impaired and item is received:
+            there = link.there if link.here is life else link.here
+            arrives_at = self.now + link.latency_s + network.random() * self._jitter_s
+            self._counter += 1
+            self._agenda.push((arrives_at, self._counter, _FRAME, there, item))
+        else:
+            self.transmit(life, link, item)
+
+    def _way_back(self, port: Port, to: PeerId, link: Link | None, item: Waiting) -> Link | None:
+        """The link that the other one dialed; without it the frame waits or is lost."""
+        back = port.incoming.get(to)
+        if back is not None and back.up:
+            return back
+        dialing = link is not None and link.state is LinkState.DIALING
+        if link is None or not dialing or not self.wiring.wait(link, item):
+            self.network.lost_frames += 1
+        return None
 
     def transmit(self, life: SimulatedPeer, link: Link, item: Waiting) -> None:
         """Put a frame on a link that is up."""
-        network = self.network
+        network, leaves_at = self.network, self.now
         there = link.there if link.here is life else link.here
         assert there is not None, "a link that is up has two ends"
-        if network.impaired and not network.passes(life.port, there.port):
-            network.lost_frames += 1
-            return
-        if self._plain and type(item) is Received:
-            arrives_at = self.now + link.latency_s + network.random() * self._jitter_s
-            self._counter += 1
-            heapq.heappush(self._queue, (arrives_at, self._counter, _FRAME, there, item))
-            return
-        leaves_at = self.now
         if isinstance(item, Sent):
             message = item.received.message
             assert isinstance(message, Chunk), "only chunks have a payload"
             leaves_at = network.leaves_at(life.port, message.length_bytes, self.now)
+        if network.impaired and not network.passes(life.port, there.port):
+            network.lost_frames += 1
+            return
         arrivals = network.arrivals(link.latency_s, leaves_at)
         network.lost_frames += not arrivals
         for arrives_at in arrivals:
@@ -318,7 +318,7 @@ class World:
                 self.call(arrives_at, self.deliver, there, item)
                 continue
             self._counter += 1
-            heapq.heappush(self._queue, (arrives_at, self._counter, _FRAME, there, item))
+            self._agenda.push((arrives_at, self._counter, _FRAME, there, item))
 
     def dial(self, life: SimulatedPeer, effect: Dial) -> None:
         """See Surroundings: LinkUp after a round trip, or word of the failure."""
@@ -336,12 +336,11 @@ class World:
         self, life: SimulatedPeer, happened: Input, effects: list[Effect], now: Seconds
     ) -> None:
         """See Surroundings: transcript, journal and checks."""
-        if self._records:
+        if self.plan.lines:
+            self.transcript.note(life.name, Entry(now, happened, tuple(effects)))
+        if self.plan.journals:
             entry = Entry(now, happened, tuple(effects))
-            if self.plan.lines:
-                self.transcript.note(life.name, entry)
-            if self.plan.journals:
-                self.journals.setdefault(life.name, []).append(entry)
+            self.journals.setdefault(life.name, []).append(entry)
         for check in self.checks:
             check.look(life, happened, effects)
 
@@ -375,22 +374,22 @@ class World:
             life.wakes_at = due_at
             self._counter += 1
             number = self._counter + _TIMER
-            heapq.heappush(self._queue, (due_at, number, _WAKE, life, due_at))
+            self._agenda.push((due_at, number, _WAKE, life, due_at))
         if life.departed and life.running:
             self.remark(f"{life.name} has left")
             self._end(life, host_lost=False)
 
-    def _wake(self, life: SimulatedPeer, due_at: Seconds) -> None:
-        if not life.running or life.wakes_at != due_at:
-            return
+    def _wake(self, life: SimulatedPeer) -> None:
         life.wakes_at = math.inf
-        if life.resumes_at is not None:
+        if not life.running or life.resumes_at is not None:
             return
-        self._wakes_at_once = self._wakes_at_once + 1 if self.now == self._woke_at else 0
-        self._woke_at = self.now
-        assert self._wakes_at_once <= WAKES_AT_ONCE_MAX * len(self.lives), "a core spins"
+        if self.now == self._woke_at:
+            self._wakes_at_once += 1
+            assert self._wakes_at_once <= WAKES_AT_ONCE_MAX * len(self.lives), "a core spins"
+        else:
+            self._wakes_at_once, self._woke_at = 0, self.now
         if life.core.deadline() <= life.local(self.now):
-            life.feed(Woke())
+            life.feed(_WOKE)
         self._after(life)
 
     def _step(self, life: SimulatedPeer) -> None:
@@ -415,6 +414,7 @@ class World:
             return
         if life.unwell_since is not None:
             life.rested_s += self.now - life.unwell_since
+            life.well_since = self.now
         life.resumes_at = life.unwell_since = None
         was_frozen, life.frozen_since = life.frozen_since is not None, None
         while life.inbox and life.resumes_at is None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from simulations.execution import Execution, Manner
+from simulations.soaking import MENU, soak_scenario
 from simulations.transcript import first_difference
 from simulations.world import World
 from tests.simulations.worlds import line_plan
@@ -22,6 +25,17 @@ def digest_of(seed: int) -> str:
     world = World(line_plan(seed, "int8", loss=0.1, lines=True))
     eventful(world)
     return world.transcript.digest
+
+
+def soaked(seed: int) -> str:
+    """The fingerprint of a random scenario of members, with all kinds of faults."""
+    faults = tuple(replace(fault, per_minute=4 * fault.per_minute) for fault in MENU)
+    rough = replace(soak_scenario(seed), peers=7, faults=faults, seconds=90.0, calm_s=60.0)
+    execution = Execution(rough, seed, Manner(lines=True, keep_going=True))
+    outcome = execution.run()
+    assert not outcome.traceback, outcome.traceback
+    assert sum(outcome.injected.values()) > 10
+    return execution.world.transcript.digest
 
 
 def eventful(world: World) -> None:
@@ -43,8 +57,8 @@ def test_one_seed_is_one_transcript_under_any_hash_seed() -> None:
     """Three processes that hash strings differently tell the same story to the last byte."""
     program = (
         "import torch; torch.set_num_threads(1)\n"
-        "from tests.simulations.test_determinism import digest_of\n"
-        "print(digest_of(5))\n"
+        "from tests.simulations.test_determinism import digest_of, soaked\n"
+        "print(digest_of(5) + soaked(5))\n"
     )
     started = [
         subprocess.Popen(
@@ -59,7 +73,7 @@ def test_one_seed_is_one_transcript_under_any_hash_seed() -> None:
     told = [process.communicate(timeout=90)[0].strip() for process in started]
 
     assert all(process.returncode == 0 for process in started)
-    assert len(told[0]) == 32
+    assert len(told[0]) == 64
     assert {told[0]} == set(told)
 
 

@@ -64,7 +64,7 @@ def scene() -> Scene:
     """Fresh."""
     world = puppet_world(0)
     guard = Guard(world, Limits(), Figures())
-    world.checks.append(guard)
+    world.watch(guard)
     world.start_acquainted(4)
     world.run(1.0)
     return Scene(world, guard)

@@ -1,0 +1,334 @@
+"""Scenario files, the faults they ask for, and what a run of one says."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gossip.errors import UsageError
+from gossip.messages import Ack, Gossip, Message, PeerId, Ping, Record, Rumors, Status
+from gossip.wire.frames import encode_control, run_digest
+from peers.cli import main
+from simulations import soak
+from simulations.execution import Execution, Manner, judge
+from simulations.figures import Figures, Histogram
+from simulations.scenario import Expected, Fault, FaultKind, Scenario, load, parse, shipped
+from simulations.soaking import SOAK, soak_scenario
+from simulations.traffic import Meter, framing_bytes
+
+SMALL = 'summary = "s"\npeers = 3\nseconds = 20\ncalm_s = 10\nquiet_s = 5\n'
+GROWN = ("M12", "M11", "M14", "M24")
+"""Rules that the first form of membership does not keep."""
+
+
+def test_the_shipped_scenarios_are_whole() -> None:
+    """Ten of them, each with a summary and a phase of calm."""
+    names = {
+        *("calm", "lossy_wan", "stalls", "churn", "mass_restart", "split_and_heal"),
+        *("asymmetric_link", "one_bad_accuser", "host_lost", "ten_thousand"),
+    }
+    assert names == set(shipped())
+    for name in names:
+        scenario = load(name)
+        assert name == scenario.name
+        assert scenario.summary
+        assert 0 < scenario.quiet_s <= scenario.calm_s
+        assert 0 == scenario.expect.false_downs
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("peers = ", "not TOML"),
+        (SMALL + "pears = 3", "unknown key pears"),
+        (SMALL.replace("peers = 3", 'peers = "3"'), "peers must be a whole number, not '3'"),
+        (SMALL.replace("peers = 3", "peers = 3.5"), "peers must be a whole number"),
+        (SMALL.replace("peers = 3", "peers = true"), "peers must be a whole number"),
+        (SMALL.replace("peers = 3\n", ""), "peers is missing"),
+        (SMALL.replace("seconds = 20", "seconds = nan"), "seconds must be a number"),
+        (SMALL.replace("calm_s = 10", "calm_s = 30"), "calm_s must be at most seconds"),
+        (SMALL + 'profile = "moon"', "profile must be one of lan, wan, not 'moon'"),
+        (SMALL + "conditions = 3", "conditions must be a table"),
+        (SMALL + "[conditions]\nlos = 0.1", "unknown key conditions.los"),
+        (SMALL + "[conditions]\nloss = 1.5", "conditions: with loss 1 nothing ever happens"),
+        (SMALL + "[conditions]\nlatency_s = [1, 2, 3]", "conditions.latency_s must be a number or"),
+        (SMALL + "faults = 1", "faults must be a list"),
+        (SMALL + "[[faults]]\nat_s = 1", r"faults\[0\].kind is missing"),
+        (SMALL + '[[faults]]\nkind = "bite"\nat_s = 1', r"faults\[0\].kind must be one of crash"),
+        (SMALL + '[[faults]]\nkind = "crash"', r"faults\[0\]: give one of at_s, per_minute"),
+        (
+            SMALL + '[[faults]]\nkind = "crash"\nat_s = 15',
+            "15 s comes when the calm has begun",
+        ),
+        (SMALL + '[[faults]]\nkind = "stall"\nat_s = 1\nfor_s = [3, 2]', "least, most"),
+        (SMALL + "[expect]\nfalse_downs = 0.5", "expect.false_downs must be a whole number"),
+    ],
+)
+def test_a_wrong_scenario_is_told_in_one_line(text: str, complaint: str) -> None:
+    """With the key that is wrong."""
+    with pytest.raises(UsageError, match=complaint) as wrong:
+        parse(text, "mine")
+
+    assert str(wrong.value).startswith("scenario mine: ")
+    assert "\n" not in str(wrong.value)
+
+
+def test_conditions_change_those_of_the_profile() -> None:
+    """One number may stand for a range."""
+    scenario = parse(SMALL + 'profile = "wan"\n[conditions]\nloss = 0.1\nredial_s = 1', "mine")
+
+    assert (0.02, 0.2) == scenario.conditions.latency_s
+    assert 0.1 == scenario.conditions.loss
+    assert (1.0, 1.0) == scenario.conditions.redial_s
+
+
+def scenario_with(*faults: Fault, peers: int = 6, expect: Expected | None = None) -> Scenario:
+    """Half a minute of faults, then calm."""
+    loose = expect or Expected(false_downs=None)
+    return Scenario("mine", "", peers, 100.0, 70.0, 5.0, faults=faults, expect=loose)
+
+
+@pytest.mark.parametrize("kind", list(FaultKind), ids=str)
+def test_every_kind_of_fault_happens_and_is_over_in_the_end(kind: FaultKind) -> None:
+    """Counted, and all agree again once nothing goes wrong any more."""
+    fault = Fault(kind, at_s=10.0, for_s=(5.0, 8.0), restart_after_s=(1.0, 5.0), count=2)
+    outcome = Execution(scenario_with(fault), 3, Manner(ignored=GROWN)).run()
+
+    assert outcome.ok, outcome.broken
+    assert outcome.injected[kind] > 0
+    assert math.isfinite(outcome.figures.agreed_s)
+
+
+def test_a_fault_without_a_restart_leaves_a_gap_that_all_know_of() -> None:
+    """Detection is measured at every survivor."""
+    fault = Fault(FaultKind.LOSE_HOST, at_s=10.0, count=2)
+    outcome = Execution(scenario_with(fault), 3, Manner(ignored=GROWN)).run()
+
+    assert outcome.ok, outcome.broken
+    assert 2 * 4 == outcome.figures.detection.count
+    assert 3.0 < outcome.figures.detection.largest_s < 20.0
+
+
+def test_a_declared_fault_that_never_happens_fails_the_run() -> None:
+    """There is nobody to cut off from anybody."""
+    fault = Fault(FaultKind.CUT, at_s=10.0)
+    outcome = Execution(scenario_with(fault, peers=1), 1).run()
+
+    assert not outcome.ok
+    assert "non-vacuity" == outcome.rule
+    assert "cut" in outcome.broken
+
+
+def test_disabled_faults_do_not_happen_and_are_not_missed() -> None:
+    """And the others are what they were."""
+    faults = (Fault(FaultKind.CRASH, at_s=10.0), Fault(FaultKind.STALL, at_s=12.0))
+    without = Manner(disabled=(FaultKind.CRASH,), ignored=GROWN, lines=True)
+    outcome = Execution(scenario_with(*faults), 1, without).run()
+    whole = Execution(scenario_with(*faults), 1, replace(without, disabled=())).run()
+
+    assert outcome.ok, outcome.broken
+    assert {FaultKind.STALL: 1} == outcome.injected
+    stalled = [[line for line in each.transcript if "stalls" in line] for each in (outcome, whole)]
+    assert stalled[0] == stalled[1]
+
+
+def test_what_is_expected_is_compared() -> None:
+    """Each limit with its measure; what is not given is not asked."""
+    figures = Figures(false_downs=1, agreed_s=9.0, idle_bytes_per_s=100.0)
+    figures.idle_messages_per_s, figures.idle_gossip_messages = 3.0, 4
+    figures.detection.add(5.0)
+    strict = Expected(0, 4.0, 4.0, 8.0, 99.0, 2.0, 3)
+
+    assert {"M10", "M11", "M23", "M25", "M26"} == {each.rule for each in judge(figures, strict)}
+    assert [] == list(judge(figures, Expected(false_downs=None)))
+    assert ["M23"] == [each.rule for each in judge(Figures(), Expected(agree_s=1.0))]
+
+
+def test_a_histogram_knows_its_quantiles() -> None:
+    """Within its resolution, and none when it is empty."""
+    histogram = Histogram()
+    assert math.isnan(histogram.quantile_s(0.5))
+    for hundredth in range(1, 101):
+        histogram.add(hundredth / 10)
+
+    assert histogram.quantile_s(0.5) == pytest.approx(5.0, abs=0.03)
+    assert histogram.quantile_s(0.99) == pytest.approx(9.9, abs=0.03)
+    assert 10.0 == histogram.largest_s
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_random_scenarios_run_and_differ(seed: int) -> None:
+    """Chaos, then agreement; the rules that need the full membership aside."""
+    scenario = replace(soak_scenario(seed), peers=min(8, soak_scenario(seed).peers))
+    outcome = Execution(scenario, seed, Manner(ignored=GROWN)).run()
+
+    assert scenario.faults != soak_scenario(seed + 1).faults
+    assert outcome.ok, outcome.broken
+
+
+def record(number: int) -> Record:
+    """Somebody."""
+    host, peer = f"10.0.0.{number}", PeerId(f"{number:016x}")
+    return Record(peer, 1, 0, Status.ALIVE, f"{host}:4100", f"{host}:4101", host)
+
+
+def rumor(claims: int) -> Gossip:
+    """News about so many."""
+    return Gossip(Rumors(tuple(record(number) for number in range(claims))))
+
+
+@pytest.mark.parametrize(
+    "message_of",
+    [
+        lambda at: Ping(at, 1),
+        lambda at: Ack(at, 1, 0, Rumors((record(at % 5),) * (at % 3))),
+        lambda at: rumor(at * 7 % 20),
+    ],
+    ids=["ping", "ack", "gossip"],
+)
+def test_counted_bytes_are_those_of_the_wire(message_of: Callable[[int], Message]) -> None:
+    """Within a few percent, though few messages are encoded."""
+    meter, exact, me = Meter("run"), 0, record(1).peer
+    for at in range(5000):
+        message = message_of(at)
+        meter.count(me, message)
+        frame = encode_control(run_digest("run"), me, message)  # type: ignore[arg-type]  # there are no chunks here
+        exact += len(frame) + framing_bytes(len(frame))
+
+    (kind,) = meter.kinds.values()
+    assert kind.encoded < 300
+    assert meter.sent_bytes == pytest.approx(exact, rel=0.03)
+
+
+# The command.
+
+
+def small_file(folder: Path, extra: str = "") -> str:
+    """A scenario in a file."""
+    path = folder / "small.toml"
+    path.write_text(SMALL + extra, encoding="utf-8")
+    return str(path)
+
+
+def test_the_command_prints_a_line_of_json_a_seed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With figures and faults, and what was not measured as null."""
+    fault = '[[faults]]\nkind = "stall"\nat_s = 2\nfor_s = 0.2'
+    code = main(["simulate", small_file(tmp_path, fault), "--json", "--seeds", "4..6"])
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert 0 == code
+    assert [4, 5, 6] == [line["seed"] for line in lines]
+    for line in lines:
+        assert line["ok"]
+        assert {"stall": 1} == line["faults"]
+        assert line["detect_p50_s"] is None
+        assert line["events"] > 100
+        assert 0 < line["idle_bytes_per_s"] < 5000
+
+
+def test_the_command_tells_people_and_writes_a_transcript(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A few lines, and a file with one line an event."""
+    transcript = tmp_path / "transcript"
+    code = main(["simulate", small_file(tmp_path), "--transcript", str(transcript)])
+
+    printed = capsys.readouterr().out
+    assert 0 == code
+    assert printed.startswith("small: 3 peers, 20 s, seed 1: ok\n")
+    lines = transcript.read_text(encoding="utf-8").splitlines()
+    assert any("Ping<-" in line for line in lines)
+
+
+def test_a_failure_names_rule_and_repeats_by_its_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same rule at the same time."""
+    path = small_file(tmp_path, "[expect]\nidle_bytes_per_s = 1")
+    assert 1 == main(["simulate", path, "--json", "--seed", "9", "--peers", "4"])
+    first = json.loads(capsys.readouterr().out)
+    assert "M26" == first["rule"]
+    assert f"gossip simulate {path} --seed 9 --peers 4" == first["repeat"]
+
+    words = first["repeat"].split()[1:]
+    assert 1 == main(words)
+    assert first["broken"] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, complaint",
+    [
+        (["nowhere"], "no scenario 'nowhere': give a file or one of asymmetric_link"),
+        (["calm", "--seed", "1", "--seeds", "1..2"], "--seed or --seeds"),
+        (["calm", "--seeds", "3..1"], "not A..B"),
+        (["calm", "--peers", "0"], "at least 1"),
+    ],
+)
+def test_a_wrong_command_is_told_in_one_line(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 64."""
+    try:
+        code = main(["simulate", *words])
+    except SystemExit as ended:
+        assert isinstance(ended.code, int)
+        code = ended.code
+
+    assert 64 == code
+    told = capsys.readouterr().err
+    assert complaint in told
+    assert 1 == told.count("\n")
+
+
+def test_an_interrupted_run_tells_what_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C: what came of it so far, and 130."""
+
+    def interrupt(execution: Execution) -> None:
+        execution.world.run(3.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Execution, "_measure_quiet", interrupt)
+
+    assert 130 == main(["simulate", small_file(tmp_path), "--seeds", "1..9"])
+    printed = capsys.readouterr().out
+    assert "seed 1: interrupted" in printed
+    assert "seed 2" not in printed
+
+
+def test_a_bug_of_a_core_is_told_with_its_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The traceback on stderr, the command that repeats it in the summary."""
+
+    def fail(execution: Execution) -> None:
+        raise IndexError("a core is wrong")
+
+    monkeypatch.setattr(Execution, "_measure_quiet", fail)
+
+    assert 1 == main(["simulate", small_file(tmp_path), "--seed", "7"])
+    printed = capsys.readouterr()
+    assert "Traceback" in printed.err
+    assert "bug: IndexError: a core is wrong" in printed.out
+    assert "--seed 7" in printed.out
+
+
+def test_a_soak_counts_and_tells_what_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    """A tally as JSON, and for each bad seed the command that repeats it."""
+    code = soak.main(["--seeds", "3", "--first", "24", "--json"])
+
+    printed = capsys.readouterr()
+    tally = json.loads(printed.out)
+    assert 3 == tally["seeds"]
+    assert tally["events"] > 0
+    assert code == (1 if tally["failed_seeds"] else 0)
+    for seed in tally["failed_seeds"]:
+        assert f"gossip simulate {SOAK} --seed {seed}" in printed.err
