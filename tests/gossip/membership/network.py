@@ -201,6 +201,10 @@ class Network:
             self._after(max(0.0, wake_at - self.now), lambda: self._wake(who, boot, wake_at))
 
     def _wake(self, who: PeerId, boot: int, at: float) -> None:
+        thaws_at = self.frozen.get(who, 0.0)
+        if thaws_at > self.now:
+            self._after(thaws_at - self.now, lambda: self._wake(who, boot, at))
+            return
         if boot == self._boots[who] and who in self.swims and self.swims[who].deadline() <= at:
             at_s, wakes = self._woken.get(who, (self.now, 0))
             self._woken[who] = (self.now, wakes + 1 if at_s == self.now else 0)

@@ -17,6 +17,7 @@ from gossip.messages import (
     Gossip,
     Notice,
     Phase,
+    Ping,
     Progress,
     Rumors,
     Status,
@@ -94,6 +95,15 @@ def test_a_member_that_comes_back_with_the_record_it_had_is_told() -> None:
     effects = tell(swim, 4, record(4, incarnation=1), now=1.1)
     assert [peer(4)] == dials(effects)
     assert peer(4) in swim.live()
+
+
+def test_a_member_held_down_is_told_whatever_it_says() -> None:
+    """M8: also when it does not introduce itself; nothing but a later life brings it back."""
+    swim = machine(*map(record, range(2, 7)))
+    bury(swim, 4, 2, 3, 5, by=2, now=0.1)
+
+    assert [Notice(down(4))] == sent(say(swim, 4, Ping(1, 1), 1.0), Notice, peer(4))
+    assert down(4) == swim.record(peer(4))
 
 
 def test_who_speaks_with_an_outdated_record_of_itself_is_told() -> None:

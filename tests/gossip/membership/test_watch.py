@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gossip.config import MembershipConfig
@@ -24,6 +24,8 @@ CHANGES = st.tuples(st.integers(1, 14), st.sampled_from([LIVE, LIVE, BARE, GONE]
 
 
 @given(st.integers(0, 14), st.lists(CHANGES, max_size=40), st.booleans())
+@example(0, [(1, LIVE, True), (1, BARE, True), (1, LIVE, True)], False)
+@example(14, [(n, kind, True) for n in range(1, 15) for kind in (BARE, LIVE)], True)
 def test_no_change_of_the_neighbors_is_ever_missed(
     size: int, changes: list[tuple[int, int, bool]], dialable: bool
 ) -> None:
