@@ -29,6 +29,9 @@ less often in larger ones, so that the traffic per peer stays the same."""
 
 PROGRESS_INTERVAL_S = 1.0
 
+EARLY_MAX = 64
+"""Most newcomers remembered that were welcomed too early."""
+
 LOOKS_PER_INTERVAL = 2
 """So often in a probe interval this peer looks whom it has not heard from."""
 
@@ -77,6 +80,8 @@ class Rounds:
         self._runs = False
         # Linked, but not members yet, in the order met; bounded by the links there are.
         self._strangers: dict[PeerId, None] = {}
+        # Newcomers that I welcomed while nobody had welcomed me.
+        self._early: dict[PeerId, None] = {}
         self._knocked_at: PeerId | None = None
         self._kept: tuple[str, ...] = ()
         self._progress_told_at = now - PROGRESS_INTERVAL_S
@@ -173,6 +178,18 @@ class Rounds:
     def lost(self, peer: PeerId) -> None:
         """Do not greet over a link that is gone."""
         self._strangers.pop(peer, None)
+
+    def welcomed(self, newcomer: PeerId) -> None:
+        """A newcomer was told all I know; while I am one myself, that is not the whole group."""
+        if self._contacts and not self._answered and len(self._early) < EARLY_MAX:
+            self._early[newcomer] = None
+
+    def tell_early(self) -> list[Effect]:
+        """I know the group by now: tell those that I welcomed before."""
+        early = [each for each in self._early if self._roster.is_live(each)]
+        self._early = {}
+        told = Gossip(self._view.everything()) if early else None
+        return [Send(each, told) for each in early if told]
 
     def answered(self) -> bool:
         """Somebody welcomed me; True when it is the first one."""

@@ -325,6 +325,8 @@ class Swim:
         effects += self._learn(sender, claims, "greeting", now)
         if self._roster.is_live(sender):
             self._view.meet(sender).heard_at = now
+        if hello.newcomer:
+            self._rounds.welcomed(sender)
         told = self._view.everything() if hello.newcomer else self._view.about_me().rumors
         terms = self._terms
         effects.append(Send(sender, Welcome(told, terms.layout_digest, terms.fragments)))
@@ -337,8 +339,9 @@ class Swim:
             return [Tell(Fault(sender, refusal.reason.name.lower(), detail))]
         effects = self._reconcile(sender)
         # What the first one tells a newcomer is news to nobody else.
-        spread = not self._rounds.answered()
-        return effects + self._learn(sender, welcome.rumors, "welcome", now, spread)
+        first = self._rounds.answered()
+        effects += self._learn(sender, welcome.rumors, "welcome", now, spread=not first)
+        return effects + self._rounds.tell_early() if first else effects
 
     def _reconcile(self, sender: PeerId) -> list[Effect]:
         """One that I held down speaks, as after a split: what else do we differ in?"""

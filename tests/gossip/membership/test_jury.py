@@ -146,8 +146,11 @@ def test_a_fellow_that_gets_through_ends_the_probe() -> None:
     effects = only(run(swim, swim._last_input_at + 10.0, answering=OTHERS))
     assert accusations(effects, of=4)
     _, question = asked_fellows(swim, swim._last_input_at)
-    say(swim, 2, Vouch(question.probe, peer(4), 1, 3), swim._last_input_at)
+    assert None is not swim._view.suspicions.get(peer(4))
+    say(swim, 2, Vouch(question.probe, peer(4), 1, 0), swim._last_input_at)
     assert None is swim._view.suspicions.get(peer(4))
+    _, question = asked_fellows(swim, swim._last_input_at)
+    say(swim, 2, Vouch(question.probe, peer(4), 1, 3), swim._last_input_at)
     assert record(4, incarnation=3) == swim.record(peer(4))
 
 

@@ -26,7 +26,7 @@ LOSSES = st.floats(0.0, 0.05)
 GONE = st.sampled_from([LinkCause.REFUSED, LinkCause.SILENT])
 CONFIG = MembershipConfig()
 
-KNOWN_WITHIN_S = CONFIG.sync_interval_s + CONFIG.join_retry_s + 5
+KNOWN_WITHIN_S = 2 * CONFIG.sync_interval_s + CONFIG.join_retry_s + 5
 """All know all: gossip takes about a second, the comparison repairs what it lost."""
 
 LINK_LOST_S = 5.0 + 3.0

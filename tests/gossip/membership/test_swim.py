@@ -6,37 +6,26 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gossip.config import MembershipConfig
-from gossip.machine import Dial, Effect, Fault, LinkCause, MemberChanged, Send, Tell, TurnedAway
+from gossip.machine import Dial, Fault, LinkCause, MemberChanged, Send, Tell, TurnedAway
 from gossip.membership.known import Known
 from gossip.membership.swim import Swim
 from gossip.membership.terms import Terms
 from gossip.messages import (
     Ack,
-    Diff,
-    Digest,
-    Evidence,
     Gossip,
     Hello,
-    Lookup,
-    MembershipMessage,
     Nack,
     NackReason,
     Notice,
-    Phase,
     Ping,
     PingReq,
-    Progress,
-    Record,
     RefusalReason,
     Refused,
     Rumors,
     Segment,
     Status,
-    Version,
     Vouch,
     Welcome,
 )
@@ -116,6 +105,25 @@ def test_a_newcomer_is_told_everything_and_a_member_only_of_the_other() -> None:
     (again,) = sent(say(swim, 2, hello(2, newcomer=False), 1.1), Welcome, peer(2))
     assert (record(1),) == again.rumors.records
     assert [peer(1)] == [each.peer for each in again.rumors.progress]
+
+
+def test_who_was_welcomed_by_a_newcomer_is_told_of_the_group_as_soon_as_that_one_is() -> None:
+    """Once; a founder, which nobody will welcome, has told all there is."""
+    swim = machine()
+    swim.join((record(3).control_address,), 0.0)
+    say(swim, 2, hello(2), 0.1)
+    say(swim, 4, hello(4, newcomer=False), 0.1)
+    group_of_three = Welcome(Rumors((record(3), record(5))), LAYOUT, 1)
+    effects = say(swim, 3, group_of_three, 0.2)
+
+    (told_now,) = sent(effects, Gossip)
+    assert [told_now] == sent(effects, Gossip, peer(2))
+    assert {record(3), record(5)} <= set(told_now.rumors.records)
+    assert [] == sent(say(swim, 3, group_of_three, 0.3), Gossip)
+
+    founder = machine()
+    say(founder, 2, hello(2), 0.1)
+    assert [] == sent(say(founder, 3, group_of_three, 0.2), Gossip)
 
 
 def test_i_am_a_newcomer_until_somebody_answers() -> None:
@@ -339,116 +347,3 @@ def test_leaving_tells_every_live_member_at_once_and_is_final() -> None:
     assert math.inf == swim.deadline() or swim.deadline() > 3600
     assert [Notice(swim.me)] == sent(say(swim, 2, Ping(1, 1), 61.0), Notice, peer(2))
     assert [] == swim.link_up(peer(2), 61.0)
-
-
-# -------------------------------------------------------------------- anything
-
-COUNTS = st.one_of(st.integers(-1, 2), st.integers())
-PEERS = st.sampled_from([peer(1), peer(2), peer(3), peer(4), "", "x" * 16, "\udc80"])
-ABSURD_RECORDS = st.builds(
-    Record,
-    peer=PEERS,
-    boot=COUNTS,
-    incarnation=COUNTS,
-    status=st.sampled_from(Status),
-    control_address=st.text(max_size=300),
-    bulk_address=st.text(),
-    host=st.text(),
-    capacity=st.floats(),
-)
-ABSURD_ACCOUNTS = st.builds(
-    Progress,
-    peer=PEERS,
-    boot=COUNTS,
-    version=COUNTS,
-    samples=COUNTS,
-    lineage=st.binary(max_size=80),
-    phase=st.sampled_from(Phase),
-)
-ABSURD_EVIDENCE = st.builds(Evidence, PEERS, COUNTS, COUNTS, st.lists(PEERS).map(tuple))
-RECORDS = st.lists(
-    st.one_of(
-        ABSURD_RECORDS,
-        st.builds(record, st.integers(1, 4), st.just(1), COUNTS, st.sampled_from(Status)),
-    ),
-    max_size=3,
-).map(tuple)
-RUMORS = st.builds(
-    Rumors,
-    RECORDS,
-    st.lists(ABSURD_ACCOUNTS, max_size=3).map(tuple),
-    st.lists(ABSURD_EVIDENCE, max_size=3).map(tuple),
-)
-MESSAGES: st.SearchStrategy[MembershipMessage] = st.one_of(
-    st.builds(Hello, ABSURD_RECORDS, ABSURD_ACCOUNTS, st.just(LAYOUT), COUNTS, st.booleans()),
-    st.builds(Welcome, RUMORS, st.sampled_from([LAYOUT, b""]), COUNTS),
-    st.builds(Refused, st.sampled_from(RefusalReason), st.text()),
-    st.builds(Ping, COUNTS, COUNTS, RUMORS),
-    st.builds(Ack, COUNTS, COUNTS, COUNTS, RUMORS),
-    st.builds(PingReq, COUNTS, PEERS, COUNTS),
-    st.builds(Vouch, COUNTS, PEERS, COUNTS, COUNTS),
-    st.builds(Nack, COUNTS, PEERS, st.sampled_from(NackReason)),
-    st.builds(Gossip, RUMORS),
-    st.builds(Digest, st.one_of(st.binary(), st.binary(min_size=2048, max_size=2048))),
-    st.builds(
-        Diff,
-        st.binary(),
-        st.lists(
-            st.builds(Version, PEERS, COUNTS, COUNTS, st.sampled_from(Status)), max_size=3
-        ).map(tuple),
-    ),
-    st.builds(Lookup, RUMORS, st.lists(PEERS).map(tuple)),
-    st.builds(Notice, st.one_of(RECORDS.filter(bool).map(lambda each: each[0]), ABSURD_RECORDS)),
-)
-LINKS = st.sampled_from([None, *LinkCause])
-HEARD = st.one_of(MESSAGES, MESSAGES, MESSAGES, LINKS)
-
-
-@given(st.lists(st.tuples(st.integers(1, 5), HEARD, st.floats(0, 3)), max_size=16))
-def test_nothing_heard_raises_lowers_a_key_or_takes_me_down(
-    heard: list[tuple[int, MembershipMessage | LinkCause | None, float]],
-) -> None:
-    """M2, M5, M7: whatever arrives, my record is alive, no known key falls, none is absurd, and
-    no accusation is ever kept as a record."""
-    swim, now = machine(record(2), record(3), config=MembershipConfig(members_max=5)), 0.0
-    keys = {each.peer: each.key for each in swim.records()}
-    for sender, said, wait_s in heard:
-        now += wait_s
-        effects: list[Effect]
-        if said is None:
-            effects = swim.link_up(peer(sender), now)
-        elif isinstance(said, LinkCause):
-            effects = swim.link_lost(peer(sender), said, now)
-        else:
-            effects = say(swim, sender, said, now)
-        effects += swim.wake(now)
-        assert swim.deadline() >= now or swim.wake(now) == []
-        for known in swim._roster.all():
-            assert known.key >= keys.get(known.peer, known.key)
-            assert known.status != Status.SUSPECT
-            assert 0 <= known.boot <= 1 << 53
-            keys[known.peer] = known.key
-        assert 5 >= len(swim.records())
-        assert Status.ALIVE == swim.me.status
-
-
-def test_of_strangers_and_of_the_forgotten_nothing_is_kept() -> None:
-    """M27: whoever speaks, under however many names; a link to a stranger is kept while it lasts,
-    and what was seen of a member as long as its tombstone."""
-    swim = machine(record(2), config=MembershipConfig(tombstone_s=60.0))
-    seen = swim._view.sightings
-    for number in range(100, 200):
-        say(swim, number, Ping(1, 1), 0.1)
-        say(swim, number, Gossip(Rumors()), 0.1)
-    assert [None] * 100 == [seen.of(peer(number)) for number in range(100, 200)]
-
-    swim.link_up(peer(100), 0.2)
-    assert None is not seen.of(peer(100))
-    swim.link_lost(peer(100), LinkCause.CLOSED, 0.3)
-    assert None is seen.of(peer(100))
-
-    tell(swim, 3, record(2, status=Status.LEFT), now=0.4)
-    say(swim, 2, Ping(1, 1), 0.5)
-    run(swim, 61.0)
-    assert [record(1)] == swim.records()
-    assert None is seen.of(peer(2))
