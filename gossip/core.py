@@ -164,7 +164,7 @@ class Core:
     def handle(self, happened: Input, now: Seconds) -> list[Effect]:
         """Take one input; return what to do, in order."""
         effects = self._route(happened, now)
-        more = self._follow_up(effects, now)
+        more = self._follow_up(effects, now) if effects else []
         if not more and self._concerns_membership_alone(happened):
             return effects
         effects += more
@@ -225,12 +225,13 @@ class Core:
         if sender == self._me:
             return [Tell(Fault(sender, "sender", "a message in my own name"))]
         effects = self.swim.heard_from(sender, now)
-        if isinstance(message, MembershipMessage):
-            effects += self.swim.hear(sender, message, now)
+        if type(message) in MEMBERSHIP_TYPES:
+            heard = self.swim.hear(sender, message, now)  # type: ignore[arg-type]  # of these types
+            effects = [*effects, *heard] if effects else heard
             if self._lineage == NO_LINEAGE and self.swim.any_lineage:
                 effects += self._seek_lineage(now)
             return effects
-        effects += self._hear_exchange(sender, message, now)
+        effects += self._hear_exchange(sender, message, now)  # type: ignore[arg-type]  # the others
         return effects
 
     def _hear_exchange(
