@@ -150,14 +150,8 @@ class Core:
         return sorted([*others, self._me]) if self._lineage else others
 
     def shares(self, now: Seconds) -> tuple[tuple[PeerId, float], ...]:
-        """How much of the data each training member is given, by its capacity; none to one that
-        went and came back too often lately."""
-        shares: list[tuple[PeerId, float]] = []
-        for peer in self.training_members():
-            record = self.swim.record(peer)
-            steady = peer == self._me or self.swim.is_steady(peer, now)
-            shares.append((peer, record.capacity if record is not None and steady else 0.0))
-        return tuple(shares)
+        """How much of the data each training member is given."""
+        return tuple((peer, self._lineages.share(peer, now)) for peer in self.training_members())
 
     # The machine.
 
@@ -226,8 +220,7 @@ class Core:
             return [Tell(Fault(sender, "sender", "a message in my own name"))]
         effects = self.swim.heard_from(sender, now)
         if type(message) in MEMBERSHIP_TYPES:
-            heard = self.swim.hear(sender, message, now)  # type: ignore[arg-type]  # of these types
-            effects = [*effects, *heard] if effects else heard
+            effects += self.swim.hear(sender, message, now)  # type: ignore[arg-type]  # of these
             if self._lineage == NO_LINEAGE and self.swim.any_lineage:
                 effects += self._seek_lineage(now)
             return effects
