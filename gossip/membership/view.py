@@ -72,7 +72,7 @@ class View:
         self._config = config
         self._reachable: list[PeerId] | None = None
         # Peers owed a Notice; True where even an ALIVE record of ours is worth one.
-        self._owed: dict[PeerId, bool] = {}
+        self.owed: dict[PeerId, bool] = {}
         self._noticed_at: dict[PeerId, Seconds] = {}
         self._members_seen = self.roster.others
 
@@ -376,16 +376,16 @@ class View:
         last_at = self._noticed_at.get(peer)
         if last_at is None or now - last_at >= NOTICE_SPACING_S:
             self._noticed_at[peer] = now
-            self._owed[peer] = even_alive
+            self.owed[peer] = even_alive
 
     @property
     def owes_notices(self) -> bool:
         """Whether ``notices`` has something to send."""
-        return bool(self._owed)
+        return bool(self.owed)
 
     def notices(self) -> list[Effect]:
         """The notices owed; a suspicion refuted in the meantime needs none."""
-        owed, self._owed = self._owed, {}
+        owed, self.owed = self.owed, {}
         effects: list[Effect] = []
         for peer, even_alive in owed.items():
             record = self._held_about(peer)

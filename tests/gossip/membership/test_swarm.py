@@ -320,17 +320,17 @@ def test_memory_is_that_of_the_members_however_many_came_and_went() -> None:
     for swim in network.swims.values():
         view, rounds = swim._view, swim._rounds
         kept = [
-            view.sightings._seen,
-            view.suspicions._open,
-            view.verdicts._waiting,
+            view.sightings.seen,
+            view.suspicions.open,
+            view.verdicts.open,
             view.verdicts._evidence,
             view.watch._links,
-            view.prober._open,
+            view.prober.open,
             view.prober._sent,
             view.trips._estimates,
             view._noticed_at,
             view._reach,
-            view._owed,
+            view.owed,
             rounds._strangers,
             swim.records(),
         ]
