@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from gossip.config import MembershipConfig
 from gossip.machine import LinkCause
+from gossip.membership.jury import CREDIT_S
 from gossip.messages import PeerId, Phase, Status
 from tests.gossip.membership.claims import peer
 from tests.gossip.membership.network import Network, swarm
@@ -63,7 +64,8 @@ def test_all_learn_of_all_and_nobody_is_falsely_down(
 def test_a_crashed_peer_is_down_everywhere_in_time(
     size: int, seed: int, loss: float, cause: LinkCause, undialable_every: int
 ) -> None:
-    """M10; nobody else is called down meanwhile, and never before the doubt has run (M16)."""
+    """M10; nobody else is called down meanwhile, and never before the doubt has run (M16), which
+    may have begun with words that were lost just before the crash."""
     network = swarm(size, seed, loss, undialable_every=undialable_every)
     network.run_until(network.agreed, KNOWN_WITHIN_S)
     crashed_at, victim = network.now, peer(seed % size)
@@ -75,7 +77,7 @@ def test_a_crashed_peer_is_down_everywhere_in_time(
     assert network.run_until(buried, down_within_s(size))
     assert {victim} == {claim.peer for _, _, claim in network.changes(Status.DOWN)}
     for at, _, _ in network.changes(Status.DOWN):
-        assert at >= crashed_at + CONFIG.suspicion_min_s
+        assert at >= crashed_at + CONFIG.suspicion_min_s - CREDIT_S
 
 
 def test_a_crash_is_found_in_ten_seconds_when_the_process_is_refused() -> None:
@@ -345,6 +347,7 @@ def test_whatever_comes_and_goes_those_that_stay_agree_in_the_end(
 ) -> None:
     """M2 to M7 and M23: joins, crashes, farewells and freezes a few seconds apart."""
     network = swarm(5, seed, 0.02)
+    network.run_until(network.agreed, KNOWN_WITHIN_S)
     lives: dict[int, int] = dict.fromkeys(range(5), 1)
     for number, kind in steps:
         who = peer(number)
