@@ -269,9 +269,11 @@ class Guard:
             return True
         if now - self.split_healed_at_s > HEAL_GRACE_S:
             return False
-        if since is not None or there.well_since > self.split_healed_at_s:
-            return True  # rightly held down beyond the split, and it could not contradict in time
-        if life.started_at > self._split_at_s and there.me.peer not in life.told:
+        healed_at_s = self.split_healed_at_s
+        if since is not None or max(there.well_since, life.well_since) >= healed_at_s:
+            return True  # rightly held down beyond the split, and not heard of in time to object
+        link = life.port.outgoing.get(there.me.peer)
+        if life.started_at > self._split_at_s and (link is None or not link.up):
             return True  # a newcomer believes whoever welcomes it, from either side
         # Whoever was not there yet when the split began stands with the first side.
         return self._sides.get(life.me.peer, 0) != self._sides.get(there.me.peer, 0)
