@@ -49,7 +49,8 @@ soak: $(STAMP)
 	@$(BIN)/python -m simulations.soak $(ARGS)
 
 bench: $(STAMP)
-	@$(BIN)/python -m simulations.benchmarks.exchange $(ARGS)
+	@$(BIN)/python -m simulations.benchmarks.exchange
+	@$(BIN)/python -m simulations.benchmarks.throughput
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -139,7 +139,8 @@ class ExchangeConfig:
     window_max_bytes     where the link is so fast that a window arrives in a moment, up to this.
     upload_bytes_per_s   token bucket over all chunks sent (inf: no limit); a chunk of 1 MiB must
                          take at most half of withdraw_after_s.
-    retry_s              an unanswered message is repeated this often; a Want less and less often.
+    retry_s              an unanswered message is repeated this often; a Want for a long chunk less
+                         and less often.
     withdraw_after_s     an offer with no Reply, or a pull with no chunk, is given up after this; a
                          pull from a slow holder later (exchange/patience.py).
     park_after_s         a Reply with no Want or Done frees its fragment after this (its outcome is
@@ -150,7 +151,8 @@ class ExchangeConfig:
     parked_max           parked Replies kept, each with its correction's bytes for a refund; over
                          it the oldest is counted one-sided.
     blob_bytes_max       no blob above this is ever reserved.
-    donations_max        snapshots served at once; further Adopts are answered Busy.
+    donations_max        snapshots served at once; further Adopts are answered Busy. A newcomer
+                         that says nothing holds its place for four times withdraw_after_s.
     attempts_max         partners tried for one due swap before waiting for the next.
     """
 

@@ -164,7 +164,7 @@ class Core:
     def handle(self, happened: Input, now: Seconds) -> list[Effect]:
         """Take one input; return what to do, in order."""
         effects = self._route(happened, now)
-        more = self._follow_up(effects, now)
+        more = self._follow_up(effects, now) if effects else []
         if not more and self._concerns_membership_alone(happened):
             return effects
         effects += more
@@ -178,13 +178,12 @@ class Core:
             self._adoption.deadline(),
             self._donations.deadline(),
             self._uploads.deadline(),
-            self._timers.earliest(),
         )
         return effects
 
     def deadline(self) -> Seconds:
         """When to say Woke."""
-        return min(self.swim.deadline(), self._exchange_due)
+        return min(self.swim.deadline(), self._exchange_due, self._timers.at)
 
     def _concerns_membership_alone(self, happened: Input) -> bool:
         """Whether nothing but membership can have changed: most inputs of an idle peer."""
@@ -226,12 +225,13 @@ class Core:
         if sender == self._me:
             return [Tell(Fault(sender, "sender", "a message in my own name"))]
         effects = self.swim.heard_from(sender, now)
-        if isinstance(message, MembershipMessage):
-            effects += self.swim.hear(sender, message, now)
+        if type(message) in MEMBERSHIP_TYPES:
+            heard = self.swim.hear(sender, message, now)  # type: ignore[arg-type]  # of these types
+            effects = [*effects, *heard] if effects else heard
             if self._lineage == NO_LINEAGE and self.swim.any_lineage:
                 effects += self._seek_lineage(now)
             return effects
-        effects += self._hear_exchange(sender, message, now)
+        effects += self._hear_exchange(sender, message, now)  # type: ignore[arg-type]  # the others
         return effects
 
     def _hear_exchange(
@@ -331,6 +331,7 @@ class Core:
         peer, boot = record.peer, self._boots.get(record.peer)
         self._boots[peer] = record.boot
         if record.status in (Status.DOWN, Status.LEFT):
+            del self._boots[peer]
             return self._swaps.partner_down(peer, now) + self._partner_lost(peer)
         if boot is not None and boot < record.boot:
             return self._swaps.partner_down(peer, now, record.boot) + self._partner_lost(peer)

@@ -21,7 +21,7 @@ def start_pull(book: Book, swap: Swap, leg: Leg, blob: Blob, now: Seconds) -> li
     transfer = swap.transfer(leg)
     swap.state = State.PULLING
     swap.pull = Pull(transfer, blob, book.config.window_bytes)
-    swap.patience = Patience(book.config, now)
+    swap.patience = Patience(book.config, swap.pull.chunk_bytes, now)
     book.progress(swap, now)
     codec = swap.codec if leg is Leg.CODE else swap.reply_codec
     reserve = Reserve(

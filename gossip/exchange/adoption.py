@@ -100,7 +100,7 @@ class Adoption:
         self._snapshot = snapshot
         transfer = Transfer(snapshot.exchange, Leg.SNAPSHOT)
         self._pull = Pull(transfer, blob, self._config.window_bytes)
-        self._patience = Patience(self._config, now)
+        self._patience = Patience(self._config, self._pull.chunk_bytes, now)
         self._progress(now)
         reserve = Reserve(transfer, blob, -1, snapshot.codec, source=sender)
         return [reserve, *(Send(sender, want) for want in self._pull.ask())]

@@ -8,7 +8,7 @@ the measured time between chunks, and doubles while nothing comes.
 from __future__ import annotations
 
 from gossip.config import ExchangeConfig
-from gossip.messages import Seconds
+from gossip.messages import CHUNK_BYTES_MAX, Seconds
 
 DOUBLINGS_MAX = 4
 """The wait grows to at most sixteen times where it began; by default this reaches half of
@@ -32,8 +32,9 @@ class Patience:
     that, so nobody is waited for without end.
     """
 
-    def __init__(self, config: ExchangeConfig, now: Seconds) -> None:
+    def __init__(self, config: ExchangeConfig, chunk_bytes: int, now: Seconds) -> None:
         self._config = config
+        self._slowest_s = config.withdraw_after_s / 2 * chunk_bytes / CHUNK_BYTES_MAX
         self._last_at = now
         self._gap_s = 0.0
         self._longest_gap_s = 0.0
@@ -42,11 +43,15 @@ class Patience:
 
     @property
     def silence_s(self) -> Seconds:
-        """Ask again after this long without anything new."""
-        retry_s = self._config.retry_s
-        wait_s = max(retry_s, GAPS_OF_SILENCE * self._gap_s) * float(2**self._doublings)
-        # The holder, too, gives up when it hears nothing for so long.
-        return max(retry_s, min(wait_s, self._config.withdraw_after_s / 2))
+        """Ask again after this long without anything new.
+
+        It doubles only up to what a chunk takes at the slowest pace a link may have (1 MiB in half
+        of ``withdraw_after_s``, when the holder gives up, too): a longer silence is a lost frame,
+        not a slow link, and a short chunk asked for twice costs a link little.
+        """
+        pace_s = max(self._config.retry_s, GAPS_OF_SILENCE * self._gap_s)
+        doubled_s = min(pace_s * float(2**self._doublings), self._slowest_s)
+        return max(self._config.retry_s, min(pace_s, self._config.withdraw_after_s / 2), doubled_s)
 
     @property
     def stall_s(self) -> Seconds:

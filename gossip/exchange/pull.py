@@ -55,6 +55,11 @@ class Pull:
         self._answered = False
 
     @property
+    def chunk_bytes(self) -> int:
+        """Length of the longest chunk."""
+        return self._length(0)
+
+    @property
     def is_complete(self) -> bool:
         """Whether every chunk is here."""
         return self._arrived == self._chunks

@@ -14,6 +14,7 @@ from gossip.config import MembershipConfig
 from gossip.machine import Effect, MemberChanged, Reach, Send, Tell
 from gossip.membership.health import Health
 from gossip.membership.probe import Probe, Stage
+from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.rounds import Rounds
 from gossip.membership.sightings import Witness
 from gossip.membership.suspicion import Trial
@@ -194,8 +195,7 @@ class Jury:
             self._health.worse()
             return view.refute(sender, suspect.boot, suspect.incarnation)
         if known is None or known.key > suspect.key or known.status != Status.ALIVE:
-            told = () if known is None else (known,)
-            return [Send(sender, Gossip(view.with_evidence(told)))] if told else []
+            return [] if known is None else [Send(sender, Gossip(self._stand_by(known)))]
         effects: list[Effect] = []
         if known.key[:2] != suspect.key[:2]:  # news of a later incarnation, which is its own claim
             effects += view.learn(
@@ -214,6 +214,16 @@ class Jury:
             effects.append(self._rounds.probe(peer, now))
         return effects + self._hold_trial(suspect, sender, "accused by an observer", now)
 
+    def _stand_by(self, known: Record) -> Rumors:
+        """What to tell who doubts a member too: the later record, or the verdict I believed, and
+        that I have heard nothing of it since either."""
+        view = self._view
+        told = view.with_evidence((known,))
+        if known.status != Status.DOWN or not told.evidence or view.sightings.of(known.peer):
+            return told
+        accusers = dict.fromkeys((view.roster.me.peer, *told.evidence[0].accusers))
+        return Rumors((known,), (), (evidence_for(known, list(accusers)[:ACCUSERS_MAX]),))
+
     def _hold_trial(self, suspect: Record, accuser: PeerId, why: str, now: Seconds) -> list[Effect]:
         view, config = self._view, self._config
         is_new = view.suspicions.get(suspect.peer) is None
@@ -231,8 +241,7 @@ class Jury:
 
     def _enough(self, peer: PeerId) -> int:
         """How many accusers it takes, of the observers that I can hear of."""
-        view = self._view
-        return self._config.quorum(view.available(view.roster.observers(peer)))
+        return self._view.verdicts.quorum(self._view.roster.observers(peer))
 
     def _close(self, trial: Trial, now: Seconds) -> list[Effect]:
         """The suspect had its time: down, if enough observers say so; else it stays open."""
@@ -245,10 +254,11 @@ class Jury:
         if self._is_excused(peer, now) or view.sightings.heard_within(peer, fresh_s, now):
             return []
         observers = view.roster.observers(peer)
-        votes = sum(accuser in observers for accuser in trial.accusers)
-        enough = view.verdicts.weigh(suspect, trial.accusers, now) == Weight.ENOUGH
+        accusers = view.accusers_of(suspect)
+        votes = sum(accuser in observers for accuser in accusers)
+        enough = view.verdicts.weigh(suspect, accusers, now) == Weight.ENOUGH
         if not enough and votes < self._enough(peer):
             return []
         down = replace(suspect, status=Status.DOWN)
         cause = "suspicion ran out"
-        return view.believe(down, trial.accusers, cause, now)
+        return view.believe(down, accusers, cause, now)

@@ -51,7 +51,8 @@ class Prober:
     def __init__(self, trips: RoundTrips, favors_max: int = 64) -> None:
         self._trips = trips
         self._favors_max = favors_max
-        self._open: dict[PeerId, Probe] = {}
+        self.open: dict[PeerId, Probe] = {}
+        """By peer; to be read."""
         # Number and time of the last probe of each peer, until its answer is measured.
         self._sent: dict[PeerId, tuple[int, Seconds]] = {}
         self._deadlines: Deadlines[PeerId] = Deadlines()
@@ -61,7 +62,7 @@ class Prober:
 
     def is_open(self, peer: PeerId) -> bool:
         """Whether an answer of this peer is awaited."""
-        return peer in self._open
+        return peer in self.open
 
     def start(self, peer: PeerId, now: Seconds, factor: int) -> int:
         """Open a probe and return its number; a probe already open keeps its time-out.
@@ -69,16 +70,16 @@ class Prober:
         ``factor`` stretches the time-out (Lifeguard).
         """
         self.last_number += 1
-        if peer not in self._open:
+        if peer not in self.open:
             timeout_s = self._trips.timeout_s(peer) * factor
-            self._open[peer] = Probe(self.last_number, timeout_s)
+            self.open[peer] = Probe(self.last_number, timeout_s)
             self._sent[peer] = (self.last_number, now)
             self._deadlines.set(peer, now + timeout_s)
         return self.last_number
 
     def ask(self, peer: PeerId, fellows: list[PeerId], now: Seconds) -> None:
         """The direct probe ran out: wait for the fellows."""
-        probe = self._open[peer]
+        probe = self.open[peer]
         probe.stage = Stage.INDIRECT
         probe.asked = dict.fromkeys(fellows)
         self._deadlines.set(peer, now + INDIRECT_FACTOR * probe.timeout_s)
@@ -94,20 +95,20 @@ class Prober:
 
     def said(self, fellow: PeerId, subject: PeerId) -> None:
         """A fellow answered, whatever it said: it is there itself."""
-        probe = self._open.get(subject)
+        probe = self.open.get(subject)
         if probe is not None:
             probe.asked.pop(fellow, None)
 
     def close(self, peer: PeerId) -> Probe | None:
         """The peer gave a sign of life, or its probe is over."""
-        probe = self._open.pop(peer, None)
+        probe = self.open.pop(peer, None)
         if probe is not None:
             self._deadlines.clear(peer)
         return probe
 
     def void(self) -> None:
         """Open probes prove nothing: this peer itself was starved."""
-        for peer in list(self._open):
+        for peer in list(self.open):
             self.close(peer)
         self._sent.clear()
 
@@ -118,7 +119,7 @@ class Prober:
 
     def due(self, now: Seconds) -> list[tuple[PeerId, Probe]]:
         """Probes whose stage ran out; to be closed or taken to the next stage by the caller."""
-        return [(peer, self._open[peer]) for peer in self._deadlines.due(now)]
+        return [(peer, self.open[peer]) for peer in self._deadlines.due(now)]
 
     # ---------------------------------------------------------------- for others
 

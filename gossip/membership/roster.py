@@ -95,6 +95,11 @@ class Roster:
         """A live member that is not me."""
         return peer != self._me and self._is_live(peer)
 
+    def is_down(self, peer: PeerId) -> bool:
+        """A member that is down."""
+        record = self.get(peer)
+        return record is not None and record.status == Status.DOWN
+
     def _is_live(self, peer: PeerId) -> bool:
         record = self.get(peer)
         return record is not None and record.status < Status.DOWN

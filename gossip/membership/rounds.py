@@ -69,7 +69,7 @@ class Rounds:
         self._terms = terms
         self._config = config
         self._rng = rng
-        self._ticks: Deadlines[_Tick] = Deadlines()
+        self.ticks: Deadlines[_Tick] = Deadlines()
         self._contacts: tuple[str, ...] = ()
         # Whether anybody said Welcome, or Refused.
         self._answered = False
@@ -83,45 +83,46 @@ class Rounds:
 
     def deadline(self) -> Seconds:
         """When the next round is due, or ``math.inf``."""
-        return self._ticks.earliest()
+        return self.ticks.earliest()
 
     def due(self, now: Seconds) -> list[Effect]:
         """Run the rounds whose time has come."""
         effects: list[Effect] = []
-        for tick in self._ticks.due(now):
+        for tick in self.ticks.due(now):
             effects += self._run(tick, now)
         return effects
 
     def arm(self, now: Seconds) -> None:
         """Start the rounds that have become needed; call it after every input."""
-        view, ticks = self._view, self._ticks
-        if len(view.news) and _Tick.GOSSIP not in ticks and self._roster.others:
+        view, ticks = self._view, self.ticks
+        is_news = view.news.records.sends or view.news.progress.sends
+        if is_news and _Tick.GOSSIP not in ticks and self._roster.others:
             # At a random phase: a claim then takes half an interval a hop, not a whole one.
             ticks.set(_Tick.GOSSIP, now + self._rng.random() * self._config.gossip_interval_s)
         if view.addresses_changed:
             view.addresses_changed = False
             self._start(_Tick.PERSIST, now + self._config.gossip_interval_s)
-        if not self._runs and self._roster.others and not view.myself.has_left:
+        if not self._runs:
+            if not self._roster.others or view.myself.has_left:
+                return
             self._runs = True
             ticks.set(_Tick.PROBE, now + self._rng.random() * self._look_s())
             ticks.set(_Tick.SYNC, now + self._rng.random() * self._config.sync_interval_s)
-        if not self._runs:
-            return
         if self._roster.down and _Tick.KNOCK not in ticks:
             pause_s = self._config.probe_down_interval_s
             ticks.set(_Tick.KNOCK, now + self._rng.random() * pause_s)
-        if view.verdicts.is_any_waiting and _Tick.WEIGH not in ticks:
+        if view.verdicts.open and _Tick.WEIGH not in ticks:
             ticks.set(_Tick.WEIGH, now + WEIGH_INTERVAL_S)
 
     def stop(self) -> None:
         """No more rounds but those that pass on news."""
         self._runs = False
         for tick in _Tick:
-            self._ticks.clear(tick)
+            self.ticks.clear(tick)
 
     def _start(self, tick: _Tick, at: Seconds) -> None:
-        if tick not in self._ticks:
-            self._ticks.set(tick, at)
+        if tick not in self.ticks:
+            self.ticks.set(tick, at)
 
     def _run(self, tick: _Tick, now: Seconds) -> list[Effect]:
         match tick:
@@ -150,7 +151,7 @@ class Rounds:
         own = self._roster.me.control_address
         self._contacts = tuple(dict.fromkeys(address for address in contacts if address != own))
         if self._contacts:
-            self._ticks.set(_Tick.JOIN, now + self._config.join_retry_s)
+            self.ticks.set(_Tick.JOIN, now + self._config.join_retry_s)
         return self._dial_contacts()
 
     def hello(self) -> Hello:
@@ -195,7 +196,7 @@ class Rounds:
         hasty = self._strangers or not self._answered
         config = self._config
         wait_s = config.join_retry_s if hasty else config.probe_down_interval_s
-        self._ticks.set(_Tick.JOIN, now + wait_s)
+        self.ticks.set(_Tick.JOIN, now + wait_s)
         return [*self._dial_contacts(), *map(self.greeting, self._strangers)]
 
     def _dial_contacts(self) -> list[Effect]:
@@ -233,9 +234,9 @@ class Rounds:
         """Ping the watch neighbors not heard from lately; and keep links to all of them."""
         if not self._roster.others:
             self._runs = False
-            self._ticks.clear(_Tick.SYNC)
+            self.ticks.clear(_Tick.SYNC)
             return []
-        self._ticks.set(_Tick.PROBE, now + self._look_s())
+        self.ticks.set(_Tick.PROBE, now + self._look_s())
         view = self._view
         effects = view.watch.links_due()
         interval_s = self._config.probe_interval_s * self._health.factor
@@ -255,7 +256,7 @@ class Rounds:
         self._knocked_at = None
         if not self._roster.down:
             return effects
-        self._ticks.set(_Tick.KNOCK, now + self._config.probe_down_interval_s)
+        self.ticks.set(_Tick.KNOCK, now + self._config.probe_down_interval_s)
         record = self._roster.get(self._rng.choice(self._roster.down))
         if record is None or not record.control_address:
             return effects
@@ -272,11 +273,11 @@ class Rounds:
             if len(news):
                 effects.append(Send(peer, Gossip(self._view.some_news())))
         if len(news) and self._roster.others:
-            self._ticks.set(_Tick.GOSSIP, now + self._config.gossip_interval_s)
+            self.ticks.set(_Tick.GOSSIP, now + self._config.gossip_interval_s)
         return effects
 
     def _compare(self, now: Seconds) -> list[Effect]:
-        self._ticks.set(_Tick.SYNC, now + self._config.sync_interval_s)
+        self.ticks.set(_Tick.SYNC, now + self._config.sync_interval_s)
         neighbors = list(self._view.watch.neighbors)
         if not neighbors:
             return []
@@ -291,5 +292,5 @@ class Rounds:
     def tell_progress(self, now: Seconds) -> None:
         """Make my account news now."""
         self._progress_told_at = now
-        self._ticks.clear(_Tick.PROGRESS)
+        self.ticks.clear(_Tick.PROGRESS)
         self._view.news.add_progress(self._view.myself.progress)

@@ -33,15 +33,16 @@ class RumorQueue(Generic[Claim]):
 
     def __init__(self) -> None:
         self._by_sends: list[dict[PeerId, Claim]] = []
-        self._sends: dict[PeerId, int] = {}
+        self.sends: dict[PeerId, int] = {}
+        """How often each claim was sent; to be read."""
 
     def __len__(self) -> int:
-        return len(self._sends)
+        return len(self.sends)
 
     def push(self, subject: PeerId, claim: Claim) -> None:
         """Make this the news about its subject, not sent yet."""
-        if subject in self._sends:
-            del self._by_sends[self._sends[subject]][subject]
+        if subject in self.sends:
+            del self._by_sends[self.sends[subject]][subject]
         self._place(subject, claim, 0)
 
     def take(self, limit: int, sends_max: int) -> list[Claim]:
@@ -52,7 +53,7 @@ class RumorQueue(Generic[Claim]):
         claims: list[Claim] = []
         for subject, sends in chosen:
             claim = self._by_sends[sends].pop(subject)
-            del self._sends[subject]
+            del self.sends[subject]
             claims.append(claim)
             if sends + 1 < sends_max:
                 self._place(subject, claim, sends + 1)
@@ -62,7 +63,7 @@ class RumorQueue(Generic[Claim]):
         while len(self._by_sends) <= sends:
             self._by_sends.append({})
         self._by_sends[sends][subject] = claim
-        self._sends[subject] = sends
+        self.sends[subject] = sends
 
 
 class News:
@@ -70,19 +71,19 @@ class News:
 
     def __init__(self, factor: int) -> None:
         self._factor = factor
-        self._records: RumorQueue[tuple[Record, Evidence | None]] = RumorQueue()
-        self._progress: RumorQueue[Progress] = RumorQueue()
+        self.records: RumorQueue[tuple[Record, Evidence | None]] = RumorQueue()
+        self.progress: RumorQueue[Progress] = RumorQueue()
 
     def __len__(self) -> int:
-        return len(self._records) + len(self._progress)
+        return len(self.records) + len(self.progress)
 
     def add_record(self, record: Record, evidence: Evidence | None = None) -> None:
         """A claim that won here is news about its subject."""
-        self._records.push(record.peer, (record, evidence))
+        self.records.push(record.peer, (record, evidence))
 
     def add_progress(self, progress: Progress) -> None:
         """An account that won here is news about its peer."""
-        self._progress.push(progress.peer, progress)
+        self.progress.push(progress.peer, progress)
 
     def take(self, members: int, neighbors: int) -> Rumors:
         """What to send along with one message; counts it as sent.
@@ -91,9 +92,9 @@ class News:
         """
         sends_max = transmissions(self._factor, members)
         sends_max = min(sends_max, max(neighbors, self._factor))
-        told = self._records.take(CLAIMS_PER_MESSAGE, sends_max)
+        told = self.records.take(CLAIMS_PER_MESSAGE, sends_max)
         return Rumors(
             tuple([record for record, _ in told]),
-            tuple(self._progress.take(CLAIMS_PER_MESSAGE, sends_max)),
+            tuple(self.progress.take(CLAIMS_PER_MESSAGE, sends_max)),
             tuple([evidence for _, evidence in told if evidence is not None]),
         )

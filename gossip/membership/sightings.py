@@ -82,36 +82,38 @@ class Sightings:
     """Sightings of the peers met, in the order met."""
 
     def __init__(self) -> None:
-        self._seen: dict[PeerId, Sighting] = {}
+        self.seen: dict[PeerId, Sighting] = {}
+        """By peer; to be read."""
 
     def of(self, peer: PeerId) -> Sighting | None:
         """What was seen of a peer."""
-        return self._seen.get(peer)
+        return self.seen.get(peer)
 
     def at(self, peer: PeerId) -> Sighting:
         """The same, to be written."""
-        seen = self._seen.get(peer)
+        seen = self.seen.get(peer)
         if seen is None:
-            seen = self._seen[peer] = Sighting()
+            seen = self.seen[peer] = Sighting()
         return seen
 
     def heard_within(self, peer: PeerId, age_s: Seconds, now: Seconds) -> bool:
         """Whether a message of this peer came so recently."""
-        seen = self._seen.get(peer)
+        seen = self.seen.get(peer)
         return seen is not None and now - seen.heard_at < age_s
 
     def reach(self, peer: PeerId) -> Reach:
         """The private verdict on a peer; a peer never met is worth a try."""
-        seen = self._seen.get(peer)
+        seen = self.seen.get(peer)
         return Reach.OPEN if seen is None else seen.reach
 
     def extend(self, by_s: Seconds) -> None:
         """I could hear nobody for so long: that time does not count against them."""
-        for seen in self._seen.values():
+        for seen in self.seen.values():
             seen.heard_at += by_s
+            seen.closed_at += by_s
             if seen.failing_since is not None:
                 seen.failing_since += by_s
 
     def forget(self, peer: PeerId) -> None:
         """The peer went."""
-        self._seen.pop(peer, None)
+        self.seen.pop(peer, None)

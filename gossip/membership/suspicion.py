@@ -43,24 +43,25 @@ class Suspicions:
     """The trials under way; at most one a peer."""
 
     def __init__(self) -> None:
-        self._open: dict[PeerId, Trial] = {}
+        self.open: dict[PeerId, Trial] = {}
+        """By suspect; to be read."""
         self._deadlines: Deadlines[PeerId] = Deadlines()
 
     def get(self, peer: PeerId) -> Trial | None:
         """The trial of a peer."""
-        return self._open.get(peer)
+        return self.open.get(peer)
 
     def all(self) -> list[Trial]:
         """Every trial, oldest first."""
-        return list(self._open.values())
+        return list(self.open.values())
 
     def accuse(self, trial: Trial, accuser: PeerId) -> bool:
         """Hear an accuser in this trial, opening it if there is none of that life; whether the
         accuser is a new one."""
         peer = trial.suspect.peer
-        current = self._open.get(peer)
+        current = self.open.get(peer)
         if current is None or current.suspect.key < trial.suspect.key:
-            current = self._open[peer] = trial
+            current = self.open[peer] = trial
         if accuser in current.accusers:
             return False
         current.accusers[accuser] = None
@@ -71,7 +72,7 @@ class Suspicions:
 
     def retract(self, peer: PeerId, accuser: PeerId) -> None:
         """An accuser hears from the suspect again; the others may still not."""
-        trial = self._open.get(peer)
+        trial = self.open.get(peer)
         if trial is None:
             return
         trial.accusers.pop(accuser, None)
@@ -80,17 +81,17 @@ class Suspicions:
 
     def clear(self, peer: PeerId) -> None:
         """The trial is over; nothing happens for a peer without one."""
-        if self._open.pop(peer, None) is not None:
+        if self.open.pop(peer, None) is not None:
             self._deadlines.clear(peer)
 
     def clear_all(self) -> None:
         """Try nobody."""
-        for peer in list(self._open):
+        for peer in list(self.open):
             self.clear(peer)
 
     def extend(self, by_s: Seconds) -> None:
         """Give every suspect ``by_s`` more: this peer could not hear refutations meanwhile."""
-        for peer, trial in self._open.items():
+        for peer, trial in self.open.items():
             trial.began_at += by_s
             trial.ends_at += by_s
             self._deadlines.set(peer, trial.ends_at)
@@ -98,7 +99,7 @@ class Suspicions:
     def due(self, now: Seconds) -> list[Trial]:
         """Trials whose time is up, earliest first. They stay open, without a deadline, until
         they are cleared: one without enough accusers may still find them."""
-        return [self._open[peer] for peer in self._deadlines.due(now)]
+        return [self.open[peer] for peer in self._deadlines.due(now)]
 
     def deadline(self) -> Seconds:
         """When the next trial is due, or ``math.inf``."""

@@ -89,6 +89,8 @@ class Swim:
         self._myself = self._view.myself
         self._rounds = Rounds(self._view, self._health, terms, config, rng, now)
         self._jury = Jury(self._view, self._rounds, self._health, config, rng)
+        self._id = me.peer
+        self._starved_s = STARVED_INTERVALS * config.probe_interval_s
         self._last_input_at = now
         if known is not None:
             self._rounds.answered()
@@ -158,13 +160,14 @@ class Swim:
 
     def deadline(self) -> Seconds:
         """When ``wake`` is due, or ``math.inf``."""
-        if self._view.owes_notices:
+        view = self._view
+        if view.owed:
             return self._last_input_at
         return min(
-            self._rounds.deadline(),
-            self._view.prober.deadline(),
-            self._view.suspicions.deadline(),
-            self._view.tombstones.earliest(),
+            self._rounds.ticks.at,
+            view.prober.deadline(),
+            view.suspicions.deadline(),
+            view.tombstones.at,
         )
 
     # ---------------------------------------------------------------- what happens to me
@@ -241,28 +244,32 @@ class Swim:
         """
         self._note_input(now)
         view = self._view
-        record = self._roster.get(sender)
-        if record is None and view.sightings.of(sender) is None:
-            return []  # of strangers nothing is kept but the links to them
-        seen = view.meet(sender)
+        seen = view.sightings.seen.get(sender)
+        if seen is None:
+            if self._roster.get(sender) is None:
+                return []  # of strangers nothing is kept but the links to them
+            seen = view.meet(sender)
         seen.heard_at = now
-        if view.prober.close(sender) is not None:
+        if sender in view.prober.open:
+            view.prober.close(sender)
             self._health.better()
         effects: list[Effect] = []
         if seen.failing_since is not None:
             seen.failing_since = None
-            view.suspicions.retract(sender, self.me.peer)
+            view.suspicions.retract(sender, self._id)
             effects = view.look_again(sender, "heard from")
-        is_down = record is not None and record.status == Status.DOWN
-        is_tried = view.suspicions.get(sender) is not None
-        if is_down or is_tried or view.verdicts.waiting_about(sender) is not None:
+        if (
+            sender in view.suspicions.open
+            or sender in view.verdicts.open
+            or (self._roster.down and self._roster.is_down(sender))
+        ):
             view.owe_notice(sender, now)
         return effects
 
     def hear(self, sender: PeerId, message: MembershipMessage, now: Seconds) -> list[Effect]:
         """Take one message; one from myself came through a contact address of mine."""
         self._note_input(now)
-        if sender == self.me.peer:
+        if sender == self._id:
             return []
         return self._closing(self._heed(sender, message, now), now)
 
@@ -351,11 +358,13 @@ class Swim:
         effects: list[Effect] = []
         if ping.rumors is not NO_RUMORS:
             effects += self._learn(sender, ping.rumors, "ping", now)
-        if ping.boot > self.me.boot and not self._myself.has_left:
-            effects += self._view.refute(sender, ping.boot, 0)
         me = self.me
+        has_left = me.status == Status.LEFT
+        if ping.boot > me.boot and not has_left:
+            effects += self._view.refute(sender, ping.boot, 0)
+            me = self.me
         effects.append(Send(sender, Ack(ping.probe, me.boot, me.incarnation)))
-        if ping.boot != me.boot or self._myself.has_left:
+        if ping.boot != me.boot or has_left:
             effects.append(Send(sender, Notice(me)))
         return effects
 
@@ -413,10 +422,9 @@ class Swim:
         The gap is given to everyone who is doubted or silent, open probes prove nothing, and I
         trust myself less (gossip/README.md, M17).
         """
-        starved_s = STARVED_INTERVALS * self._config.probe_interval_s
-        if now - self._last_input_at > starved_s:
+        if now - self._last_input_at > self._starved_s:
             gap_s = now - max(self._last_input_at, self.deadline())
-            if gap_s > starved_s:
+            if gap_s > self._starved_s:
                 self._view.suspicions.extend(gap_s)
                 self._view.verdicts.extend(gap_s)
                 self._view.sightings.extend(gap_s)
@@ -428,7 +436,7 @@ class Swim:
 
     def _closing(self, effects: list[Effect], now: Seconds) -> list[Effect]:
         """Add the notices owed, and see which rounds are needed now."""
-        if self._view.owes_notices:
+        if self._view.owed:
             effects += self._view.notices()
         self._rounds.arm(now)
         return effects

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from gossip.config import MembershipConfig
+from gossip.machine import Reach
 from gossip.membership.flaps import Flaps
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.roster import Roster
@@ -46,8 +47,9 @@ class Verdicts:
     roster: Roster
     config: MembershipConfig
     flaps: Flaps
+    reach: dict[PeerId, Reach]
     _evidence: dict[PeerId, Evidence] = field(default_factory=dict)
-    _waiting: dict[PeerId, Claim] = field(default_factory=dict)
+    open: dict[PeerId, Claim] = field(default_factory=dict)
 
     def weigh(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> Weight:
         """Count the accusers that watch the subject, or would if they were live here.
@@ -56,7 +58,7 @@ class Verdicts:
         """
         roster, subject = self.roster, record.peer
         observers = roster.observers(subject)
-        quorum = self.config.quorum(len(observers))
+        quorum = self.quorum(observers)
         split_s = self.config.suspicion_max_factor * self.config.suspicion_s(roster.others + 1)
         live = absent = 0
         for accuser in accusers:
@@ -71,14 +73,21 @@ class Verdicts:
             return Weight.ENOUGH
         return Weight.IN_TIME if live + absent >= quorum else Weight.TOO_FEW
 
+    def quorum(self, observers: list[PeerId]) -> int:
+        """How many must accuse, of those that I can hear of, myself included: behind a split the
+        others say nothing, whatever they think."""
+        me = self.roster.me.peer
+        heard = sum(each == me or self.reach.get(each) != Reach.LOST for each in observers)
+        return self.config.quorum(heard)
+
     # ---------------------------------------------------------------- claims that wait
 
     def hear(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> tuple[Claim, bool]:
         """Add what one message says to what is known; the claim so far, and whether it is new."""
-        claim = self._waiting.get(record.peer)
+        claim = self.open.get(record.peer)
         is_new = claim is None or claim.record.key < record.key
         if claim is None or is_new:
-            claim = self._waiting[record.peer] = Claim(record, {}, now)
+            claim = self.open[record.peer] = Claim(record, {}, now)
         if claim.record.key == record.key:
             for accuser in accusers:
                 if len(claim.accusers) < ACCUSERS_MAX:
@@ -88,26 +97,26 @@ class Verdicts:
     @property
     def waiting(self) -> list[Claim]:
         """Claims not believed yet."""
-        return list(self._waiting.values())
+        return list(self.open.values())
 
     def waiting_about(self, peer: PeerId) -> Claim | None:
         """The claim about this peer that waits."""
-        return self._waiting.get(peer)
+        return self.open.get(peer)
 
     @property
     def is_any_waiting(self) -> bool:
         """Whether there is a claim that is not believed yet."""
-        return bool(self._waiting)
+        return bool(self.open)
 
     def extend(self, by_s: Seconds) -> None:
         """Give every subject ``by_s`` more: this peer could not hear refutations meanwhile."""
-        for claim in self._waiting.values():
+        for claim in self.open.values():
             claim.since += by_s
             claim.apply_at += by_s
 
     def settle(self, peer: PeerId) -> None:
         """The claim was applied, refuted or given up."""
-        self._waiting.pop(peer, None)
+        self.open.pop(peer, None)
 
     # ---------------------------------------------------------------- evidence kept
 

@@ -10,6 +10,8 @@ its record changes; trials and private verdicts are about live members only.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gossip.config import MembershipConfig
 from gossip.deadlines import Deadlines
 from gossip.machine import Effect, Fault, MemberChanged, Reach, ReachChanged, Send, Tell
@@ -61,16 +63,16 @@ class View:
         self.sightings = Sightings()
         self.suspicions = Suspicions()
         self.flaps = Flaps(config.flap_half_life_s, config.flaps_max)
-        self.verdicts = Verdicts(self.roster, config, self.flaps)
+        self._reach: dict[PeerId, Reach] = {}
+        self.verdicts = Verdicts(self.roster, config, self.flaps, self._reach)
         self.trips = RoundTrips(config.probe_timeout_min_s, config.probe_timeout_max_s)
         self.prober = Prober(self.trips)
         self.tombstones: Deadlines[PeerId] = Deadlines()
         self.addresses_changed = False
         self._config = config
         self._reachable: list[PeerId] | None = None
-        self._reach: dict[PeerId, Reach] = {}
         # Peers owed a Notice; True where even an ALIVE record of ours is worth one.
-        self._owed: dict[PeerId, bool] = {}
+        self.owed: dict[PeerId, bool] = {}
         self._noticed_at: dict[PeerId, Seconds] = {}
         self._members_seen = self.roster.others
 
@@ -111,11 +113,6 @@ class View:
         else:
             self._reach[peer] = reach
         return [Tell(ReachChanged(peer, reach, why))]
-
-    def available(self, observers: list[PeerId]) -> int:
-        """How many of these I could hear an accusation from, myself included."""
-        me = self.roster.me.peer
-        return sum(peer == me or self._reach.get(peer) != Reach.LOST for peer in observers)
 
     # ---------------------------------------------------------------- claims
 
@@ -171,7 +168,11 @@ class View:
         self.addresses_changed = True
         self._reachable = None
         self.watch.everybody_came()
-        return [Tell(MemberChanged(record, why)) for record in taken]
+        effects: list[Effect] = [Tell(MemberChanged(record, why)) for record in taken]
+        if self.watch.dial_all():
+            for record in taken:
+                effects += self.watch.dial(record.peer)
+        return effects
 
     def _learn_progress(
         self, sender: PeerId, progress: Progress, spread: bool, faults: list[tuple[str, str]]
@@ -206,8 +207,8 @@ class View:
         return self._weigh(claim, why, now)
 
     def _weigh(self, claim: Claim, why: str, now: Seconds) -> list[Effect]:
-        record = claim.record
-        weight = self.verdicts.weigh(record, claim.accusers, now)
+        record, accusers = claim.record, self.accusers_of(claim.record)
+        weight = self.verdicts.weigh(record, accusers, now)
         if weight == Weight.TOO_FEW:
             return []
         if weight == Weight.ENOUGH:
@@ -223,7 +224,17 @@ class View:
         claim.apply_at = min(claim.apply_at, apply_at)
         if claim.apply_at > now:
             return []
-        return self.believe(record, claim.accusers, why, now)
+        return self.believe(record, accusers, why, now)
+
+    def accusers_of(self, record: Record) -> dict[PeerId, None]:
+        """Who accuses a member in this life: to me in a trial, or in a verdict that waits."""
+        trial, claim = self.suspicions.get(record.peer), self.verdicts.waiting_about(record.peer)
+        accusers: dict[PeerId, None] = {}
+        if claim is not None and claim.record.key[:2] == record.key[:2]:
+            accusers |= claim.accusers
+        if trial is not None and trial.suspect.key[:2] == record.key[:2]:
+            accusers |= trial.accusers
+        return accusers
 
     def weigh_again(self, now: Seconds) -> list[Effect]:
         """Claims whose time has come, or that may count more since members came or went."""
@@ -239,7 +250,19 @@ class View:
             elif changed:
                 effects += self._weigh(claim, "accused by its observers", now)
             if claim.apply_at > now and now - claim.since > longest_s:
+                effects += self._inquire(claim)
                 self.verdicts.settle(claim.record.peer)
+        return effects
+
+    def _inquire(self, claim: Claim) -> list[Effect]:
+        """A claim was neither refuted nor confirmed: do its observers stand by it? Those that
+        believed it long ago accuse no more, and what I heard of them may be old."""
+        suspect = replace(claim.record, status=Status.SUSPECT)
+        asked = Gossip(Rumors((suspect,), (), (evidence_for(suspect, claim.accusers),)))
+        effects: list[Effect] = []
+        for peer in self.roster.observers(suspect.peer):
+            if peer != self.roster.me.peer:
+                effects += [*self.watch.link(peer), Send(peer, asked)]
         return effects
 
     def believe(
@@ -294,7 +317,7 @@ class View:
         elif before is not None and bool(before.control_address) != bool(record.control_address):
             self.watch.everybody_came()  # who watches whom depends on who can be dialed
         # Dialing a link that is there already changes nothing, so a restart is dialed as well.
-        wanted = self.watch.dial_all() or self.watch.has_link(peer)
+        wanted = self.watch.dial_all() or self.watch.is_dialed(peer)
         return self.watch.dial(peer) if wanted else []
 
     def _is_gone(self, was_live: bool, record: Record, now: Seconds) -> list[Effect]:
@@ -353,16 +376,16 @@ class View:
         last_at = self._noticed_at.get(peer)
         if last_at is None or now - last_at >= NOTICE_SPACING_S:
             self._noticed_at[peer] = now
-            self._owed[peer] = even_alive
+            self.owed[peer] = even_alive
 
     @property
     def owes_notices(self) -> bool:
         """Whether ``notices`` has something to send."""
-        return bool(self._owed)
+        return bool(self.owed)
 
     def notices(self) -> list[Effect]:
         """The notices owed; a suspicion refuted in the meantime needs none."""
-        owed, self._owed = self._owed, {}
+        owed, self.owed = self.owed, {}
         effects: list[Effect] = []
         for peer, even_alive in owed.items():
             record = self._held_about(peer)

@@ -112,10 +112,6 @@ class Watch:
         """Whether the group is so small that everyone keeps a link to everyone."""
         return self._roster.others <= self._config.links_max
 
-    def has_link(self, peer: PeerId) -> bool:
-        """Whether I dialed this peer and keep the link."""
-        return peer in self._links
-
     def link(self, peer: PeerId) -> list[Effect]:
         """Keep a link to this peer from now on, as the most recently used."""
         if peer in self._links:

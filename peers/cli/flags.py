@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from gossip.codecs import CODEC_NAMES
 from gossip.config import Config, ExchangeConfig, FinishConfig
 from gossip.errors import UsageError
+from gossip.messages import CHUNK_BYTES_MAX
 from gossip.mixing.outer import OuterStep
 from peers.hook import Cadence
 
@@ -36,6 +38,17 @@ def count(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value
+
+
+def upload_rate(text: str) -> float:
+    """MB/s; slower than the protocol has patience for is refused."""
+    value = positive(text)
+    try:
+        ExchangeConfig(upload_bytes_per_s=value * 1e6)
+    except UsageError:
+        least = math.ceil(2 * CHUNK_BYTES_MAX / ExchangeConfig().withdraw_after_s / 1e4) / 100
+        raise argparse.ArgumentTypeError(f"{text} must be at least {least} MB/s") from None
     return value
 
 
@@ -98,7 +111,10 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fragments", type=count, default=1, help="slices swapped in turn")
     parser.add_argument(
-        "--upload", type=positive, metavar="MB/S", help="send at most so many MB of chunks a second"
+        "--upload",
+        type=upload_rate,
+        metavar="MB/S",
+        help="send at most so many MB of chunks a second",
     )
     parser.add_argument(
         "--finalise",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gossip.config import Config, Layout
 from gossip.core import Core
@@ -12,6 +16,7 @@ from gossip.machine import (
     Computed,
     Effect,
     Finish,
+    Input,
     Join,
     LineageChanged,
     LinkCause,
@@ -24,11 +29,13 @@ from gossip.machine import (
     Submitted,
     Woke,
 )
+from gossip.membership.known import Known
 from gossip.messages import (
     NO_LINEAGE,
     Adopt,
     Blob,
     Done,
+    Gossip,
     Hello,
     Offer,
     Outcome,
@@ -36,8 +43,10 @@ from gossip.messages import (
     Phase,
     Progress,
     Record,
+    Rumors,
     Status,
 )
+from tests.lab import strategies
 from tests.lab.expect import every, only, sent, told
 
 ME, OTHER = PeerId("a" * 16), PeerId("b" * 16)
@@ -149,3 +158,62 @@ def test_an_offer_to_a_peer_that_turns_out_busy_is_withdrawn() -> None:
     assert Reach.BUSY is only(ReachChanged, told(effects)).reach
     assert Outcome.REFUSED is only(Done, sent(effects, OTHER)).outcome
     assert 0 == peer.unsettled_swaps
+
+
+def test_a_peer_is_woken_for_whatever_is_due() -> None:
+    """Words of members alone, which need nothing else, may start a timer of the core as well."""
+    newcomer = core()
+    newcomer.handle(Asked(Join(("somewhere:1",))), 0.0)
+    for lineage, at in ((NO_LINEAGE, 0.3), (NO_LINEAGE, 1.1), (LINEAGE, 2.4)):
+        greet(newcomer, lineage, 0, at)
+        parts = (
+            newcomer.swim.deadline(),
+            newcomer._swaps.deadline(),
+            newcomer._adoption.deadline(),
+            newcomer._donations.deadline(),
+            newcomer._uploads.deadline(),
+            newcomer._timers.earliest(),
+        )
+        assert min(parts) == newcomer.deadline()
+    assert "found" in newcomer._timers
+
+
+def test_nothing_is_kept_of_members_that_are_gone() -> None:
+    """M27: the number of peers ever met does not matter."""
+    busy = core()
+    busy.handle(Asked(Join(())), 0.0)
+    for number in range(50):
+        peer = PeerId(f"{number:016x}")
+        for status in (Status.ALIVE, Status.LEFT):
+            rumor = Gossip(Rumors((replace(record(peer), status=status),)))
+            busy.handle(Received(OTHER, rumor), 1.0)
+
+    assert {} == busy._boots
+
+
+def test_a_peer_in_the_middle_of_a_swarm_trains_from_the_start() -> None:
+    """It founds nothing, adopts nothing, and knows with whom it trains."""
+    known = Known.of((record(ME), record(OTHER)), 8, LINEAGE)
+    inside = Core(record(ME), LAYOUT, Config(), random.Random(1), 0.0, known)
+
+    assert (LINEAGE, Phase.TRAINING) == (inside.lineage, inside.phase)
+    assert [ME, OTHER] == inside.training_members()
+    effects = inside.handle(Asked(Join(())), 0.0)
+    assert [] == every(LineageChanged, told(effects)) == every(Adopt, sent(effects))
+
+
+@given(st.lists(st.tuples(strategies.inputs(), st.floats(0, 2)), max_size=12))
+def test_nothing_makes_a_machine_raise_or_spin(heard: list[tuple[Input, float]]) -> None:
+    """Whatever it hears, waking it at its deadline gets it on."""
+    busy, now = core(), 0.0
+    busy.handle(Asked(Join(())), now)
+    greet(busy, busy.lineage, 0, now)
+    for happened, wait_s in heard:
+        now += wait_s
+        if isinstance(happened, Received):  # the owner's own inputs keep to the contract
+            busy.handle(happened, now)
+        for _ in range(20):
+            if busy.deadline() > now:
+                break
+            busy.handle(Woke(), now)
+        assert busy.deadline() > now

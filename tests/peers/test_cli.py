@@ -40,6 +40,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
         (["run", "line", "--codec", "int9"], "int9"),
         (["run", "line", "--join", "nowhere"], "'nowhere' is not HOST:PORT"),
         (["run", "line", "--listen", "127.0.0.1:99999"], "not HOST:PORT"),
+        (["run", "line", "--upload", "0.2"], "0.2 must be at least 0.21 MB/s"),
         (["run", "line", "--device", "abacus"], "unknown device 'abacus'"),
         (["run", "line", "--device", "cuda:77"], "cuda:77"),
         (["run", "line", "-o", "foo=1"], "unknown option 'foo'"),

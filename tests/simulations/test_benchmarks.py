@@ -80,16 +80,36 @@ def test_a_swap_that_went_wrong_is_no_measurement(wrong: dict[str, Any], why: st
     [
         ({"steps": 0}, "did not train"),
         ({"loss": math.inf}, "did not train"),
-        ({"swaps": 1}, "only 1 swaps"),
+        ({"swaps": 1}, "only 1 swaps in 2.0 s"),
         ({"disagreement": math.nan}, "disagreement"),
     ],
 )
 def test_training_that_hardly_swapped_is_no_measurement(wrong: dict[str, Any], why: str) -> None:
     """At least one swap a second, finite loss and disagreement."""
-    throughput.verify([TRAINED], 1.0)
+    throughput.verify([[TRAINED]], 1.0)
 
     with pytest.raises(WrongResult, match=why):
-        throughput.verify([TRAINED, TRAINED | wrong], 1.0)
+        throughput.verify([[TRAINED, TRAINED | wrong]], 1.0)
+
+
+def test_the_cadence_makes_up_for_swaps_that_do_not_come_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where offers cross and every second swap is lost, twice as many are due."""
+    cadences: list[int | None] = []
+
+    def run_once(settings: throughput.Settings, every: int | None) -> list[dict[str, Any]]:
+        cadences.append(every)
+        steps = int(90 * settings.seconds)
+        swaps = steps / every if every else 0
+        return [TRAINED | {"steps": steps, "wall_s": settings.seconds, "swaps": swaps}] * 2
+
+    monkeypatch.setattr(throughput, "run_once", run_once)
+
+    measured = throughput.measure(throughput.Settings(repeats=1, swaps_per_s=1.5))
+
+    assert [None, 120, None, 60, None] == cadences
+    assert [60] == measured.every
 
 
 def test_a_wrong_result_prints_no_time(

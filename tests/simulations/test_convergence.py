@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -30,19 +30,39 @@ from tests.simulations.worlds import TOLERANCE, check_sums, finish, line_plan
     codec=st.sampled_from(CODEC_NAMES),
     loss=st.sampled_from((0.0, 0.1, 0.3)),
 )
+@example(peers=3, seed=4, codec="fp32", loss=0.3)
+@example(peers=8, seed=3026530898, codec="fp32", loss=0.3)
 def test_every_peer_comes_to_the_known_answer(
     peers: int, seed: int, codec: str, loss: float
 ) -> None:
-    """Any number of peers, any codec, up to 30 % of all frames lost: all of them learn line."""
+    """Any number of peers, any codec, up to 30 % of all frames lost: all of them learn line.
+
+    Its cut shards make a peer depend on the others, so learning takes swaps, not only steps: some
+    45 a peer bring the error to a fourth of the tolerance. At 30 % loss (each pull needs two
+    frames in a row, each retry waits 50 ms) a peer settles 3 a second, without loss 14.
+    """
     world = World(line_plan(seed, codec, loss, step_s=0.02))
     world.start_together(peers)
-    world.run(16.0 + 60 * loss)  # swaps are rarer on a bad network
+    world.run(24.0)
 
     assert finish(world)
 
     assert checks.worst_error(world.lives) <= TOLERANCE[codec]
     assert checks.spread(world.lives) <= TOLERANCE[codec]
     check_sums(world)
+
+
+def test_lost_frames_slow_swaps_down_but_do_not_stall_them() -> None:
+    """With 30 % lost an attempt fails every second time; more than a fifth of the swaps remain."""
+
+    def swaps(seed: int, loss: float) -> int:
+        world = World(line_plan(seed, loss=loss, step_s=0.02))
+        world.start_together(3)
+        world.run(16.0)
+        return sum(life.swaps_applied() for life in world.lives)
+
+    seeds = (4, 5, 6)
+    assert sum(swaps(seed, 0.3) for seed in seeds) > 0.2 * sum(swaps(seed, 0.0) for seed in seeds)
 
 
 def test_no_peer_finds_the_answer_without_the_others() -> None:

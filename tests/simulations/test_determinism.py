@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simulations.execution import Execution, Manner
@@ -84,16 +84,19 @@ def test_another_seed_is_another_transcript() -> None:
 
 @settings(max_examples=3)
 @given(seed=st.integers(0, 2**32), loss=st.sampled_from((0.0, 0.2)))
+@example(seed=187, loss=0.2)
 def test_a_recorded_life_asks_a_fresh_core_for_the_same_effects(seed: int, loss: float) -> None:
-    """Every life of an eventful world replays at a desk: same inputs, same effects."""
+    """Every life of an eventful world replays at a desk: same inputs, same effects.
+
+    The late one may hear no answer in its few seconds: its life is short then.
+    """
     world = World(line_plan(seed, "int8", loss, journals=True))
     eventful(world)
 
     assert len(world.lives) == 5
+    assert sum(map(len, world.journals.values())) > 300
     for life in world.lives:
-        journal = world.journals[life.name]
-        assert len(journal) > 10
-        assert first_difference(journal, life.fresh_core()) is None
+        assert first_difference(world.journals[life.name], life.fresh_core()) is None
 
 
 def test_a_replay_notices_another_beginning() -> None:

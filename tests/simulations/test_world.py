@@ -300,31 +300,19 @@ def test_many_hollow_peers_trade_large_vectors_by_reference() -> None:
 
 def test_links_that_break_in_mid_swap_leave_no_sum_open() -> None:
     """Cuts of all lengths under loss: refunds and one-sided corrections happen and are booked."""
-    one_sided = refunded = 0
-    for seed in range(8, 14):
-        world = World(rough_plan(seed))
-        world.start_together(3)
-        world.run(3.0)
-        for turn in range(40):
-            world.cut(turn % 3, (turn + 1) % 3, for_s=(0.15, 0.3, 3.0)[turn % 4 % 3])
-            world.run(world.now + 0.25)
-        world.run(world.now + 5.0)
+    worlds = [after_cuts(seed) for seed in (2, 4, 5)]
 
-        assert finish(world)
-
+    for world in worlds:
         checks.check_ledgers(world.lives)
-        one_sided += checks.check_conservation(world.lives)
-        refunded += refunds(world)
-        if one_sided and refunded:
-            return
-    pytest.fail(f"{one_sided} corrections stayed one-sided, {refunded} were taken back")
+    assert sum(checks.check_conservation(world.lives) for world in worlds) > 0
+    assert sum(refunds(world) for world in worlds) > 0
 
 
-def rough_plan(seed: int) -> Plan:
-    """Links are lost and found within moments, and outcomes soon forgotten."""
+def after_cuts(seed: int) -> World:
+    """Three peers that were cut from each other again and again, and then came to rest."""
     plan = line_plan(seed, loss=0.1)
     exchange = replace(plan.config.exchange, forget_after_s=1.0)
-    return replace(
+    rough = replace(
         plan,
         config=replace(plan.config, exchange=exchange),
         conditions=replace(
@@ -335,6 +323,15 @@ def rough_plan(seed: int) -> Plan:
             redial_s=(0.01, 0.05),
         ),
     )
+    world = World(rough)
+    world.start_together(3)
+    world.run(3.0)
+    for turn in range(40):
+        world.cut(turn % 3, (turn + 1) % 3, for_s=(0.15, 0.3, 3.0)[turn % 4 % 3])
+        world.run(world.now + 0.25)
+    world.run(world.now + 5.0)
+    assert finish(world)
+    return world
 
 
 def refunds(world: World) -> int:

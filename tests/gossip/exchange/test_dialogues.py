@@ -631,8 +631,18 @@ def test_a_correction_may_take_as_long_as_any_pull() -> None:
 
 def test_a_want_is_repeated_less_and_less_often_until_something_comes() -> None:
     """For one chunk each time: nothing is lost on a slow link, and asking more makes it slower."""
+    b = Bench()
+    b.hear(offer_of(b.theirs, code=Blob(b"c" * 16, 3 << 20, 1 << 20)))
+
+    effects = b.wait(9.9)
+
+    assert [Want(Transfer(b.theirs, Leg.CODE), 0, 1 << 20)] * 4 == every(Want, sent(effects))
+
+
+def test_a_want_for_a_few_bytes_is_repeated_as_often_as_any_message() -> None:
+    """No link is so slow that they are still on their way: a frame was lost."""
     b = Bench.responder(State.PULLING)
 
     effects = b.wait(9.9)
 
-    assert [Want(Transfer(b.theirs, Leg.CODE), 0, 256)] * 4 == every(Want, sent(effects))
+    assert [Want(Transfer(b.theirs, Leg.CODE), 0, 256)] * 19 == every(Want, sent(effects))

@@ -16,7 +16,7 @@ CONFIG = ExchangeConfig()
 
 def test_silence_doubles_until_something_comes() -> None:
     """Up to half of what the holder waits; anew when a chunk comes that was asked for once."""
-    patience, waits = Patience(CONFIG, 0.0), []
+    patience, waits = Patience(CONFIG, CHUNK_BYTES_MAX, 0.0), []
     for _ in range(6):
         waits.append(patience.silence_s)
         patience.asked_again()
@@ -30,9 +30,23 @@ def test_silence_doubles_until_something_comes() -> None:
     assert 2.0 == patience.silence_s
 
 
+def test_a_short_chunk_is_asked_for_again_without_waiting_longer() -> None:
+    """Silence about a few bytes is a lost frame; only a pace seen before is allowed for."""
+    patience, waits = Patience(CONFIG, CHUNK_BYTES_MAX // 8, 0.0), []
+    for _ in range(20):
+        patience.asked_again()
+        waits.append(patience.silence_s)
+    patience.arrived(100.0)
+    patience.arrived(101.0)
+    patience.asked_again()
+
+    assert {0.625} == set(waits)
+    assert 2.0 == patience.silence_s
+
+
 def test_a_single_long_gap_is_soon_forgotten_but_not_by_the_stall() -> None:
     """Asking again follows the present pace; giving up, the slowest seen."""
-    patience, now = Patience(CONFIG, 0.0), 4.0
+    patience, now = Patience(CONFIG, CHUNK_BYTES_MAX, 0.0), 4.0
     patience.arrived(now)
     for _ in range(5):
         now += 0.01
@@ -42,10 +56,14 @@ def test_a_single_long_gap_is_soon_forgotten_but_not_by_the_stall() -> None:
     assert 16.0 == patience.stall_s
 
 
-@given(st.lists(st.floats(0.0, 1e6), max_size=20), st.integers(0, 20))
-def test_no_pace_makes_anybody_wait_without_end(gaps_s: list[float], repeats: int) -> None:
+@given(
+    st.lists(st.floats(0.0, 1e6), max_size=20), st.integers(0, 20), st.integers(1, CHUNK_BYTES_MAX)
+)
+def test_no_pace_makes_anybody_wait_without_end(
+    gaps_s: list[float], repeats: int, chunk_bytes: int
+) -> None:
     """Never shorter than configured, never longer than a few times that."""
-    patience, now = Patience(CONFIG, 0.0), 0.0
+    patience, now = Patience(CONFIG, chunk_bytes, 0.0), 0.0
     for gap_s in gaps_s:
         now += gap_s
         patience.arrived(now)

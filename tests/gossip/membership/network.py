@@ -14,6 +14,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from gossip.config import MembershipConfig
 from gossip.machine import Dial, Effect, Fault, Hangup, LinkCause, MemberChanged, Send, Tell
@@ -22,6 +23,9 @@ from gossip.membership.swim import Swim
 from gossip.membership.terms import Terms
 from gossip.messages import MembershipMessage, PeerId, Record, Status
 from tests.gossip.membership.claims import LAYOUT, record, undialable
+
+FULL_CHECKS_MAX = 16
+"""In larger groups the records are checked after every N-th step only: there are N of them."""
 
 
 class Network:
@@ -47,8 +51,9 @@ class Network:
         self._delay_s = delay_s
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
+        self._steps = 0
         self._boots: dict[PeerId, int] = {}
-        self._dialed: dict[PeerId, dict[PeerId, None]] = {}
+        self._dialed: dict[PeerId, dict[PeerId, bool]] = {}
         self._versions: dict[tuple[PeerId, tuple[int, int, int]], Record] = {}
         self._woken: dict[PeerId, tuple[float, int]] = {}
         self._addresses: dict[str, PeerId] = {}
@@ -61,16 +66,14 @@ class Network:
     def start(self, number: int, *contacts: int, boot: int = 1, dialable: bool = True) -> PeerId:
         """Start the numbered peer; with contacts it joins through them."""
         me = record(number, boot=boot) if dialable else undialable(number, boot=boot)
-        self._addresses[me.control_address] = me.peer
+        if dialable:
+            self._addresses[me.control_address] = me.peer
         self._boots[me.peer] = self._boots.get(me.peer, 0) + 1
         self._dialed[me.peer] = {}
         rng = random.Random(self._rng.random())
         self.swims[me.peer] = Swim(me, Terms(LAYOUT), self._config, rng, self.now)
         addresses = tuple(record(contact).control_address for contact in contacts)
         self._do(me.peer, lambda swim: swim.join(addresses, self.now))
-        for other in sorted(self.swims):
-            if me.peer in self._dialed[other]:
-                self._link(other, me.peer)
         return me.peer
 
     def acquaint(self, size: int) -> None:
@@ -88,13 +91,30 @@ class Network:
         for who in list(self.swims):
             self._do(who, lambda swim: swim.wake(self.now))
 
-    def crash(self, who: PeerId, cause: LinkCause | None = None) -> None:
-        """End a process; with a cause, those that dialed it notice."""
+    def crash(self, who: PeerId, cause: LinkCause = LinkCause.REFUSED) -> None:
+        """End a process (REFUSED) or its whole host (SILENT); those that dialed it notice."""
         del self.swims[who]
         self._dialed[who] = {}
-        for other in sorted(self.swims):
-            if cause is not None and who in self._dialed[other]:
-                self._lose(other, who, cause)
+        for other in self._dialers(who):
+            self._lose(other, who, cause)
+
+    def freeze(self, who: PeerId, for_s: float) -> None:
+        """Stop a process for a while: its kernel still answers, and its inbox waits for it."""
+        self.frozen[who] = self.now + for_s
+        for other in self._dialers(who):
+            self._lose(other, who, LinkCause.FROZEN)
+
+    def cut(self, apart: Callable[[PeerId, PeerId], bool]) -> None:
+        """Let nothing pass between some pairs; links between them are lost in time."""
+        self.split = apart
+        for who in sorted(self.swims):
+            for other in self._dialed[who]:
+                if apart(who, other):
+                    self._lose(who, other, LinkCause.SILENT)
+
+    def heal(self) -> None:
+        """Let everything pass again; links that are still wanted come up again."""
+        self.split = lambda _a, _b: False
 
     def leave(self, who: PeerId) -> None:
         """Let a peer say farewell, and end it a second later."""
@@ -102,6 +122,7 @@ class Network:
 
         def end() -> None:
             self.swims.pop(who, None)
+            self._dialed[who] = {}
 
         self._after(1.0, end)
 
@@ -126,7 +147,7 @@ class Network:
         """Every running peer sees exactly the running peers alive."""
         running = sorted(self.swims)
         return all(
-            swim.reachable() == [each for each in running if each != me]
+            swim.live() == [each for each in running if each != me]
             for me, swim in self.swims.items()
         )
 
@@ -181,6 +202,9 @@ class Network:
 
     def _wake(self, who: PeerId, boot: int, at: float) -> None:
         if boot == self._boots[who] and who in self.swims and self.swims[who].deadline() <= at:
+            at_s, wakes = self._woken.get(who, (self.now, 0))
+            self._woken[who] = (self.now, wakes + 1 if at_s == self.now else 0)
+            assert wakes < 50, f"{who} wakes again and again at {self.now}"
             self._do(who, lambda swim: swim.wake(self.now))
 
     def _execute(self, who: PeerId, effect: Effect) -> None:
@@ -202,7 +226,7 @@ class Network:
         message = send.message
         self.sent[type(message).__name__] += 1
         lost = self._rng.random() < self.loss or self.split(who, send.to)
-        linked = send.to in self._dialed[who] or who in self._dialed.get(send.to, {})
+        linked = self._dialed[who].get(send.to) or self._dialed.get(send.to, {}).get(who)
         if lost or not linked or self.deaf(send.to):
             return
 
@@ -213,30 +237,58 @@ class Network:
 
         self._after(self._delay(), lambda: self._do(send.to, arrive))
 
+    def _dialers(self, of: PeerId) -> list[PeerId]:
+        return [each for each in sorted(self.swims) if of in self._dialed[each]]
+
+    def _is_there(self, who: PeerId, other: PeerId) -> bool:
+        frozen = self.frozen.get(other, 0.0) > self.now
+        return other in self.swims and not frozen and not self.split(who, other)
+
     def _link(self, who: PeerId, other: PeerId) -> None:
-        self._dialed[who][other] = None
+        """Dial; the link is wanted, and dialed again and again, until the hang-up."""
+        links = self._dialed[who]
+        links[other] = False
+        self._after(self._delay(), partial(self._redial, who, other, links, None))
 
-        def up() -> None:
-            if other in self.swims and not self.split(who, other):
-                self._do(who, lambda swim: swim.link_up(other, self.now))
-            elif who in self.swims:
-                self._dialed[who].pop(other, None)
-
-        self._after(self._delay(), up)
+    def _redial(
+        self, who: PeerId, other: PeerId, links: dict[PeerId, bool], lost_why: LinkCause | None
+    ) -> None:
+        """What a dial finds now: told if it is news after ``lost_why``."""
+        if self._dialed[who] is not links or links.get(other, True):
+            return
+        if self._is_there(who, other):
+            links[other] = True
+            self._do(who, lambda swim: swim.link_up(other, self.now))
+            return
+        why = LinkCause.SILENT if self.split(who, other) else LinkCause.REFUSED
+        if self.frozen.get(other, 0.0) > self.now:
+            why = LinkCause.FROZEN
+        if why != lost_why:
+            self._do(who, lambda swim: swim.link_lost(other, why, self.now))
+        again_s = self._rng.uniform(0.5, 2.0)
+        self._after(again_s, partial(self._redial, who, other, links, why))
 
     def _lose(self, who: PeerId, other: PeerId, cause: LinkCause) -> None:
-        self._after(
-            self._delay(),
-            lambda: self._do(who, lambda swim: swim.link_lost(other, cause, self.now)),
-        )
+        """CLOSED first, at once or when signs of life have failed to come; a dial tells why."""
+        refused, links = cause == LinkCause.REFUSED, self._dialed[who]
+
+        def closed() -> None:
+            lost = refused or not self._is_there(who, other)
+            if self._dialed[who] is links and links.get(other, False) and lost:
+                links[other] = False
+                self._do(who, lambda swim: swim.link_lost(other, LinkCause.CLOSED, self.now))
+                told_s = self._delay() if refused else self._rng.uniform(1.0, 3.0)
+                self._after(told_s, partial(self._redial, who, other, links, LinkCause.CLOSED))
+
+        self._after(self._delay() if refused else self._rng.uniform(3.0, 5.0), closed)
 
     def _check(self, who: PeerId, swim: Swim) -> None:
         me = swim.me
         assert me.status in (Status.ALIVE, Status.LEFT)
-        at, wakes = self._woken.get(who, (self.now, 0))
-        self._woken[who] = (self.now, wakes + 1 if at == self.now else 0)
-        assert wakes < 200, f"{who} wakes again and again at {self.now}"
         self._highest[who] = max(self._highest.get(who, (0, 0)), (me.boot, me.incarnation))
+        self._steps += 1
+        if len(self.swims) > FULL_CHECKS_MAX and self._steps % len(self.swims):
+            return
         keys = self._keys.setdefault((who, self._boots[who]), {})
         for known in swim._roster.all():
             assert known.key >= keys.get(known.peer, known.key)
@@ -247,7 +299,11 @@ class Network:
 
 
 def swarm(
-    size: int, seed: int, loss: float = 0.0, config: MembershipConfig | None = None
+    size: int,
+    seed: int,
+    loss: float = 0.0,
+    config: MembershipConfig | None = None,
+    undialable_every: int = 10_000,
 ) -> Network:
     """Peer 0 founds; the others join through an earlier one, a fifth of a second apart."""
     network = Network(seed, loss, config=config)
@@ -255,5 +311,8 @@ def swarm(
     network.start(0)
     for number in range(1, size):
         network.run(0.2)
-        network.start(number, rng.randrange(number))
+        contact = rng.randrange(number)
+        contact -= contact % undialable_every == undialable_every - 1
+        dialable = number % undialable_every != undialable_every - 1
+        network.start(number, contact, dialable=dialable)
     return network

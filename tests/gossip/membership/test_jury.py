@@ -11,6 +11,7 @@ from gossip.machine import Effect, Fault, Hangup, LinkCause, MemberChanged
 from gossip.membership.probe import INDIRECT_FACTOR
 from gossip.membership.records import COUNT_MAX
 from gossip.membership.roundtrip import INITIAL_S
+from gossip.membership.sightings import UNDECIDED_S
 from gossip.membership.swim import Swim
 from gossip.messages import (
     Ack,
@@ -62,6 +63,13 @@ def first(effects: Timed, kind: type[object]) -> Seconds:
     return next(at for at, each in effects if sent([each], kind))
 
 
+def lost(size: int = 6) -> Swim:
+    """Peer 1 among so many, to whom the dial to peer 4 (or 2, in a pair) has found nobody."""
+    swim = machine(*map(record, range(2, size + 1)))
+    swim.link_lost(peer(4 if size > 3 else 2), LinkCause.SILENT, 0.0)
+    return swim
+
+
 def asked_fellows(swim: Swim, since: Seconds = 0.0) -> tuple[Timed, PingReq]:
     """Let peer 4 be silent until its fellows are asked; what happened, and one question."""
     effects: Timed = []
@@ -78,16 +86,15 @@ def asked_fellows(swim: Swim, since: Seconds = 0.0) -> tuple[Timed, PingReq]:
 def test_a_silent_peer_is_probed_then_asked_about_then_accused() -> None:
     """The direct time-out, then that of up to three fellows; only then other observers and the
     suspect itself hear of it. Nobody is down before the doubt has run (M16)."""
-    swim = machine(*map(record, range(2, 7)))
+    swim = lost()
     effects, question = asked_fellows(swim)
-    pinged_at = next(at for at, each in effects if sent([each], Ping, peer(4)))
+    pinged_at = 0.0
     asked = [each for each in only(effects) if sent([each], PingReq)]
     asked_at = first(effects, PingReq)
 
     assert asked_at == pytest.approx(pinged_at + INITIAL_S)
     assert CONFIG.fellows_asked == len(asked)
     assert (peer(4), 1) == (question.subject, question.boot)
-    assert [(peer(4), "LOST")] == reaches(only(effects))
     assert peer(4) not in swim.reachable()
 
     effects = run(swim, asked_at + 2.0, answering=OTHERS)
@@ -127,7 +134,7 @@ def test_the_passive_one_pings_when_nothing_comes() -> None:
 
 def test_a_fellow_that_gets_through_ends_the_probe() -> None:
     """The peer is lost to me alone: no accusation, and mine of before is taken back."""
-    swim = machine(*map(record, range(2, 7)))
+    swim = lost()
     for _ in range(20):
         _, question = asked_fellows(swim, swim._last_input_at)
         effects = say(swim, 2, Vouch(question.probe, peer(4), 1, 0), swim._last_input_at)
@@ -180,6 +187,16 @@ def test_a_peer_with_a_living_link_is_busy_and_not_accused_for_long(
     effects = run(swim, 5.0 + CONFIG.busy_max_s + 8.0, answering=OTHERS)
     assert accusations(only(effects), of=4)
     assert 5.0 + CONFIG.busy_max_s <= changed(effects, Status.SUSPECT)[0]
+
+
+def test_a_link_that_is_being_dialed_speaks_for_its_peer_for_a_while() -> None:
+    """A dial that never tells anything ends that; a swap goes elsewhere meanwhile."""
+    swim = machine(*map(record, range(2, 7)))
+    effects = run(swim, 30.0, answering=OTHERS)
+
+    failed_at = next(at for at, each in effects if reaches([each]) == [(peer(4), "LOST")])
+    (accused_at,) = changed(effects, Status.SUSPECT)
+    assert failed_at + UNDECIDED_S <= accused_at <= failed_at + UNDECIDED_S + 5.0
 
 
 @pytest.mark.parametrize("cause", list(LinkCause))
@@ -253,7 +270,7 @@ def test_a_new_link_makes_a_member_reachable_again() -> None:
 
 def test_enough_independent_accusers_end_the_trial_in_the_shortest_time() -> None:
     """M13, M16: me and two fellows of five observers; each verdict is told with its accusers."""
-    swim = machine(*map(record, range(2, 7)))
+    swim = lost()
     accused_at = first(run(swim, 10.0, answering=OTHERS), Notice)
     accuse(swim, 2, 4, now=10.0)
     assert [] == changed(run(swim, 12.0, answering=OTHERS), Status.DOWN)
@@ -270,7 +287,7 @@ def test_enough_independent_accusers_end_the_trial_in_the_shortest_time() -> Non
 
 def test_a_late_accuser_ends_a_trial_whose_time_is_up() -> None:
     """It had no deadline any more, but it is not forgotten."""
-    swim = machine(*map(record, range(2, 7)))
+    swim = lost()
     run(swim, 10.0, answering=OTHERS)
     accuse(swim, 2, 4, now=10.0)
     effects = run(swim, 80.0, answering=OTHERS)
@@ -349,7 +366,7 @@ def test_an_ack_carries_a_refutation() -> None:
 
 def test_a_refutation_in_the_inbox_wins_over_a_trial_that_is_due() -> None:
     """M18: the inbox is heard before timers."""
-    swim = machine(record(2))
+    swim = lost(2)
     (suspected_at,) = changed(run(swim, 5.0), Status.SUSPECT)
     due_at = suspected_at + PAIR_S
     run(swim, due_at - 0.1)
@@ -357,7 +374,7 @@ def test_a_refutation_in_the_inbox_wins_over_a_trial_that_is_due() -> None:
     effects = swim.wake(due_at + 0.1)
 
     assert [] == told(effects, MemberChanged)
-    assert [peer(2)] == swim.reachable()
+    assert [peer(2)] == swim.live()
 
 
 def test_any_word_in_time_saves_the_suspect() -> None:
@@ -374,7 +391,7 @@ def test_any_word_in_time_saves_the_suspect() -> None:
 
 def test_a_starved_peer_gives_suspects_the_time_it_was_away() -> None:
     """M17: it could not hear their refutations, and what it probed meanwhile proves nothing."""
-    swim = machine(record(2))
+    swim = lost(2)
     (suspected_at,) = changed(run(swim, 4.0), Status.SUSPECT)
     left_s = suspected_at + PAIR_S - 4.0
     assert [] == told(swim.wake(200.0), MemberChanged)
@@ -397,7 +414,7 @@ def test_a_starved_peer_does_not_hold_its_absence_against_the_busy() -> None:
 
 def test_a_full_inbox_is_not_mistaken_for_starvation() -> None:
     """Timers may wait for it: only silence of inputs counts as a gap."""
-    swim = machine(record(2), record(3))
+    swim = lost(3)
     run(swim, 4.0, answering=(3,))
     for tenth in range(40, 100):
         swim.heard_from(peer(3), tenth / 10)

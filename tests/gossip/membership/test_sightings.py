@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gossip.machine import Reach
-from gossip.membership.sightings import OF_CAUSE, Sighting, Sightings, Witness
+from gossip.membership.sightings import OF_CAUSE, UNDECIDED_S, Sighting, Sightings, Witness
 from tests.gossip.membership.claims import peer
 
 
@@ -26,7 +26,9 @@ def test_the_link_decides_what_silence_means(
     """M12: only a link that is up, or a kernel that accepts, witnesses a living process."""
     assert answering == Sighting(0.0, witness).reach
     assert silent == Sighting(0.0, witness, failing_since=1.0).reach
-    assert (witness in (Witness.UP, Witness.FROZEN)) == Sighting(0.0, witness).is_excused(20.0)
+    lives = witness in (Witness.UP, Witness.FROZEN)
+    for seen in (Sighting(0.0, witness), Sighting(0.0, witness, failing_since=1.0)):
+        assert lives == seen.is_excused(False, 20.0)
 
 
 def test_every_cause_of_a_loss_is_a_witness() -> None:
@@ -68,3 +70,16 @@ def test_the_time_i_was_starved_does_not_make_others_older() -> None:
 
     assert (105.0, 106.0) == (seen.at(peer(2)).heard_at, seen.at(peer(2)).failing_since)
     assert (101.0, None) == (seen.at(peer(3)).heard_at, seen.at(peer(3)).failing_since)
+
+
+def test_a_dial_that_has_not_told_yet_excuses_silence_for_a_while() -> None:
+    """First or anew; what it has told counts at once."""
+    for seen in (
+        Sighting(0.0, Witness.CLOSED, failing_since=0.0, closed_at=1.0),
+        Sighting(0.0, Witness.NONE, failing_since=1.0),
+    ):
+        assert seen.is_excused(True, 1.0 + UNDECIDED_S - 0.1)
+        assert not seen.is_excused(True, 1.0 + UNDECIDED_S)
+    assert Sighting(0.0, Witness.NONE).is_excused(True, 99.0)
+    assert not Sighting(0.0, Witness.NONE, failing_since=1.0).is_excused(False, 1.1)
+    assert not Sighting(0.0, Witness.REFUSED, closed_at=1.0).is_excused(True, 1.1)

@@ -221,6 +221,15 @@ def test_a_large_group_is_learned_from_one_welcome() -> None:
     assert watched == dials(only(run(swim, 2.0)))[: len(watched)]
 
 
+def test_a_large_group_in_which_all_are_to_be_linked_is_dialed_at_once() -> None:
+    """The limit of links is a choice."""
+    swim = machine(config=MembershipConfig(links_max=2000))
+    many = tuple(replace(record(9), peer=peer(number)) for number in range(2, 1002))
+    effects = say(swim, 2, Welcome(Rumors(many), LAYOUT, 1), 0.1)
+
+    assert swim.live() == sorted(each for each in dials(effects) if each is not None)
+
+
 # -------------------------------------------------------------------- answering
 
 

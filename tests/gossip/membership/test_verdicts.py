@@ -37,7 +37,7 @@ def verdicts(size: int, config: MembershipConfig = CONFIG) -> Verdicts:
     roster = Roster(record(1), 1000, config.observers)
     for number in range(2, size + 1):
         roster.put(record(number))
-    return Verdicts(roster, config, Flaps(600.0, 3.0))
+    return Verdicts(roster, config, Flaps(600.0, 3.0), {})
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_faults_are_told_apart() -> None:
     assert fault_of(b"") == "length"
     assert fault_of(frame(msgpack.packb(["Gone"]))) == "shape"
     assert fault_of(frame(msgpack.packb(["Gone", [ME, 1, 2]]) + b"\0")) == "length"
-    assert fault_of(frame(b"\x92\xa6Gossip\x92\xdc\x01\x00" + bytes(50))) == "length"
+    assert fault_of(frame(b"\x92\xa6Gossip\x93\xdc\x01\x00" + bytes(50))) == "length"
     assert fault_of(frames.encode_chunk_header(RUN, ME, CHUNK)) == "shape"
 
 
@@ -151,12 +151,12 @@ BOMBS = {
     "nested lists": NESTED * 800,
     "nested lists as a name": b"\x92" + NESTED * 800,
     "lists as fields": b"\x92\xa6Gossip" + NESTED * 800,
-    "endless list": b"\x92\xa6Gossip\x92\xdd\xff\xff\xff\xff",
+    "endless list": b"\x92\xa6Gossip\x93\xdd\xff\xff\xff\xff",
     "endless text": b"\x92\xdb\xff\xff\xff\xff",
     "endless bytes": b"\x92\xc6\xff\xff\xff\xff",
     "endless map": b"\xdf\xff\xff\xff\xff",
     "endless extension": b"\x92\xc9\xff\xff\xff\xff\x01",
-    "many empty lists": b"\x92\xa6Gossip\x92\xdd\x00\x03\x0d\x40" + b"\x90" * 200_000 + b"\x90",
+    "many empty lists": b"\x92\xa6Gossip\x93\xdd\x00\x03\x0d\x40" + b"\x90" * 200_000 + b"\x90",
     "longest true message": frames.encode_control(
         RUN, ME, Refused(RefusalReason.LAYOUT, "", (Segment("", (), ""),) * 40_000)
     )[frames.HEADER.size :],
