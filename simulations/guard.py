@@ -277,10 +277,11 @@ class Guard:
             return True  # it reads what was said while it rested, across a split as like as not
         if now - self.split_healed_at_s > HEAL_GRACE_S:
             return False
-        healed_at_s = self.split_healed_at_s
-        if since is not None or max(there.well_since, life.well_since) >= healed_at_s:
+        lately_s = self.split_healed_at_s - self._limits.starved_s
+        if since is not None or max(there.well_since, life.well_since) >= lately_s:
             return True  # rightly held down beyond the split, and not heard of in time to object
-        if life.started_at > self._split_at_s and (link is None or not link.up):
+        unmet = link is None or not link.up or there.me.peer not in life.told
+        if life.started_at > self._split_at_s and unmet:
             return True  # a newcomer believes whoever welcomes it, from either side
         # Whoever was not there yet when the split began stands with the first side.
         return self._sides.get(life.me.peer, 0) != self._sides.get(there.me.peer, 0)
