@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import assert_never, get_args
+from typing import assert_never, cast, get_args
 
 from gossip.config import Config, Layout
 from gossip.deadlines import Deadlines
@@ -150,14 +150,8 @@ class Core:
         return sorted([*others, self._me]) if self._lineage else others
 
     def shares(self, now: Seconds) -> tuple[tuple[PeerId, float], ...]:
-        """How much of the data each training member is given, by its capacity; none to one that
-        went and came back too often lately."""
-        shares: list[tuple[PeerId, float]] = []
-        for peer in self.training_members():
-            record = self.swim.record(peer)
-            steady = peer == self._me or self.swim.is_steady(peer, now)
-            shares.append((peer, record.capacity if record is not None and steady else 0.0))
-        return tuple(shares)
+        """How much of the data each training member is given."""
+        return tuple((peer, self._lineages.share(peer, now)) for peer in self.training_members())
 
     # The machine.
 
@@ -226,12 +220,11 @@ class Core:
             return [Tell(Fault(sender, "sender", "a message in my own name"))]
         effects = self.swim.heard_from(sender, now)
         if type(message) in MEMBERSHIP_TYPES:
-            heard = self.swim.hear(sender, message, now)  # type: ignore[arg-type]  # of these types
-            effects = [*effects, *heard] if effects else heard
+            effects += self.swim.hear(sender, cast(MembershipMessage, message), now)
             if self._lineage == NO_LINEAGE and self.swim.any_lineage:
                 effects += self._seek_lineage(now)
             return effects
-        effects += self._hear_exchange(sender, message, now)  # type: ignore[arg-type]  # the others
+        effects += self._hear_exchange(sender, cast(ExchangeMessage, message), now)
         return effects
 
     def _hear_exchange(
@@ -309,10 +302,8 @@ class Core:
     def _follow_up(self, effects: list[Effect], now: Seconds) -> list[Effect]:
         """What one part's report means for the others."""
         more: list[Effect] = []
-        for effect in effects:
-            if not isinstance(effect, Tell):
-                continue
-            match effect.report:
+        for report in [effect.report for effect in effects if isinstance(effect, Tell)]:
+            match report:
                 case MemberChanged(record):
                     more += self._member_changed(record, now)
                 case ReachChanged(peer, reach) if reach is not Reach.OPEN:
@@ -323,8 +314,6 @@ class Core:
                 case SwapClosed(fragment=fragment, outcome=Outcome.APPLIED):
                     if self._finishing is not None:
                         self._finishing.settled(fragment)
-                case _:
-                    pass
         return more
 
     def _member_changed(self, record: Record, now: Seconds) -> list[Effect]:

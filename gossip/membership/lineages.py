@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gossip.membership.swim import Swim
-from gossip.messages import NO_LINEAGE, PeerId, Phase
+from gossip.messages import NO_LINEAGE, PeerId, Phase, Seconds
 
 
 class Lineages:
@@ -47,6 +47,14 @@ class Lineages:
         if mine != NO_LINEAGE and self._standing(mine) < self._standing(best):
             return NO_LINEAGE
         return best
+
+    def share(self, peer: PeerId, now: Seconds) -> float:
+        """A member's share of the data beside others', by its capacity; none for one that went
+        and came back too often lately."""
+        record = self._swim.record(peer)
+        if record is None or (peer != self._swim.me.peer and not self._swim.is_steady(peer, now)):
+            return 0.0
+        return record.capacity
 
     def _standing(self, lineage: bytes) -> tuple[int, bytes]:
         return (-self._swim.samples_total(lineage), lineage)

@@ -330,7 +330,7 @@ def test_memory_is_that_of_the_members_however_many_came_and_went() -> None:
             view.trips._estimates,
             view._noticed_at,
             view._reach,
-            view._owed,
+            view.owed,
             rounds._strangers,
             swim.records(),
         ]

@@ -189,7 +189,7 @@ def test_a_tombstone_is_forgotten_in_the_end(status: Status) -> None:
     run(swim, 60.0, answering=(3,))
     assert [record(1), record(3)] == swim.records()
     assert [peer(3)] == list(swim._view.sightings.seen)
-    assert {} == swim._view._noticed_at == swim._view._owed
+    assert {} == swim._view._noticed_at == swim._view.owed
 
 
 def test_a_tombstone_lasts_from_the_last_claim() -> None:
