@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from gossip.messages import Gossip, PeerId, Rumors, Seconds, Status
+from gossip.messages import Evidence, Gossip, PeerId, Record, Rumors, Seconds, Status
 from simulations.scenario import Fault, FaultKind, Scenario
 from simulations.seeds import generator
 from simulations.simulated_peer import SimulatedPeer
@@ -264,6 +264,14 @@ class Faults:
         ):
             record = life.core.swim.record(subject.me.peer)
             if record is not None and record.status is Status.ALIVE:
-                claim = Gossip(Rumors((replace(record, status=Status.SUSPECT),)))
-                world.send(life, listener.me.peer, claim, b"")
+                status = dice.choice((Status.SUSPECT, Status.DOWN))
+                world.send(life, listener.me.peer, accusation(life, record, status), b"")
         world.call(world.now + ACCUSE_EVERY_S, self._accuse_more, life, dice, until_s)
+
+
+def accusation(accuser: SimulatedPeer, record: Record, status: Status) -> Gossip:
+    """What a peer says of another that it cannot hear, on no word but its own."""
+    claim = replace(record, status=status)
+    me = (accuser.me.peer,)
+    evidence = Evidence(record.peer, record.boot, record.incarnation, me)
+    return Gossip(Rumors((claim,), (), (evidence,)))

@@ -45,6 +45,9 @@ from simulations.world import World
 HEAL_GRACE_S = 30.0
 """So long after a split has healed, a verdict across it may still come of the split itself."""
 
+SMALL = 4
+"""Below so many peers one accuser is enough."""
+
 HEALTH_MAX = 7
 SENDS_FACTOR = 6
 """A claim also answers whoever doubts; this many times the rumor's own bound is a leak."""
@@ -241,7 +244,7 @@ class Guard:
     ) -> None:
         version = (record.boot, record.incarnation)
         if type(happened) is Woke and version not in subject.held_down:
-            self._came_too_soon(life, record)
+            self._came_too_soon(life, subject, record)
         subject.held_down[version] = None
         there = subject.life
         ended = not there.running or version <= subject.ended
@@ -267,25 +270,33 @@ class Guard:
         since = there.unwell_since
         if since is not None and now - since >= self._limits.busy_max_s:
             return True
+        link = life.port.outgoing.get(there.me.peer)
+        if self._world.running_count < SMALL and link and LinkCause.SILENT in link.told:
+            return True  # one accuser is enough in a group so small, and this one is right
+        if self._sides and life.well_since == now:
+            return True  # it reads what was said while it rested, across a split as like as not
         if now - self.split_healed_at_s > HEAL_GRACE_S:
             return False
-        if since is not None or there.well_since > self.split_healed_at_s:
-            return True  # rightly held down beyond the split, and it could not contradict in time
-        if life.started_at > self._split_at_s and there.me.peer not in life.told:
+        lately_s = self.split_healed_at_s - self._limits.starved_s
+        if since is not None or max(there.well_since, life.well_since) >= lately_s:
+            return True  # rightly held down beyond the split, and not heard of in time to object
+        unmet = link is None or not link.up or there.me.peer not in life.told
+        if life.started_at > self._split_at_s and unmet:
             return True  # a newcomer believes whoever welcomes it, from either side
         # Whoever was not there yet when the split began stands with the first side.
         return self._sides.get(life.me.peer, 0) != self._sides.get(there.me.peer, 0)
 
-    def _came_too_soon(self, life: SimulatedPeer, record: Record) -> None:
+    def _came_too_soon(self, life: SimulatedPeer, subject: Subject, record: Record) -> None:
         """M17: time in which a peer did not run is no time in which others were silent.
 
-        Only the first verdict on a version is looked at: later ones may come from others' word.
+        Only the first verdict on a version is looked at, as later ones may come from others' word;
+        and only one about a peer that is gone, whose silence began with its end.
         """
         doubt = life.doubts.get(record.peer)
-        if doubt is None or life.clock is not None:
+        if doubt is None or life.clock is not None or subject.life.running:
             return
         rested_s = life.rested_s - doubt.rested_s
-        active_s = self._world.now - doubt.at_s - rested_s
+        active_s = self._world.now - subject.ended_at_s - rested_s
         same = doubt.version == (record.boot, record.incarnation)
         least_s = self._limits.suspicion_min_s - self._limits.starved_s / 2
         if same and rested_s >= self._limits.starved_s and active_s < least_s:
