@@ -14,6 +14,8 @@ import pytest
 
 from peers.cli.flags import add_task_flags
 from peers.cli.run import make_parser
+from simulations import simulate
+from simulations.scenario import shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,6 +64,8 @@ def test_run_commands_have_flags_that_exist(words: list[str]) -> None:
     """Every ``gossip run`` line in the README is accepted by the parser."""
     if words[1] == "run":
         assert make_parser().parse_args(words[2:]).task
+    elif words[1] == "simulate":
+        assert simulate.make_parser().parse_args(words[2:]).scenario in shipped()
     else:
         assert words[1] in ("demo", "local", "key", "replay")
     assert callable(add_task_flags)
