@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections.abc import Iterable
 from enum import IntEnum
 
 from gossip.config import MembershipConfig
@@ -219,16 +220,20 @@ class Rounds:
     def _dial_contacts(self) -> list[Effect]:
         if not self._contacts:
             return []
-        known = self._live_addresses()
+        known = self._addresses(self._roster.live)
         return [Dial(None, address, "") for address in self._contacts if address not in known]
 
-    def _live_addresses(self) -> dict[str, None]:
-        records = [self._roster.get(peer) for peer in self._roster.live]
+    def _addresses(self, peers: Iterable[PeerId]) -> dict[str, None]:
+        records = [self._roster.get(peer) for peer in peers]
         return {record.control_address: None for record in records if record}
 
     def _keep_contacts(self) -> list[Effect]:
-        """Ask to keep the addresses of live members; none at all would be no use to a restart."""
-        known = self._live_addresses()
+        """Ask to keep the addresses of live members; none at all would be no use to a restart.
+
+        Of a large group those of my watch neighbors, random members that are known to live.
+        """
+        watch = self._view.watch
+        known = self._addresses(self._roster.live if watch.dial_all() else watch.neighbors)
         kept = tuple(heapq.nsmallest(CONTACTS_KEPT, (address for address in known if address)))
         if not kept or kept == self._kept:
             return []
