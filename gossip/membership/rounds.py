@@ -36,6 +36,9 @@ EARLY_MAX = 64
 LOOKS_PER_INTERVAL = 2
 """So often in a probe interval this peer looks whom it has not heard from."""
 
+FIRST_SYNC_S = 2.0
+"""A newcomer's first comparison comes within this, the next ones each twice as late."""
+
 WEIGH_INTERVAL_S = 1.0
 """Verdicts that are not believed yet are looked at again this often."""
 
@@ -85,6 +88,7 @@ class Rounds:
         self._early: dict[PeerId, None] = {}
         self._knocked_at: PeerId | None = None
         self._kept: tuple[str, ...] = ()
+        self._sync_s = FIRST_SYNC_S
         self._progress_told_at = now - PROGRESS_INTERVAL_S
 
     def deadline(self) -> Seconds:
@@ -113,7 +117,7 @@ class Rounds:
                 return
             self._runs = True
             ticks.set(_Tick.PROBE, now + self._rng.random() * self._look_s())
-            ticks.set(_Tick.SYNC, now + self._rng.random() * self._config.sync_interval_s)
+            ticks.set(_Tick.SYNC, now + self._rng.random() * self._next_sync_s())
         if self._roster.down and _Tick.KNOCK not in ticks:
             pause_s = self._config.probe_down_interval_s
             ticks.set(_Tick.KNOCK, now + self._rng.random() * pause_s)
@@ -192,6 +196,11 @@ class Rounds:
         self._early = {}
         told = Gossip(self._view.everything()) if early else None
         return [Send(each, told) for each in early if told]
+
+    def belong(self) -> None:
+        """I have been a member all along."""
+        self._answered = True
+        self._sync_s = self._config.sync_interval_s
 
     def answered(self) -> bool:
         """Somebody welcomed me; True when it is the first one."""
@@ -298,8 +307,18 @@ class Rounds:
             self.ticks.set(_Tick.GOSSIP, now + self._config.gossip_interval_s)
         return effects
 
+    def _next_sync_s(self) -> Seconds:
+        """A newcomer compares soon and then less and less often: who welcomed it may have been
+        one itself."""
+        most_s = self._config.sync_interval_s
+        pause_s = min(most_s, self._sync_s)
+        self._sync_s = min(most_s, 2 * self._sync_s)
+        return pause_s
+
     def _compare(self, now: Seconds) -> list[Effect]:
-        self.ticks.set(_Tick.SYNC, now + self._config.sync_interval_s)
+        if not self._roster.others:
+            return []
+        self.ticks.set(_Tick.SYNC, now + self._next_sync_s())
         neighbors = list(self._view.watch.neighbors)
         if not neighbors:
             return []

@@ -65,6 +65,17 @@ class Sighting:
             return Reach.OPEN
         return Reach.BUSY if self.witness == Witness.UP else Reach.LOST
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is certain that nothing gets through: not while a closed link is redialed."""
+        return self.reach == Reach.LOST and self.witness != Witness.CLOSED
+
+    def begin_anew(self) -> None:
+        """It is in a new life: what ended the last one is no longer held against it."""
+        self.failing_since = None
+        if self.witness != Witness.UP:
+            self.witness = Witness.NONE
+
     def is_excused(self, is_dialed: bool, now: Seconds) -> bool:
         """Whether silence may mean only that it is busy or frozen.
 

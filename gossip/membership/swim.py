@@ -93,7 +93,7 @@ class Swim:
         self._starved_s = STARVED_INTERVALS * config.probe_interval_s
         self._last_input_at = now
         if known is not None:
-            self._rounds.answered()
+            self._rounds.belong()
             self._rounds.arm(now)
 
     # ---------------------------------------------------------------- what others may look at

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from gossip.config import MembershipConfig
-from gossip.machine import Reach
 from gossip.membership.flaps import Flaps
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.roster import Roster
+from gossip.membership.sightings import Sightings
 from gossip.messages import Evidence, PeerId, Record, Seconds
 
 
@@ -47,7 +47,7 @@ class Verdicts:
     roster: Roster
     config: MembershipConfig
     flaps: Flaps
-    reach: dict[PeerId, Reach]
+    sightings: Sightings
     _evidence: dict[PeerId, Evidence] = field(default_factory=dict)
     open: dict[PeerId, Claim] = field(default_factory=dict)
 
@@ -76,9 +76,9 @@ class Verdicts:
     def quorum(self, observers: list[PeerId]) -> int:
         """How many must accuse, of those that I can hear of, myself included: behind a split the
         others say nothing, whatever they think."""
-        me = self.roster.me.peer
-        heard = sum(each == me or self.reach.get(each) != Reach.LOST for each in observers)
-        return self.config.quorum(heard)
+        seen = self.sightings.seen
+        gone = sum(each in seen and seen[each].is_gone for each in observers)
+        return self.config.quorum(len(observers) - gone)
 
     # ---------------------------------------------------------------- claims that wait
 

@@ -30,7 +30,7 @@ from gossip.membership.records import (
 from gossip.membership.roster import CHANGES_MAX, Roster
 from gossip.membership.roundtrip import RoundTrips
 from gossip.membership.rumors import CLAIMS_PER_MESSAGE, News
-from gossip.membership.sightings import Sighting, Sightings
+from gossip.membership.sightings import Sighting, Sightings, Witness
 from gossip.membership.suspicion import Suspicions
 from gossip.membership.verdicts import Claim, Verdicts, Weight, evidence_for
 from gossip.membership.watch import Watch
@@ -64,7 +64,7 @@ class View:
         self.suspicions = Suspicions()
         self.flaps = Flaps(config.flap_half_life_s, config.flaps_max)
         self._reach: dict[PeerId, Reach] = {}
-        self.verdicts = Verdicts(self.roster, config, self.flaps, self._reach)
+        self.verdicts = Verdicts(self.roster, config, self.flaps, self.sightings)
         self.trips = RoundTrips(config.probe_timeout_min_s, config.probe_timeout_max_s)
         self.prober = Prober(self.trips)
         self.tombstones: Deadlines[PeerId] = Deadlines()
@@ -213,10 +213,7 @@ class View:
             return []
         if weight == Weight.ENOUGH:
             apply_at = now
-            known = self.roster.get(record.peer)
-            same_life = known is not None and known.boot == record.boot
-            fresh_s = 2 * self._config.probe_interval_s
-            if same_life and self.sightings.heard_within(record.peer, fresh_s, now):
+            if self._contests(record, 2 * self._config.probe_interval_s, now):
                 apply_at = claim.since + self._config.contested_s
                 self.owe_notice(record.peer, now)
         else:
@@ -225,6 +222,14 @@ class View:
         if claim.apply_at > now:
             return []
         return self.believe(record, accusers, why, now)
+
+    def _contests(self, record: Record, fresh_s: Seconds, now: Seconds) -> bool:
+        """Whether I have reason to think that a member said to be down may yet refute: a word of
+        its own in this life, or a link to it that stands."""
+        known, seen = self.roster.get(record.peer), self.sightings.of(record.peer)
+        if known is None or seen is None or known.boot != record.boot:
+            return False
+        return now - seen.heard_at < fresh_s or seen.witness == Witness.UP
 
     def accusers_of(self, record: Record) -> dict[PeerId, None]:
         """Who accuses a member in this life: to me in a trial, or in a verdict that waits."""
@@ -245,7 +250,10 @@ class View:
             self.roster.others + 1
         )
         for claim in self.verdicts.waiting:
-            if claim.apply_at <= now:
+            if claim.apply_at <= now and self._spoke_since(claim, now):
+                claim.apply_at = now + self._config.contested_s  # its refutation is on the way
+                self.owe_notice(claim.record.peer, now)
+            elif claim.apply_at <= now:
                 effects += self.believe(claim.record, claim.accusers, "not refuted in time", now)
             elif changed:
                 effects += self._weigh(claim, "accused by its observers", now)
@@ -253,6 +261,10 @@ class View:
                 effects += self._inquire(claim)
                 self.verdicts.settle(claim.record.peer)
         return effects
+
+    def _spoke_since(self, claim: Claim, now: Seconds) -> bool:
+        """Whether the subject of a claim has been heard so lately that it may be refuting."""
+        return self.sightings.heard_within(claim.record.peer, self._config.contested_s, now)
 
     def _inquire(self, claim: Claim) -> list[Effect]:
         """A claim was neither refuted nor confirmed: do its observers stand by it? Those that
@@ -306,19 +318,24 @@ class View:
         self, before: Record | None, was_live: bool, record: Record, now: Seconds
     ) -> list[Effect]:
         peer = record.peer
+        effects: list[Effect] = []
         self.tombstones.clear(peer)
         if before is not None and before.status == Status.DOWN:
             self.flaps.returned(peer, now)
+        seen = self.sightings.of(peer)
+        if seen is not None and before is not None and before.boot < record.boot:
+            seen.begin_anew()
+            effects = self.look_again(peer, "a new life")
         if not was_live:
             self._reachable = None
             self.watch.member_came(peer)
         elif before is not None and _reached_at(before) == _reached_at(record):
-            return []
+            return effects
         elif before is not None and bool(before.control_address) != bool(record.control_address):
             self.watch.everybody_came()  # who watches whom depends on who can be dialed
         # Dialing a link that is there already changes nothing, so a restart is dialed as well.
         wanted = self.watch.dial_all() or self.watch.is_dialed(peer)
-        return self.watch.dial(peer) if wanted else []
+        return [*effects, *self.watch.dial(peer)] if wanted else effects
 
     def _is_gone(self, was_live: bool, record: Record, now: Seconds) -> list[Effect]:
         peer = record.peer

@@ -112,7 +112,9 @@ def test_what_the_first_welcome_teaches_is_no_news() -> None:
 def test_digests_go_to_one_neighbor_an_interval() -> None:
     """Each of them in the course of time."""
     swim, others = machine(*map(record, range(2, 6))), (2, 3, 4, 5)
-    effects = only(run(swim, 40 * CONFIG.sync_interval_s, answering=others))
+    early = only(run(swim, 2 * CONFIG.sync_interval_s, answering=others))
+    assert 4 <= len(sent(early, Digest))  # a newcomer is in a hurry
+    effects = only(run(swim, 42 * CONFIG.sync_interval_s, answering=others))
 
     assert 40 == pytest.approx(len(sent(effects, Digest)), abs=1)
     assert all(sent(effects, Digest, peer(each)) for each in others)
