@@ -229,7 +229,7 @@ class Jury:
         is_new = view.suspicions.get(suspect.peer) is None
         min_s = config.suspicion_s(view.roster.others + 1)
         max_s = min_s * config.suspicion_max_factor
-        enough = self._enough(suspect.peer)
+        enough = self._enough(suspect.peer, now)
         began_at = self._began_at(suspect.peer, now)
         ends_at = began_at + max_s
         view.suspicions.accuse(Trial(suspect, began_at, min_s, max_s, enough, ends_at), accuser)
@@ -239,9 +239,9 @@ class Jury:
             effects += self._close(trial, now)
         return effects
 
-    def _enough(self, peer: PeerId) -> int:
+    def _enough(self, peer: PeerId, now: Seconds) -> int:
         """How many accusers it takes, of the observers that I can hear of."""
-        return self._view.verdicts.quorum(self._view.roster.observers(peer))
+        return self._view.verdicts.quorum(self._view.roster.observers(peer), now)
 
     def _close(self, trial: Trial, now: Seconds) -> list[Effect]:
         """The suspect had its time: down, if enough observers say so; else it stays open."""
@@ -257,7 +257,7 @@ class Jury:
         accusers = view.accusers_of(suspect)
         votes = sum(accuser in observers for accuser in accusers)
         enough = view.verdicts.weigh(suspect, accusers, now) == Weight.ENOUGH
-        if not enough and votes < self._enough(peer):
+        if not enough and votes < self._enough(peer, now):
             return []
         down = replace(suspect, status=Status.DOWN)
         cause = "suspicion ran out"

@@ -36,6 +36,9 @@ _ALIVE = (Witness.UP, Witness.FROZEN)
 UNDECIDED_S = 10.0
 """A link says nothing while it is being dialed, first or anew; this is longer than that takes."""
 
+GONE_AFTER_S = 5.0
+"""Who has been lost to me for so long is not waited for when a verdict needs its voice."""
+
 _GONE = (Witness.CLOSED, Witness.REFUSED, Witness.SILENT)
 
 
@@ -45,7 +48,7 @@ class Sighting:
 
     ``failing_since`` is when its first probe since it was last heard ran out. ``lost_probe`` is
     the number of the last probe sent before its link was lost: only an answer to a later one
-    shows that there is a way both ways again.
+    shows that there is a way both ways again. ``closed_at`` is when its link was lost.
     """
 
     heard_at: Seconds = -1e9
@@ -65,10 +68,20 @@ class Sighting:
             return Reach.OPEN
         return Reach.BUSY if self.witness == Witness.UP else Reach.LOST
 
-    @property
-    def is_gone(self) -> bool:
-        """Whether it is certain that nothing gets through: not while a closed link is redialed."""
-        return self.reach == Reach.LOST and self.witness != Witness.CLOSED
+    def is_gone(self, now: Seconds) -> bool:
+        """Whether it is certain that nothing gets through, and has been for a while: a peer that
+        comes to itself again finds its links lost for a moment."""
+        if self.witness in (Witness.REFUSED, Witness.SILENT):
+            return now - self.closed_at >= GONE_AFTER_S
+        if self.witness != Witness.NONE or self.failing_since is None:
+            return False
+        return now - self.failing_since >= GONE_AFTER_S
+
+    def lose(self, witness: Witness, last_probe: int, now: Seconds) -> None:
+        """Its link is lost, or more is known about why."""
+        if self.witness not in _GONE:
+            self.closed_at = now
+        self.witness, self.lost_probe = witness, last_probe
 
     def begin_anew(self) -> None:
         """It is in a new life: what ended the last one is no longer held against it."""

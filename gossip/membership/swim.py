@@ -227,8 +227,7 @@ class Swim:
             self._view.sightings.forget(peer)
             return []
         seen = self._view.sightings.at(peer)
-        seen.witness, seen.closed_at = OF_CAUSE[cause], now
-        seen.lost_probe = self._view.prober.last_number
+        seen.lose(OF_CAUSE[cause], self._view.prober.last_number, now)
         effects = self._view.look_again(peer, f"link {cause.name.lower()}")
         if cause == LinkCause.FROZEN:
             self._view.suspicions.retract(peer, self.me.peer)

@@ -58,7 +58,7 @@ class Verdicts:
         """
         roster, subject = self.roster, record.peer
         observers = roster.observers(subject)
-        quorum = self.quorum(observers)
+        quorum = self.quorum(observers, now)
         split_s = self.config.suspicion_max_factor * self.config.suspicion_s(roster.others + 1)
         live = absent = 0
         for accuser in accusers:
@@ -73,11 +73,11 @@ class Verdicts:
             return Weight.ENOUGH
         return Weight.IN_TIME if live + absent >= quorum else Weight.TOO_FEW
 
-    def quorum(self, observers: list[PeerId]) -> int:
+    def quorum(self, observers: list[PeerId], now: Seconds) -> int:
         """How many must accuse, of those that I can hear of, myself included: behind a split the
         others say nothing, whatever they think."""
         seen = self.sightings.seen
-        gone = sum(each in seen and seen[each].is_gone for each in observers)
+        gone = sum(each in seen and seen[each].is_gone(now) for each in observers)
         return self.config.quorum(len(observers) - gone)
 
     # ---------------------------------------------------------------- claims that wait
