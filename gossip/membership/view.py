@@ -146,7 +146,7 @@ class View:
                     self.owe_notice(sender, now, even_alive=True)
                 elif record.status > Status.ALIVE:
                     stale.append(known)
-            elif record.status == Status.DOWN and self.roster.is_live(record.peer):
+            elif record.status == Status.DOWN and self._may_be_live(known, spread):
                 effects += self._judge(record, _about(record, told), why, now)
             else:
                 effects += self.take(record, why, now, spread, _about(record, told))
@@ -156,6 +156,11 @@ class View:
             known_better = tuple(stale[:CLAIMS_PER_MESSAGE])
             effects.append(Send(sender, Gossip(self.with_evidence(known_better))))
         return effects + _fault_of(sender, faults)
+
+    def _may_be_live(self, known: Record | None, is_news: bool) -> bool:
+        """Whether a claim that a member is down has to be judged: not what a newcomer is told of
+        the past, but news of one that it has not heard of may be false."""
+        return is_news if known is None else known.status < Status.DOWN
 
     def _learn_everyone(self, records: tuple[Record, ...], why: str) -> list[Effect]:
         """Take a large group's live members at once, as a newcomer does."""

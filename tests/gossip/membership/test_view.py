@@ -70,7 +70,8 @@ def test_the_order_and_repetition_of_claims_do_not_matter(data: st.DataObject) -
 @pytest.mark.parametrize("status", [Status.DOWN, Status.LEFT])
 def test_nobody_comes_back_without_a_larger_incarnation_or_boot(status: Status) -> None:
     """M5: a late ALIVE or SUSPECT changes nothing; a later life does, and is dialed."""
-    swim = machine(record(2, 2, 3, status), record(3))
+    swim = machine(record(3))
+    swim._view.take(record(2, 2, 3, status), "held before", 0.0)
     for stale in (record(2, 2, 3), suspect(2, 2, 3), record(2, 1, 9)):
         effects = tell(swim, 3, stale, now=1.0)
         assert [] == told(effects, MemberChanged)
@@ -80,6 +81,16 @@ def test_nobody_comes_back_without_a_larger_incarnation_or_boot(status: Status) 
         effects = tell(swim, 3, later, now=2.0)
         assert Dial(peer(2), later.control_address, later.bulk_address) in effects
         assert [peer(2), peer(3)] == swim.live()
+
+
+def test_one_voice_does_not_bury_a_member_that_is_new_here() -> None:
+    """M14: news of a verdict is judged, whether its subject was known or not."""
+    swim = machine(record(3), record(4), record(5))
+    bury(swim, 2, 3, by=3, now=0.1)
+    assert swim.record(peer(2)) is None
+
+    tell(swim, 3, record(2), now=0.2)
+    assert peer(2) in swim.live()
 
 
 def test_a_member_that_comes_back_with_the_record_it_had_is_told() -> None:
@@ -192,7 +203,7 @@ def test_a_tombstone_is_forgotten_in_the_end(status: Status) -> None:
     """M27: the number of peers ever met does not matter; nothing else of it is kept."""
     swim = machine(record(3), record(2), config=MembershipConfig(tombstone_s=60.0))
     tell(swim, 3, record(2, status=Status.LEFT), now=0.0)
-    tell(swim, 3, record(5, status=status), now=0.0)
+    swim._view.take(record(5, status=status), "heard of", 0.0)
     run(swim, 59.9, answering=(3,))
     assert [1, 2, 3, 5] == [int(each.peer, 16) for each in swim.records()]
 
