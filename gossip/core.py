@@ -221,7 +221,7 @@ class Core:
         effects = self.swim.heard_from(sender, now)
         if type(message) in MEMBERSHIP_TYPES:
             effects += self.swim.hear(sender, cast(MembershipMessage, message), now)
-            if self._lineage == NO_LINEAGE and self.swim.any_lineage:
+            if self._lineage == NO_LINEAGE:
                 effects += self._seek_lineage(now)
             return effects
         effects += self._hear_exchange(sender, cast(ExchangeMessage, message), now)
@@ -351,6 +351,8 @@ class Core:
 
     def _seek_lineage(self, now: Seconds) -> list[Effect]:
         """Ask a member of a better lineage, if there is one, for its model."""
+        if not self.swim.any_lineage:
+            return []
         if self._adoption.state is not AdoptionState.IDLE or self._leaving:
             return []
         better = self._lineages.better_than(self._lineage)

@@ -63,7 +63,7 @@ class Agreement:
                 if found is not None:
                     self._last = (observer, peer)
                     return found
-            live = len(observer.core.swim.live())
+            live = observer.core.swim.live_count()
             if live >= len(self._truth.subjects):
                 text = f"knows {live} others, {len(self._truth.subjects)} peers ever were"
                 return Disagreement("M27", observer, text)

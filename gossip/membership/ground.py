@@ -51,6 +51,7 @@ class Ground:
     undialable: dict[PeerId, None]
     rings: tuple[Ring, ...]
     buckets: array[int]
+    in_bucket: tuple[tuple[PeerId, ...], ...]
 
     @staticmethod
     def of(records: Iterable[Record], rings: int) -> Ground:
@@ -60,7 +61,11 @@ class Ground:
         down = tuple(peer for peer, record in by_peer.items() if record.status == Status.DOWN)
         undialable = {peer: None for peer in live if not by_peer[peer].control_address}
         buckets = array("Q", bytes(8 * BUCKETS))
+        in_bucket: list[list[PeerId]] = [[] for _ in range(BUCKETS)]
         for peer, record in by_peer.items():
-            buckets[bucket_of(peer)] ^= fingerprint(record)
+            bucket = bucket_of(peer)
+            buckets[bucket] ^= fingerprint(record)
+            in_bucket[bucket].append(peer)
         standing = tuple(Ring(number, live) for number in range(rings))
-        return Ground(by_peer, live, down, undialable, standing, buckets)
+        members = tuple(map(tuple, in_bucket))
+        return Ground(by_peer, live, down, undialable, standing, buckets, members)

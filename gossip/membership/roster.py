@@ -137,7 +137,10 @@ class Roster:
     def in_buckets(self, buckets: bytes) -> list[Record]:
         """The records to pass on in some buckets, sorted by peer."""
         wanted = set(buckets)
-        return [record for record in self.shared() if bucket_of(record.peer) in wanted]
+        peers = {peer: None for bucket in buckets for peer in self._ground.in_bucket[bucket]}
+        peers |= {peer: None for peer in self._records if bucket_of(peer) in wanted}
+        records = [self.get(peer) for peer in sorted(peers) if peer not in self._hearsay]
+        return [record for record in records if record is not None]
 
     @property
     def buckets(self) -> array[int]:

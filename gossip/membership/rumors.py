@@ -28,42 +28,43 @@ def transmissions(factor: int, members: int) -> int:
 class RumorQueue(Generic[Claim]):
     """One claim a subject and how often it was sent; least-sent first, then the oldest.
 
-    Invariant: a subject is in exactly one of the buckets, the one numbered by its sends.
+    Invariant: ``_by_sends[n]`` holds the claims sent n times, each subject in one of them, and
+    ``count`` is how many there are.
     """
 
     def __init__(self) -> None:
-        self._by_sends: list[dict[PeerId, Claim]] = []
-        self.sends: dict[PeerId, int] = {}
-        """How often each claim was sent; to be read."""
+        self._by_sends: list[dict[PeerId, Claim]] = [{}]
+        self.count = 0
 
     def __len__(self) -> int:
-        return len(self.sends)
+        return self.count
 
     def push(self, subject: PeerId, claim: Claim) -> None:
         """Make this the news about its subject, not sent yet."""
-        if subject in self.sends:
-            del self._by_sends[self.sends[subject]][subject]
-        self._place(subject, claim, 0)
+        for bucket in self._by_sends:
+            if bucket.pop(subject, None) is not None:
+                self.count -= 1
+        self._by_sends[0][subject] = claim
+        self.count += 1
 
     def take(self, limit: int, sends_max: int) -> list[Claim]:
         """Up to ``limit`` claims to send now; each is counted as sent, and dropped at the most."""
-        chosen: list[tuple[PeerId, int]] = []
-        for sends, bucket in enumerate(self._by_sends):
-            chosen += [(subject, sends) for subject in islice(bucket, limit - len(chosen))]
         claims: list[Claim] = []
-        for subject, sends in chosen:
-            claim = self._by_sends[sends].pop(subject)
-            del self.sends[subject]
-            claims.append(claim)
-            if sends + 1 < sends_max:
-                self._place(subject, claim, sends + 1)
+        after: list[dict[PeerId, Claim]] = []
+        sent: dict[PeerId, Claim] = {}
+        for bucket in self._by_sends:
+            stay, sent_before = bucket, sent
+            if len(bucket) <= limit - len(claims):  # as nearly always: all of them go
+                stay, sent = {}, bucket
+            else:
+                sent = {
+                    peer: bucket.pop(peer) for peer in list(islice(bucket, limit - len(claims)))
+                }
+            claims += sent.values()
+            after.append(stay | sent_before)
+        self._by_sends = [*after, sent][: max(1, sends_max)]
+        self.count = sum(map(len, self._by_sends))
         return claims
-
-    def _place(self, subject: PeerId, claim: Claim, sends: int) -> None:
-        while len(self._by_sends) <= sends:
-            self._by_sends.append({})
-        self._by_sends[sends][subject] = claim
-        self.sends[subject] = sends
 
 
 class News:
@@ -75,7 +76,7 @@ class News:
         self.progress: RumorQueue[Progress] = RumorQueue()
 
     def __len__(self) -> int:
-        return len(self.records) + len(self.progress)
+        return self.records.count + self.progress.count
 
     def add_record(self, record: Record, evidence: Evidence | None = None) -> None:
         """A claim that won here is news about its subject."""
