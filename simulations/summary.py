@@ -102,8 +102,8 @@ def as_text(outcome: Outcome, repeat: str, gossip_interval_s: float) -> str:
 
 def _rounds(outcome: Outcome, gossip_interval_s: float) -> int | None:
     """Gossip rounds until the last peer knew."""
-    longest_s = outcome.figures.dissemination.largest_s
-    return None if math.isnan(longest_s) else math.ceil(longest_s / gossip_interval_s)
+    rounds = outcome.figures.rounds(gossip_interval_s)
+    return None if math.isnan(rounds) else int(rounds)
 
 
 def _number(value: float) -> float | None:
