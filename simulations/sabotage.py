@@ -19,7 +19,9 @@ from typing import Any, Final, TypeAlias
 import gossip.membership.swim as swim_module
 from gossip.config import MembershipConfig
 from gossip.machine import Effect, LinkCause, MemberChanged, Send, Tell, Woke
+from gossip.membership.claims import Claims
 from gossip.membership.health import Health
+from gossip.membership.judgment import Judgment
 from gossip.membership.jury import Jury
 from gossip.membership.myself import Myself
 from gossip.membership.roster import Roster
@@ -28,7 +30,7 @@ from gossip.membership.rumors import RumorQueue
 from gossip.membership.sightings import OF_CAUSE, Witness
 from gossip.membership.swim import Swim
 from gossip.membership.sync import Sync
-from gossip.membership.verdicts import Claim, Verdicts, Weight
+from gossip.membership.verdicts import Claim, Verdicts, Weight, evidence_for
 from gossip.membership.view import View
 from gossip.messages import (
     Gossip,
@@ -107,23 +109,23 @@ def bug(
 @bug(BACK, "M2", "M5", "M23")
 def resurrection() -> list[Replacement]:
     """An older claim that a member is alive wins over what is held of it when it is down."""
-    learn = View.learn
+    learn = Claims.learn
 
     def learn_all(
-        self: View, sender: PeerId, rumors: Rumors, why: str, now: Seconds, spread: bool = True
+        self: Claims, sender: PeerId, rumors: Rumors, why: str, now: Seconds, spread: bool = True
     ) -> list[Effect]:
-        effects = learn(self, sender, rumors, why, now, spread)
+        effects, view = learn(self, sender, rumors, why, now, spread), self._view
         for record in rumors.records:
-            held = self.roster.get(record.peer)
+            held = view.roster.get(record.peer)
             if held is None or held.status < Status.DOWN or record.status is not Status.ALIVE:
                 continue
-            if record.peer not in (sender, self.roster.me.peer) and record.key < held.key:
-                self.roster._put(record, held)
+            if record.peer not in (sender, view.roster.me.peer) and record.key < held.key:
+                view.roster._put(record, held)
                 effects.append(Tell(MemberChanged(record, why)))
-                effects += self._is_here(held, False, record, now)
+                effects += view._is_here(held, False, record, now)
         return effects
 
-    return [(View, "learn", learn_all)]
+    return [(Claims, "learn", learn_all)]
 
 
 @bug(BACK, "M2", "M5", "M23")
@@ -304,7 +306,7 @@ def no_trial() -> list[Replacement]:
 
     def judge(self: Jury, suspect: Record, accuser: PeerId, why: str, now: Seconds) -> list[Effect]:
         down = replace(suspect, status=Status.DOWN)
-        return self._view.believe(down, {accuser: None}, why, now)
+        return self._view.take(down, why, now, evidence=evidence_for(down, [accuser]))
 
     return [(Jury, "_hold_trial", judge)]
 
@@ -337,14 +339,14 @@ def vouching_unasked() -> list[Replacement]:
 @bug(SPLIT, "M24")
 def split_verdicts_believed() -> list[Replacement]:
     """Verdicts from behind a split that has just healed are believed without any delay."""
-    weigh = View._weigh
+    weigh = Judgment._weigh
 
-    def believe(self: View, claim: Claim, why: str, now: Seconds) -> list[Effect]:
-        if self.verdicts.weigh(claim.record, claim.accusers, now) is Weight.TOO_FEW:
+    def believe(self: Judgment, claim: Claim, why: str, now: Seconds) -> list[Effect]:
+        if self._view.verdicts.weigh(claim.record, claim.accusers, now) is Weight.TOO_FEW:
             return weigh(self, claim, why, now)
-        return self.believe(claim.record, claim.accusers, why, now)
+        return self.believe(claim.record, why, now)
 
-    return [(View, "_weigh", believe)]
+    return [(Judgment, "_weigh", believe)]
 
 
 # News, comparisons, traffic.
@@ -355,9 +357,9 @@ def news_never_dropped() -> list[Replacement]:
     """What was new once is sent for ever."""
     take = RumorQueue.take
 
-    def take_again(self: RumorQueue[Any], limit: int, sends_max: int) -> list[Any]:
+    def take_again(self: RumorQueue[Any], limit: int, sends_max: int, copies: int) -> list[Any]:
         del sends_max
-        return take(self, limit, 1 << 30)
+        return take(self, limit, 1 << 30, copies)
 
     return [(RumorQueue, "take", take_again)]
 
@@ -367,8 +369,8 @@ def gossip_to_nobody() -> list[Replacement]:
     """News is dropped instead of sent."""
     take = RumorQueue.take
 
-    def drop(self: RumorQueue[Any], limit: int, sends_max: int) -> list[Any]:
-        take(self, limit, sends_max)
+    def drop(self: RumorQueue[Any], limit: int, sends_max: int, copies: int) -> list[Any]:
+        take(self, limit, sends_max, copies)
         return []
 
     return [(RumorQueue, "take", drop)]
