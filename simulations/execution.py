@@ -73,11 +73,11 @@ def config_of(membership: MembershipConfig | None = None) -> Config:
 
 def limits_of(scenario: Scenario, config: Config, ignored: tuple[str, ...] = ()) -> Limits:
     """What the guard may let pass, from the scenario and the settings of the protocol."""
-    membership, usual = config.membership, Limits()
+    membership = config.membership
     return Limits(
         false_downs=scenario.expect.false_downs,
-        busy_max_s=getattr(membership, "busy_max_s", usual.busy_max_s),
-        suspicion_min_s=getattr(membership, "suspicion_min_s", usual.suspicion_min_s),
+        busy_max_s=membership.busy_max_s,
+        suspicion_min_s=membership.suspicion_min_s,
         starved_s=2 * membership.probe_interval_s + 2.0,
         ignored=ignored,
     )

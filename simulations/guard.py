@@ -177,7 +177,7 @@ class Guard:
         self.truth.subjects[life.me.peer].issue(me)
 
     def _look_at_health(self, life: SimulatedPeer) -> None:
-        health = getattr(life.core.swim, "health", None)
+        health = getattr(life.core.swim, "health", None)  # a puppet has none
         self._health_shown = health is not None
         if health is not None and not 0 <= int(health) <= HEALTH_MAX:
             self._broken("M20", life, f"its health is {health}")
