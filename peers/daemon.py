@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from gossip.core import Core
@@ -26,6 +26,7 @@ from gossip.machine import (
     Fault,
     Hangup,
     Input,
+    LineageChanged,
     LinkLost,
     LinkUp,
     MemberChanged,
@@ -59,6 +60,14 @@ from peers.mailbox import Correction, Mailbox, Replacement
 
 POLL_MAX_S = 0.5
 VIEW_EVERY_S = 0.05
+"""Other threads see what changed within this; in a large swarm, members a little later."""
+
+CHANGED_SHARE, UNCHANGED_SHARE = 0.05, 0.01
+"""Looking at all members costs at most this share of the time, after a change and without one: what
+they say of their lineages is told to nobody, and a share of the data grows with time."""
+
+MEMBERS_EVERY_S = 3.0
+"""They are looked at so often whatever it costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +140,9 @@ class Daemon:
     _stopping: bool = False
     _view_at_s: float = 0.0
     _view_is_old: bool = True
+    _members_are_old: bool = True
+    _members_at_s: float = -MEMBERS_EVERY_S
+    _members_cost_s: float = 0.0
 
     def stop(self) -> None:
         """Let ``run`` return soon, and say nothing more to anybody."""
@@ -151,7 +163,10 @@ class Daemon:
                 self.journal.close()
 
     def _turn(self) -> None:
-        wait_s = min(max(0.0, self.core.deadline() - self.clock()), POLL_MAX_S)
+        due_s = self.core.deadline()
+        if self._members_are_old:
+            due_s = min(due_s, self._members_due_s())
+        wait_s = min(max(0.0, due_s - self.clock()), POLL_MAX_S)
         for event in self.transport.poll(wait_s):
             self._take(event)
             self._drain()
@@ -161,7 +176,7 @@ class Daemon:
         if self.clock() >= self.core.deadline():
             self._inbox.append(Woke())
             self._drain()
-        if self._view_is_old or self.clock() >= self._view_at_s:
+        if self._view_is_old or self.clock() >= min(self._view_at_s, self._members_due_s()):
             self._look()
 
     def _take(self, event: Event) -> None:
@@ -256,6 +271,8 @@ class Daemon:
             self._fault(report)
             return
         self._view_is_old = True
+        if isinstance(report, MemberChanged | ReachChanged | LineageChanged):
+            self._members_are_old = True
         match report:
             case Departed():
                 self.departed.set()
@@ -272,19 +289,38 @@ class Daemon:
         self.outbox.report(fault)
 
     def _look(self) -> None:
+        now = self.clock()
         self._view_is_old = False
-        self._view_at_s = self.clock() + VIEW_EVERY_S
+        self._view_at_s = now + VIEW_EVERY_S
+        view = self._look_at_members(now) if now >= self._members_due_s() else self.view
         counters = self.transport.counters
-        records = tuple(self.core.swim.records())
-        self.view = Glance(
-            self.core.phase,
-            self.core.lineage,
-            self.core.samples_total,
-            records,
-            tuple(self.core.training_members()),
-            self.core.shares(self.clock()),
-            Census.of(self.core.swim.me.peer, records, self._reaches),
-            self.core.unsettled_swaps,
-            counters.sent_bytes,
-            counters.received_bytes,
+        self.view = replace(
+            view,
+            phase=self.core.phase,
+            lineage=self.core.lineage,
+            samples_total=self.core.samples_total,
+            unsettled_swaps=self.core.unsettled_swaps,
+            sent_bytes=counters.sent_bytes,
+            received_bytes=counters.received_bytes,
         )
+
+    def _members_due_s(self) -> float:
+        """When all members may be looked at again."""
+        share = CHANGED_SHARE if self._members_are_old else UNCHANGED_SHARE
+        pause_s = max(VIEW_EVERY_S, self._members_cost_s / share)
+        return self._members_at_s + min(pause_s, MEMBERS_EVERY_S)
+
+    def _look_at_members(self, now: float) -> Glance:
+        self._members_are_old = False
+        self._members_at_s = now
+        records = tuple(self.core.swim.records())
+        shares = self.core.shares(now)
+        seen = replace(
+            self.view,
+            members=records,
+            mates=tuple(peer for peer, _ in shares),
+            shares=shares,
+            census=Census.of(self.core.swim.me.peer, records, self._reaches),
+        )
+        self._members_cost_s = self.clock() - now
+        return seen

@@ -81,8 +81,9 @@ class Rounds:
         self._rng = rng
         self.ticks: Deadlines[_Tick] = Deadlines()
         self._contacts: tuple[str, ...] = ()
-        # Whether anybody said Welcome, or Refused.
+        # Whether anybody said Welcome; whether a stranger said Refused.
         self._answered = False
+        self._turned_away = False
         # Whether probing and comparing go on; they end with the last other member.
         self._runs = False
         # Linked, but not members yet, in the order met; bounded by the links there are.
@@ -214,7 +215,7 @@ class Rounds:
         """A stranger I greeted will not have me: asking it again is no use."""
         if by in self._strangers:
             self.lost(by)
-            self._answered = True
+            self._turned_away = True
 
     def _join_again(self, now: Seconds) -> list[Effect]:
         """Greet and dial who has not become a member; one welcome is not enough.
@@ -223,7 +224,7 @@ class Rounds:
         the other, would be a swarm of their own. A contact that starts later is found this way too.
         """
         self._strangers = {each: None for each in self._strangers if not self._roster.get(each)}
-        hasty = self._strangers or not self._answered
+        hasty = self._strangers or not (self._answered or self._turned_away)
         config = self._config
         wait_s = config.join_retry_s if hasty else config.probe_down_interval_s
         self.ticks.set(_Tick.JOIN, now + wait_s)

@@ -16,6 +16,8 @@ from gossip.messages import (
     Phase,
     Ping,
     Progress,
+    RefusalReason,
+    Refused,
     Rumors,
     Status,
     Welcome,
@@ -206,3 +208,17 @@ def test_a_lone_peer_sleeps() -> None:
     run(swim, 200.0)
 
     assert CONFIG.tombstone_s <= swim.deadline() < math.inf
+
+
+def test_who_was_turned_away_by_a_stranger_is_still_a_newcomer() -> None:
+    """To the right swarm, which has to tell it of everyone; only the haste is over."""
+    swim = machine()
+    swim.join((record(2).control_address, record(3).control_address), 0.0)
+    swim.link_up(peer(2), 0.1)
+    say(swim, 2, Refused(RefusalReason.LAYOUT, "another model"), 0.2)
+    (greeting,) = sent(swim.link_up(peer(3), 0.3), Hello, peer(3))
+
+    assert greeting.newcomer
+    assert swim.hello().newcomer
+    say(swim, 3, Welcome(Rumors((record(3), record(4)), (progress(3),)), LAYOUT, 1), 0.4)
+    assert not swim.hello().newcomer
