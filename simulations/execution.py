@@ -17,7 +17,7 @@ from simulations.faults import Faults
 from simulations.figures import Figures
 from simulations.guard import Guard, Limits
 from simulations.rules import BrokenRule
-from simulations.scenario import Expected, FaultKind, Scenario, Start
+from simulations.scenario import Expected, FaultKind, Limit, Scenario, Start
 from simulations.world import Plan, World
 
 LOOK_EVERY_S = 1.0
@@ -73,11 +73,11 @@ def config_of(membership: MembershipConfig | None = None) -> Config:
 
 def limits_of(scenario: Scenario, config: Config, ignored: tuple[str, ...] = ()) -> Limits:
     """What the guard may let pass, from the scenario and the settings of the protocol."""
-    membership, usual = config.membership, Limits()
+    membership = config.membership
     return Limits(
         false_downs=scenario.expect.false_downs,
-        busy_max_s=getattr(membership, "busy_max_s", usual.busy_max_s),
-        suspicion_min_s=getattr(membership, "suspicion_min_s", usual.suspicion_min_s),
+        busy_max_s=membership.busy_max_s,
+        suspicion_min_s=membership.suspicion_min_s,
         starved_s=2 * membership.probe_interval_s + 2.0,
         ignored=ignored,
     )
@@ -212,17 +212,21 @@ class Execution:
         if self.scenario.every_fault and self.faults.missing:
             names = ", ".join(self.faults.missing)
             self.guard.note(BrokenRule(f"declared, but never happened: {names}", "non-vacuity"))
-        for wrong in judge(self.figures, self.scenario.expect):
+        round_s = self.world.plan.config.membership.gossip_interval_s
+        for wrong in judge(self.figures, self.scenario.expect, self.scenario.peers, round_s):
             self.guard.note(wrong)
 
 
-def judge(figures: Figures, expect: Expected) -> Iterator[BrokenRule]:
-    """Compare what was measured with what was expected."""
+def judge(figures: Figures, expect: Expected, peers: int, round_s: Seconds) -> Iterator[BrokenRule]:
+    """Compare what was measured with what was expected of so many peers."""
     detection = figures.detection
+    extra = expect.rounds_over_log2
+    rounds_max = None if extra is None else math.ceil(math.log2(peers)) + extra
     bounds = [
-        ("M10", "detect_p50_s", detection.quantile_s(0.5), expect.detect_p50_s),
-        ("M10", "detect_p99_s", detection.quantile_s(0.99), expect.detect_p99_s),
-        ("M23", "agree_s", figures.agreed_s, expect.agree_s),
+        ("M10", "detect_p50_s", detection.quantile_s(0.5), bound(expect.detect_p50_s, peers)),
+        ("M10", "detect_p99_s", detection.quantile_s(0.99), bound(expect.detect_p99_s, peers)),
+        ("M22", "dissemination_rounds", figures.rounds(round_s), rounds_max),
+        ("M23", "agree_s", figures.agreed_s, bound(expect.agree_s, peers)),
         ("M26", "idle_bytes_per_s", figures.idle_bytes_per_s, expect.idle_bytes_per_s),
         ("M26", "messages_per_s", figures.idle_messages_per_s, expect.messages_per_s),
         ("M25", "gossip_messages", figures.idle_gossip_messages, expect.gossip_messages),
@@ -231,6 +235,11 @@ def judge(figures: Figures, expect: Expected) -> Iterator[BrokenRule]:
     for rule, name, measured, limit in bounds:
         if limit is not None and not measured <= limit:
             yield BrokenRule(f"{name} is {measured:g}, expected at most {limit:g}", rule)
+
+
+def bound(limit: float | Limit | None, peers: int) -> float | None:
+    """A limit for so many peers."""
+    return limit.at(peers) if isinstance(limit, Limit) else limit
 
 
 @contextmanager

@@ -62,3 +62,8 @@ class Figures:
     idle_gossip_messages: int = 0
     control_bytes_per_s: float = math.nan
     worst_bytes_per_s: float = math.nan
+
+    def rounds(self, round_s: Seconds) -> float:
+        """Gossip rounds until the last peer knew of a new life; NaN when there was none."""
+        longest_s = self.dissemination.largest_s
+        return math.nan if math.isnan(longest_s) else math.ceil(longest_s / round_s)

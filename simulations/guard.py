@@ -12,7 +12,9 @@ costs as much as it has effects, never as much as there are peers.
     M11  no peer that runs is held down (by more than the scenario allows)
     M12  with a live link, or a frozen process at its end, nobody is accused before ``busy_max_s``
     M14  a peer that accuses everybody gets nobody held down
+    M16  nobody is held down sooner than the least suspicion after the first doubt
     M17  a peer that was starved gives no verdict on evidence older than that
+    M18  what arrived is heard before timers
     M19  who left is never suspected
     M20  health stays within 0 and 7
     M21  one peer passes one claim on a bounded number of times
@@ -35,6 +37,7 @@ from gossip.machine import (
     Tell,
     Woke,
 )
+from gossip.membership.jury import CREDIT_S
 from gossip.messages import Ack, Gossip, PeerId, Ping, Record, Seconds, Status
 from simulations.figures import Figures
 from simulations.rules import BrokenRule
@@ -49,6 +52,9 @@ SMALL = 4
 """Below so many peers one accuser is enough."""
 
 HEALTH_MAX = 7
+SLOWEST_CLOCK = 0.9
+"""Seconds that a clock shows in one; slower than any that scenarios set."""
+
 SENDS_FACTOR = 6
 """A claim also answers whoever doubts; this many times the rumor's own bound is a leak."""
 
@@ -59,7 +65,8 @@ class Limits:
 
     false_downs       so many verdicts about running peers (None: any number).
     busy_max_s        a peer that does not answer over a live link is left alone so long.
-    suspicion_min_s   no verdict comes sooner after the doubt.
+    suspicion_min_s   no verdict comes sooner after the doubt; but a doubt may count from
+    credit_s          before it is told.
     starved_s         rests shorter than this need no compensation.
     ignored           rules that are counted and do not stop a run.
     """
@@ -67,6 +74,7 @@ class Limits:
     false_downs: int | None = 0
     busy_max_s: Seconds = 120.0
     suspicion_min_s: Seconds = 5.3
+    credit_s: Seconds = CREDIT_S
     starved_s: Seconds = 6.0
     ignored: tuple[str, ...] = ()
 
@@ -121,9 +129,12 @@ class Guard:
 
     def look(self, life: SimulatedPeer, happened: Input, effects: list[Effect]) -> None:
         """See Check."""
-        if not effects:
+        late = bool(life.inbox) and type(happened) is Woke
+        if not effects and not late:
             return
         try:
+            if late:
+                self._broken("M18", life, f"acts on timers while {len(life.inbox)} inputs wait")
             self._look(life, happened, effects)
         except BrokenRule as wrong:
             if wrong is self.first and not self._keep_going:
@@ -166,7 +177,7 @@ class Guard:
         self.truth.subjects[life.me.peer].issue(me)
 
     def _look_at_health(self, life: SimulatedPeer) -> None:
-        health = getattr(life.core.swim, "health", None)
+        health = getattr(life.core.swim, "health", None)  # a puppet has none
         self._health_shown = health is not None
         if health is not None and not 0 <= int(health) <= HEALTH_MAX:
             self._broken("M20", life, f"its health is {health}")
@@ -199,6 +210,7 @@ class Guard:
         if held is not None and held.key < record.key:
             self._broken("M2", life, f"told {record.key} of {record.peer}, holds {held.key}")
         if record.status is Status.SUSPECT:
+            subject.doubted_at_s.setdefault(version, self._world.now)
             self._suspected(life, happened, subject, record)
         elif record.status is Status.DOWN:
             self._held_down(life, happened, subject, record)
@@ -248,6 +260,8 @@ class Guard:
         subject.held_down[version] = None
         there = subject.life
         ended = not there.running or version <= subject.ended
+        if version == subject.ended:
+            self._had_no_time(life, subject, record)
         if ended or there.leaving or self._is_excused(life, there):
             return
         self.figures.false_downs += 1
@@ -285,6 +299,14 @@ class Guard:
             return True  # a newcomer believes whoever welcomes it, from either side
         # Whoever was not there yet when the split began stands with the first side.
         return self._sides.get(life.me.peer, 0) != self._sides.get(there.me.peer, 0)
+
+    def _had_no_time(self, life: SimulatedPeer, subject: Subject, record: Record) -> None:
+        """M16: whoever is doubted has a while to refute."""
+        now, limits = self._world.now, self._limits
+        doubted_s = now - subject.doubted_at_s.get((record.boot, record.incarnation), now)
+        if doubted_s < SLOWEST_CLOCK * (limits.suspicion_min_s - limits.credit_s):
+            text = f"holds {record.peer} down {doubted_s:.2f} s after the first doubt"
+            self._broken("M16", life, text)
 
     def _came_too_soon(self, life: SimulatedPeer, subject: Subject, record: Record) -> None:
         """M17: time in which a peer did not run is no time in which others were silent.

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import tomllib
 import typing
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -100,21 +101,51 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A bound that depends on how many peers there are.
+
+    Given for some numbers of peers, rising; between them it goes with the logarithm of the
+    number, beyond them it stays as it is.
+    """
+
+    points: tuple[tuple[int, float], ...]
+
+    def __post_init__(self) -> None:
+        _require(bool(self.points), "a limit by peers needs at least one number")
+        sizes = [peers for peers, _ in self.points]
+        _require(sizes[0] >= 1 and sizes == sorted(set(sizes)), "numbers of peers must rise from 1")
+
+    def at(self, peers: int) -> float:
+        """The bound for so many peers."""
+        after = bisect_left(self.points, (peers, -math.inf))
+        if after in (0, len(self.points)):
+            return self.points[min(after, len(self.points) - 1)][1]
+        (fewer, low), (more, high) = self.points[after - 1 : after + 1]
+        share = math.log(peers / fewer) / math.log(more / fewer)
+        return low + share * (high - low)
+
+
+@dataclass(frozen=True, slots=True)
 class Expected:
     """What must come of it; what is not given is not asked for.
 
     false_downs             at most so many verdicts about peers that run.
     detect_p50_s, _p99_s    how soon live peers know of one that is gone.
     agree_s                 how soon after the calm began all agree on who is here.
+    rounds_over_log2        in so many gossip rounds beyond log2 of the peers, rounded up, news of
+                            a new life reaches everybody.
     idle_bytes_per_s        control bytes a second and peer at the end of the calm.
     messages_per_s          control messages a second and peer, then.
     gossip_messages         Gossip messages of all peers, then (quiescence: 0).
+
+    Three may depend on the number of peers: ``{ 100 = 9, 1000 = 11 }`` in a file.
     """
 
     false_downs: int | None = 0
-    detect_p50_s: float | None = None
-    detect_p99_s: float | None = None
-    agree_s: float | None = None
+    detect_p50_s: float | Limit | None = None
+    detect_p99_s: float | Limit | None = None
+    agree_s: float | Limit | None = None
+    rounds_over_log2: int | None = None
     idle_bytes_per_s: float | None = None
     messages_per_s: float | None = None
     gossip_messages: int | None = None
@@ -223,6 +254,8 @@ def _read(kind: type[Kind], table: Any, where: str) -> Kind:
 def _value(kind: Any, value: Any, where: str) -> Any:
     """One value of a type, strictly but for whole numbers where any number may stand."""
     if typing.get_origin(kind) in (UnionType, typing.Union):
+        if Limit in typing.get_args(kind) and isinstance(value, dict):
+            return _limit(value, where)
         kind = next(each for each in typing.get_args(kind) if each is not type(None))
     if kind == Range:
         pair = value if isinstance(value, list | tuple) else (value, value)
@@ -244,6 +277,19 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             raise UsageError(f"{where} must be one of {', '.join(kind)}, not {value!r}")
         return kind(value)
     return _plain(kind, value, where)
+
+
+def _limit(table: dict[str, Any], where: str) -> Limit:
+    """A bound by numbers of peers."""
+    points = []
+    for peers, bound in table.items():
+        if not peers.isdecimal():
+            raise UsageError(f"{where}.{peers} must be a number of peers")
+        points.append((int(peers), _value(float, bound, f"{where}.{peers}")))
+    try:
+        return Limit(tuple(points))
+    except UsageError as wrong:
+        raise UsageError(f"{where}: {wrong}") from wrong
 
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}

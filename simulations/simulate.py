@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gossip.errors import UsageError
 from peers.cli import Parser
 from peers.cli.flags import count
 from simulations.execution import Execution, Manner, Outcome, config_of
+from simulations.sabotage import SABOTAGE
 from simulations.scenario import Scenario, load, shipped
 from simulations.soaking import SOAK, soak_scenario
 from simulations.summary import as_json, as_text, repeating
@@ -53,6 +55,12 @@ def make_parser() -> Parser:
         metavar="RULE",
         help="count breaks of these rules (M12 ...), do not stop at them",
     )
+    parser.add_argument(
+        "--sabotage",
+        choices=SABOTAGE,
+        metavar="BUG",
+        help="break the protocol on purpose, to see that a rule notices: " + ", ".join(SABOTAGE),
+    )
     return parser
 
 
@@ -75,12 +83,15 @@ def main(arguments: Sequence[str]) -> int:
     failed = False
     lines = flags.transcript is not None
     manner = Manner(lines=lines, keep_going=flags.keep_going, ignored=tuple(flags.ignore))
+    bug = SABOTAGE.get(flags.sabotage)
     for seed in seeds:
         scenario = scenario_of(flags.scenario, seed, flags.peers)
-        outcome = Execution(scenario, seed, manner).run()
+        with nullcontext() if bug is None else bug.at_work():
+            outcome = Execution(scenario, seed, manner).run()
         if lines:
             write_transcript(outcome, flags.transcript)
-        tell(outcome, flags.scenario, flags.peers, flags.json)
+        repeat = repeating(outcome, flags.scenario, flags.peers, flags.sabotage)
+        tell(outcome, repeat, flags.json)
         if outcome.interrupted:
             return INTERRUPTED
         failed = failed or not outcome.ok
@@ -101,9 +112,8 @@ def write_transcript(outcome: Outcome, path: str) -> None:
         raise UsageError(f"cannot write {path}: {wrong.strerror}") from wrong
 
 
-def tell(outcome: Outcome, name: str, peers: int | None, json_wanted: bool) -> None:
+def tell(outcome: Outcome, repeat: str, json_wanted: bool) -> None:
     """Print what came of one seed."""
-    repeat = repeating(outcome, name, peers)
     round_s = config_of().membership.gossip_interval_s
     if json_wanted:
         text = json.dumps(as_json(outcome, repeat, round_s))

@@ -11,10 +11,13 @@ from simulations.execution import Outcome
 JsonValue: TypeAlias = str | int | float | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
 
 
-def repeating(outcome: Outcome, scenario: str, peers: int | None) -> str:
+def repeating(
+    outcome: Outcome, scenario: str, peers: int | None, sabotage: str | None = None
+) -> str:
     """The one command that repeats a run."""
     words = ["gossip", "simulate", scenario, "--seed", str(outcome.seed)]
-    return shlex.join(words if peers is None else [*words, "--peers", str(peers)])
+    words += [] if peers is None else ["--peers", str(peers)]
+    return shlex.join(words if sabotage is None else [*words, "--sabotage", sabotage])
 
 
 def as_json(outcome: Outcome, repeat: str, gossip_interval_s: float) -> dict[str, JsonValue]:
@@ -99,8 +102,8 @@ def as_text(outcome: Outcome, repeat: str, gossip_interval_s: float) -> str:
 
 def _rounds(outcome: Outcome, gossip_interval_s: float) -> int | None:
     """Gossip rounds until the last peer knew."""
-    longest_s = outcome.figures.dissemination.largest_s
-    return None if math.isnan(longest_s) else math.ceil(longest_s / gossip_interval_s)
+    rounds = outcome.figures.rounds(gossip_interval_s)
+    return None if math.isnan(rounds) else int(rounds)
 
 
 def _number(value: float) -> float | None:

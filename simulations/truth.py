@@ -19,7 +19,7 @@ class Subject:
 
     ``issued`` is the largest version of itself it ever made known, ``ended`` the largest that a
     life had which is over; ``records`` are those it was seen with, ``held_down`` the versions that
-    some peer holds down.
+    some peer holds down, ``doubted_at_s`` when each was first suspected by anybody.
     """
 
     life: SimulatedPeer
@@ -30,6 +30,7 @@ class Subject:
     first_told_at_s: Seconds | None = None
     records: dict[Version, Record] = field(default_factory=dict)
     held_down: dict[Version, None] = field(default_factory=dict)
+    doubted_at_s: dict[Version, Seconds] = field(default_factory=dict)
 
     def issue(self, record: Record) -> None:
         """It made a record of itself known."""

@@ -91,10 +91,14 @@ class Account:
         """Samples trained on under one lineage, by all peers in all boots; 0 for no lineage."""
         return 0 if lineage == NO_LINEAGE else self._totals.get(lineage, 0)
 
-    def all(self) -> tuple[Progress, ...]:
-        """Every entry, sorted by peer, then boot."""
+    def all(self, most: int | None = None) -> tuple[Progress, ...]:
+        """Every entry, sorted by peer, then boot; if only so many, those of the newest boots."""
         entries = self._ground.entries | self._entries
-        return tuple(entries[key] for key in sorted(entries))
+        keys = sorted(entries)
+        if most is not None and len(keys) > most:
+            newest = [key for key in keys if self.newest(key[0]) is entries[key]]
+            keys = sorted((newest + [key for key in keys if key not in newest])[:most])
+        return tuple(entries[key] for key in keys)
 
     def shared(self) -> Accounts:
         """All of it as a ground for others; it must not be changed afterwards."""

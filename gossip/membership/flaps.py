@@ -8,8 +8,17 @@ Source: the idea is RFC 2439 (BGP route flap damping), section 4.
 from __future__ import annotations
 
 import math
+from itertools import takewhile
 
 from gossip.messages import PeerId, Seconds
+
+CROWD_S = 30.0
+CROWD_MIN = 2
+"""More returns than this within ``CROWD_S``, and more than a quarter of all members, are a split
+that has healed."""
+
+SWEEP_MIN = 64
+"""So many peers may be remembered for no reason."""
 
 FORGET_BELOW = 0.1
 """Points too few to remember."""
@@ -22,12 +31,43 @@ class Flaps:
         self._half_life_s = half_life_s
         self._limit = limit
         self._points: dict[PeerId, tuple[float, Seconds]] = {}
+        self._recent: dict[PeerId, Seconds] = {}
+        self._crowd_until: Seconds = -math.inf
+        self._sweep_at = SWEEP_MIN
 
-    def returned(self, peer: PeerId, now: Seconds) -> None:
-        """A member that was down is back."""
-        self._points[peer] = (self.points(peer, now) + 1.0, now)
-        for each in [each for each in self._points if self.points(each, now) < FORGET_BELOW]:
-            del self._points[each]
+    def returned(self, peer: PeerId, now: Seconds, members: int) -> None:
+        """A member that was down is back.
+
+        When a large part of all ``members`` comes back at once, it was the network, not they.
+        """
+        self._recent.pop(peer, None)
+        self._recent[peer] = now
+        for each in list(takewhile(lambda each: now - self._recent[each] > CROWD_S, self._recent)):
+            del self._recent[each]
+        if now < self._crowd_until:
+            self._add(peer, 0.0, now)
+        elif len(self._recent) <= max(CROWD_MIN, members // 4):
+            self._add(peer, 1.0, now)
+        else:
+            self._crowd_until = now + CROWD_S
+            self._add(peer, 1.0, now)
+            for each in self._recent:
+                self._add(each, -1.0, now)
+        self._sweep(now)
+
+    def _add(self, peer: PeerId, points: float, now: Seconds) -> None:
+        self._points[peer] = (max(0.0, self.points(peer, now) + points), now)
+
+    def _sweep(self, now: Seconds) -> None:
+        """Forget whom there is no reason to remember, now and then."""
+        if len(self._points) <= self._sweep_at:
+            return
+        self._points = {
+            peer: (points, since)
+            for peer, (points, since) in self._points.items()
+            if self.points(peer, now) >= FORGET_BELOW or now - since < CROWD_S
+        }
+        self._sweep_at = 2 * len(self._points) + SWEEP_MIN
 
     def points(self, peer: PeerId, now: Seconds) -> float:
         """What is left of its points."""

@@ -31,8 +31,8 @@ def fingerprint(record: Record) -> int:
     The finalizer of MurmurHash3 (Appleby, public domain) over the peer, then the key: buckets
     are the exclusive or of these, so they change in constant time.
     """
-    life = record.boot << 24 | record.incarnation << 2 | record.status
-    return _mix(_mix(int(record.peer, 16)) ^ life)
+    life = record.incarnation << 2 | record.status
+    return _mix(_mix(_mix(int(record.peer, 16)) ^ record.boot) ^ life)
 
 
 def _mix(value: int) -> int:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from gossip.config import MembershipConfig
 from gossip.machine import Effect, MemberChanged, Reach, Send, Tell
+from gossip.membership.claims import Claims
 from gossip.membership.health import Health
+from gossip.membership.judgment import Judgment
 from gossip.membership.probe import Probe, Stage
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.rounds import Rounds
@@ -45,15 +46,18 @@ class Jury:
     def __init__(
         self,
         view: View,
+        claims: Claims,
+        judgment: Judgment,
         rounds: Rounds,
         health: Health,
-        config: MembershipConfig,
         rng: random.Random,
     ) -> None:
         self._view = view
+        self._claims = claims
+        self._judgment = judgment
         self._rounds = rounds
         self._health = health
-        self._config = config
+        self._config = view.config
         self._rng = rng
 
     def due(self, now: Seconds) -> list[Effect]:
@@ -157,7 +161,7 @@ class Jury:
             return []
         # In one boot only the incarnation ever changes, so this says the whole record.
         said = replace(record, incarnation=incarnation, status=Status.ALIVE)
-        return self._view.learn(peer, Rumors((said,)), "ack", now)
+        return self._claims.learn(peer, Rumors((said,)), "ack", now)
 
     def hear_vouch(self, fellow: PeerId, vouch: Vouch, now: Seconds) -> list[Effect]:
         """A fellow observer gets through: the peer is lost to me alone."""
@@ -198,7 +202,7 @@ class Jury:
             return [] if known is None else [Send(sender, Gossip(self._stand_by(known)))]
         effects: list[Effect] = []
         if known.key[:2] != suspect.key[:2]:  # news of a later incarnation, which is its own claim
-            effects += view.learn(
+            effects += self._claims.learn(
                 sender, Rumors((replace(suspect, status=Status.ALIVE),)), "accusation", now
             )
             known = view.roster.get(peer)
@@ -254,11 +258,11 @@ class Jury:
         if self._is_excused(peer, now) or view.sightings.heard_within(peer, fresh_s, now):
             return []
         observers = view.roster.observers(peer)
-        accusers = view.accusers_of(suspect)
+        accusers = self._judgment.accusers_of(suspect)
         votes = sum(accuser in observers for accuser in accusers)
         enough = view.verdicts.weigh(suspect, accusers, now) == Weight.ENOUGH
         if not enough and votes < self._enough(peer, now):
             return []
         down = replace(suspect, status=Status.DOWN)
         cause = "suspicion ran out"
-        return view.believe(down, accusers, cause, now)
+        return self._judgment.believe(down, cause, now)

@@ -14,6 +14,9 @@ from gossip.membership.records import COUNT_MAX
 from gossip.membership.roster import Roster
 from gossip.messages import NO_LINEAGE, Phase, Progress, Record, Status
 
+BOOT_LEAP_MAX = 100 * 366 * 24 * 3600 * 1000
+"""A boot is a wall clock's milliseconds: nobody forgot a life that is a century ahead of this."""
+
 
 class Myself:
     """My own entries in the roster and the account; nobody else writes them."""
@@ -50,7 +53,7 @@ class Myself:
     def rise_above(self, boot: int, incarnation: int) -> bool:
         """Raise my record above any claim of this (boot, incarnation), not below my own.
 
-        False, with nothing changed, when counts or room end there (only a forger gets so far).
+        False, with nothing changed, when counts end there (only a forger gets so far).
         """
         me = self.record
         assert boot >= me.boot
@@ -58,7 +61,7 @@ class Myself:
             boot, incarnation = boot + 1, 0
         else:
             incarnation += 1
-        if boot > COUNT_MAX or not self._account.has_room(replace(self.progress, boot=boot)):
+        if boot > COUNT_MAX or boot - me.boot > BOOT_LEAP_MAX:
             return False
         self._roster.put(replace(me, boot=boot, incarnation=incarnation, status=Status.ALIVE))
         if boot != me.boot:

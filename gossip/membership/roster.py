@@ -25,8 +25,9 @@ CHANGES_MAX = 512
 class Roster:
     """The records of one peer, its own included: its own changes over a shared ground.
 
-    A tombstone (down or left) of a peer never known alive here is kept but not passed on: else
-    peers that forget at different times would hand the same tombstone round for ever.
+    A tombstone (down or left) is passed on for a while only (``retire``), and not at all if its
+    peer was never known alive here: else peers that forget at different times would hand the same
+    tombstone round for ever.
     """
 
     def __init__(self, me: Record, members_max: int, observers: int, ground: Ground | None = None):
@@ -69,6 +70,10 @@ class Roster:
         """Whether any live member cannot be dialed."""
         return bool(self._undialable)
 
+    def is_dialable(self, peer: PeerId) -> bool:
+        """Whether a live member can be dialed."""
+        return peer not in self._undialable
+
     @property
     def live(self) -> Sequence[PeerId]:
         """Live members without me, sorted; not to be changed by the reader."""
@@ -95,10 +100,15 @@ class Roster:
         """A live member that is not me."""
         return peer != self._me and self._is_live(peer)
 
-    def is_down(self, peer: PeerId) -> bool:
-        """A member that is down."""
+    @property
+    def has_tombstones(self) -> bool:
+        """Whether any peer is known to be down or to have left."""
+        return self._count > self._live_count
+
+    def is_gone(self, peer: PeerId) -> bool:
+        """A member that is down or has left."""
         record = self.get(peer)
-        return record is not None and record.status == Status.DOWN
+        return record is not None and record.status >= Status.DOWN
 
     def _is_live(self, peer: PeerId) -> bool:
         record = self.get(peer)
@@ -244,6 +254,15 @@ class Roster:
         self._hearsay.pop(peer, None)
         self._count -= 1
         _keep(self._down, peer, False)
+
+    def retire(self, peer: PeerId) -> None:
+        """Keep a tombstone, but pass it on no more."""
+        record = self.get(peer)
+        if record is None or record.status < Status.DOWN or peer in self._hearsay:
+            return
+        self._buckets[bucket_of(peer)] ^= fingerprint(record)
+        self._records[peer] = record
+        self._hearsay[peer] = None
 
     def _settle(self) -> None:
         """Make a ground of one's own once the changes have become many."""

@@ -16,6 +16,7 @@ from gossip.config import MembershipConfig
 from gossip.deadlines import Deadlines
 from gossip.machine import Dial, Effect, Hangup, Persist, Send
 from gossip.membership.health import Health
+from gossip.membership.judgment import Judgment
 from gossip.membership.sync import Sync
 from gossip.membership.terms import Terms
 from gossip.membership.view import View
@@ -63,6 +64,7 @@ class Rounds:
     def __init__(
         self,
         view: View,
+        judgment: Judgment,
         health: Health,
         terms: Terms,
         config: MembershipConfig,
@@ -71,6 +73,7 @@ class Rounds:
     ) -> None:
         self.sync = Sync(view, rng)
         self._view = view
+        self._judgment = judgment
         self._roster = view.roster
         self._health = health
         self._terms = terms
@@ -118,6 +121,8 @@ class Rounds:
         if view.addresses_changed:
             view.addresses_changed = False
             self._start(_Tick.PERSIST, now + self._config.gossip_interval_s)
+        if view.verdicts.open and _Tick.WEIGH not in ticks:
+            ticks.set(_Tick.WEIGH, now + WEIGH_INTERVAL_S)
         if not self._runs:
             if not self._roster.others or view.myself.has_left:
                 return
@@ -127,8 +132,6 @@ class Rounds:
         if self._roster.down and _Tick.KNOCK not in ticks:
             pause_s = self._config.probe_down_interval_s
             ticks.set(_Tick.KNOCK, now + self._rng.random() * pause_s)
-        if view.verdicts.open and _Tick.WEIGH not in ticks:
-            ticks.set(_Tick.WEIGH, now + WEIGH_INTERVAL_S)
 
     def stop(self) -> None:
         """No more rounds but those that pass on news."""
@@ -158,7 +161,7 @@ class Rounds:
             case _Tick.PERSIST:
                 return self._keep_contacts()
             case _Tick.WEIGH:
-                return self._view.weigh_again(now)
+                return self._judgment.weigh_again(now)
 
     # ---------------------------------------------------------------- joining
 
@@ -333,9 +336,10 @@ class Rounds:
     def _gossip(self, now: Seconds) -> list[Effect]:
         news = self._view.news
         effects: list[Effect] = []
-        for peer in self._view.watch.in_turn(self._config.gossip_fanout):
-            if len(news):
-                effects.append(Send(peer, Gossip(self._view.some_news())))
+        peers = self._view.watch.in_turn(self._config.gossip_fanout)
+        if peers and len(news):
+            told = Gossip(self._view.some_news(len(peers)))
+            effects += [Send(peer, told) for peer in peers]
         if len(news) and self._roster.others:
             self.ticks.set(_Tick.GOSSIP, now + self._config.gossip_interval_s)
         return effects

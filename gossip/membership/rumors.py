@@ -47,22 +47,20 @@ class RumorQueue(Generic[Claim]):
         self._by_sends[0][subject] = claim
         self.count += 1
 
-    def take(self, limit: int, sends_max: int) -> list[Claim]:
-        """Up to ``limit`` claims to send now; each is counted as sent, and dropped at the most."""
+    def take(self, limit: int, sends_max: int, copies: int = 1) -> list[Claim]:
+        """Up to ``limit`` claims to send to so many peers now; each is counted as sent to all of
+        them, and dropped at the most."""
         claims: list[Claim] = []
-        after: list[dict[PeerId, Claim]] = []
-        sent: dict[PeerId, Claim] = {}
-        for bucket in self._by_sends:
-            stay, sent_before = bucket, sent
-            if len(bucket) <= limit - len(claims):  # as nearly always: all of them go
-                stay, sent = {}, bucket
-            else:
-                sent = {
-                    peer: bucket.pop(peer) for peer in list(islice(bucket, limit - len(claims)))
-                }
-            claims += sent.values()
-            after.append(stay | sent_before)
-        self._by_sends = [*after, sent][: max(1, sends_max)]
+        after: list[dict[PeerId, Claim]] = [{} for _ in range(len(self._by_sends) + copies)]
+        for sends, bucket in reversed(list(enumerate(self._by_sends))):
+            room = limit - sum(map(len, self._by_sends[:sends]))  # what was sent less goes first
+            going = bucket
+            if room < len(bucket):
+                going = {peer: bucket[peer] for peer in islice(bucket, max(0, room))}
+                after[sends] = {peer: bucket[peer] for peer in bucket if peer not in going}
+            after[sends + copies] |= going
+            claims[:0] = going.values()
+        self._by_sends = after[: max(1, sends_max)]
         self.count = sum(map(len, self._by_sends))
         return claims
 
@@ -86,16 +84,19 @@ class News:
         """An account that won here is news about its peer."""
         self.progress.push(progress.peer, progress)
 
-    def take(self, members: int, neighbors: int) -> Rumors:
-        """What to send along with one message; counts it as sent.
+    def take(self, members: int, neighbors: int, hidden: int, copies: int) -> Rumors:
+        """What to send to ``copies`` peers now; counts it as sent to all of them.
 
         In a group of ``members``, once to each of ``neighbors``; to few neighbors several times.
+        Neighbors that cannot be dialed have no others to hear it from: where there are many
+        (``hidden``), half of all are told, so that each hears it from about four observers.
         """
-        sends_max = transmissions(self._factor, members)
-        sends_max = min(sends_max, max(neighbors, self._factor))
-        told = self.records.take(CLAIMS_PER_MESSAGE, sends_max)
+        most = max(transmissions(self._factor, members), neighbors // 2 if hidden else 0)
+        rounds = math.ceil(max(neighbors, self._factor) / copies)
+        sends_max = copies * max(1, min(rounds, most // copies))
+        told = self.records.take(CLAIMS_PER_MESSAGE, sends_max, copies)
         return Rumors(
             tuple([record for record, _ in told]),
-            tuple(self.progress.take(CLAIMS_PER_MESSAGE, sends_max)),
+            tuple(self.progress.take(CLAIMS_PER_MESSAGE, sends_max, copies)),
             tuple([evidence for _, evidence in told if evidence is not None]),
         )

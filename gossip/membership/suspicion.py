@@ -51,10 +51,6 @@ class Suspicions:
         """The trial of a peer."""
         return self.open.get(peer)
 
-    def all(self) -> list[Trial]:
-        """Every trial, oldest first."""
-        return list(self.open.values())
-
     def accuse(self, trial: Trial, accuser: PeerId) -> bool:
         """Hear an accuser in this trial, opening it if there is none of that life; whether the
         accuser is a new one."""

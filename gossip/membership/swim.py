@@ -19,7 +19,9 @@ import random
 
 from gossip.config import MembershipConfig
 from gossip.machine import Effect, Fault, LinkCause, Send, Tell, TurnedAway
+from gossip.membership.claims import Claims
 from gossip.membership.health import Health
+from gossip.membership.judgment import Judgment
 from gossip.membership.jury import Jury
 from gossip.membership.known import Known
 from gossip.membership.probe import Favor
@@ -87,8 +89,10 @@ class Swim:
         self._view = View(me, config, known)
         self._roster = self._view.roster
         self._myself = self._view.myself
-        self._rounds = Rounds(self._view, self._health, terms, config, rng, now)
-        self._jury = Jury(self._view, self._rounds, self._health, config, rng)
+        judgment = Judgment(self._view, config)
+        self._claims = Claims(self._view, judgment)
+        self._rounds = Rounds(self._view, judgment, self._health, terms, config, rng, now)
+        self._jury = Jury(self._view, self._claims, judgment, self._rounds, self._health, rng)
         self._id = me.peer
         self._starved_s = STARVED_INTERVALS * config.probe_interval_s
         self._last_input_at = now
@@ -168,6 +172,7 @@ class Swim:
             view.prober.deadline(),
             view.suspicions.deadline(),
             view.tombstones.at,
+            view.told.at,
         )
 
     # ---------------------------------------------------------------- what happens to me
@@ -260,7 +265,7 @@ class Swim:
         if (
             sender in view.suspicions.open
             or sender in view.verdicts.open
-            or (self._roster.down and self._roster.is_down(sender))
+            or (self._roster.has_tombstones and self._roster.is_gone(sender))
         ):
             view.owe_notice(sender, now)
         return effects
@@ -313,7 +318,7 @@ class Swim:
     def _learn(
         self, sender: PeerId, rumors: Rumors, why: str, now: Seconds, spread: bool = True
     ) -> list[Effect]:
-        effects = self._view.learn(sender, rumors, why, now, spread)
+        effects = self._claims.learn(sender, rumors, why, now, spread)
         for record in rumors.records:
             if record.status == Status.SUSPECT:
                 effects += self._jury.hear_accusation(sender, record, now)

@@ -58,18 +58,16 @@ class Sync:
 
     def lookup(self, diff: Diff) -> Lookup | None:
         """What I can tell and what I want to hear; None when there is neither."""
+        roster = self._view.roster
         theirs = {version.peer: version for version in diff.versions}
-        held = {record.peer: record for record in self._view.roster.in_buckets(diff.buckets)}
-        newer: list[Record] = []
-        for peer, record in held.items():
-            version = theirs.get(peer)
-            if version is None or _version(record)[1:] > version[1:]:
+        newer = [each for each in roster.in_buckets(diff.buckets) if each.peer not in theirs]
+        wanted: list[PeerId] = []
+        for peer, version in theirs.items():
+            record = roster.get(peer)
+            if record is None or record.key < version[1:]:
+                wanted.append(peer)
+            elif record.key > version[1:]:
                 newer.append(record)
-        wanted = [
-            peer
-            for peer, version in theirs.items()
-            if peer not in held or _version(held[peer])[1:] < version[1:]
-        ]
         if not newer and not wanted:
             return None
         return Lookup(self._told(newer), tuple(wanted[:RECORDS_MAX]))

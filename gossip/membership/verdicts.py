@@ -21,6 +21,9 @@ from gossip.membership.roster import Roster
 from gossip.membership.sightings import Sightings
 from gossip.messages import Evidence, PeerId, Record, Seconds
 
+CLAIMS_MAX = 1024
+"""Claims that wait at once."""
+
 
 class Weight(IntEnum):
     """What a claim's evidence is worth here."""
@@ -82,16 +85,25 @@ class Verdicts:
 
     # ---------------------------------------------------------------- claims that wait
 
-    def hear(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> tuple[Claim, bool]:
-        """Add what one message says to what is known; the claim so far, and whether it is new."""
+    def hear(
+        self, record: Record, accusers: Iterable[PeerId], now: Seconds
+    ) -> tuple[Claim, bool] | None:
+        """Add what one message says to what is known; the claim so far, and whether it is new.
+
+        None when too many claims wait: a comparison will tell of this one again.
+        """
         claim = self.open.get(record.peer)
         is_new = claim is None or claim.record.key < record.key
+        if claim is None and len(self.open) >= CLAIMS_MAX:
+            return None
         if claim is None or is_new:
             claim = self.open[record.peer] = Claim(record, {}, now)
         if claim.record.key == record.key:
-            for accuser in accusers:
-                if len(claim.accusers) < ACCUSERS_MAX:
-                    claim.accusers[accuser] = None
+            claim.accusers |= dict.fromkeys(accusers)
+            if len(claim.accusers) > ACCUSERS_MAX:  # names that prove nothing make room
+                observers = self.roster.observers(record.peer)
+                apt = [each for each in claim.accusers if each in observers]
+                claim.accusers = dict.fromkeys(apt[:ACCUSERS_MAX])
         return claim, is_new
 
     @property
@@ -102,11 +114,6 @@ class Verdicts:
     def waiting_about(self, peer: PeerId) -> Claim | None:
         """The claim about this peer that waits."""
         return self.open.get(peer)
-
-    @property
-    def is_any_waiting(self) -> bool:
-        """Whether there is a claim that is not believed yet."""
-        return bool(self.open)
 
     def extend(self, by_s: Seconds) -> None:
         """Give every subject ``by_s`` more: this peer could not hear refutations meanwhile."""

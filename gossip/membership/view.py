@@ -1,16 +1,17 @@
 """One peer's view of the group, and what follows when a claim changes it.
 
 A claim that wins over what is known is news, is told to the owner, and opens or closes links,
-trials and tombstones. A claim that a live member is down is believed only when enough of its
-observers say so (``verdicts``). A claim about myself that I did not make is refuted.
+trials and tombstones. Who may claim what is decided in ``claims`` and ``judgment``.
 
-Invariants: every tombstone has an end; notices to one peer are ``NOTICE_SPACING_S`` apart unless
-its record changes; trials and private verdicts are about live members only.
+Invariants: every tombstone has an end, and is passed on only for a while, so that peers that
+forget, or join, at different times come to hold the same; notices to one peer are
+``NOTICE_SPACING_S`` apart unless its record changes; trials and private verdicts are about live
+members only.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 from gossip.config import MembershipConfig
 from gossip.deadlines import Deadlines
@@ -20,31 +21,31 @@ from gossip.membership.flaps import Flaps
 from gossip.membership.known import Known
 from gossip.membership.myself import Myself
 from gossip.membership.probe import Prober
-from gossip.membership.records import (
-    COUNT_MAX,
-    evidence_flaw,
-    merge,
-    progress_flaw,
-    record_flaw,
-)
-from gossip.membership.roster import CHANGES_MAX, Roster
+from gossip.membership.records import evidence_flaw
+from gossip.membership.roster import Roster
 from gossip.membership.roundtrip import RoundTrips
-from gossip.membership.rumors import CLAIMS_PER_MESSAGE, News
-from gossip.membership.sightings import Sighting, Sightings, Witness
+from gossip.membership.rumors import News
+from gossip.membership.sightings import Sighting, Sightings
 from gossip.membership.suspicion import Suspicions
-from gossip.membership.verdicts import Claim, Verdicts, Weight, evidence_for
+from gossip.membership.verdicts import Verdicts
 from gossip.membership.watch import Watch
 from gossip.messages import (
     Evidence,
     Gossip,
     Notice,
     PeerId,
-    Progress,
     Record,
     Rumors,
     Seconds,
     Status,
 )
+
+WELCOME_CLAIMS_MAX = 12_000
+"""Records, and accounts, in a Welcome: about 3 MB together, below the limit of a frame."""
+
+TOLD_INTERVALS = 5
+"""For so many comparisons a tombstone is passed on; by then everybody has it, and it is kept only
+against stale claims."""
 
 NOTICE_SPACING_S = 0.5
 """A peer is told what is held about it at most this often."""
@@ -68,13 +69,13 @@ class View:
         self.trips = RoundTrips(config.probe_timeout_min_s, config.probe_timeout_max_s)
         self.prober = Prober(self.trips)
         self.tombstones: Deadlines[PeerId] = Deadlines()
+        self.told: Deadlines[PeerId] = Deadlines()
         self.addresses_changed = False
-        self._config = config
+        self.config = self._config = config
         self._reachable: list[PeerId] | None = None
         # Peers owed a Notice; True where even an ALIVE record of ours is worth one.
         self.owed: dict[PeerId, bool] = {}
         self._noticed_at: dict[PeerId, Seconds] = {}
-        self._members_seen = self.roster.others
 
     # ---------------------------------------------------------------- private verdicts
 
@@ -116,177 +117,13 @@ class View:
 
     # ---------------------------------------------------------------- claims
 
-    def learn(
-        self, sender: PeerId, rumors: Rumors, why: str, now: Seconds, spread: bool = True
-    ) -> list[Effect]:
-        """Merge claims, suspicions aside; at most one Fault a message, however many are flawed.
-
-        Who doubts a member that is known to have refuted or left is told so.
-        """
-        effects: list[Effect] = []
-        faults: list[tuple[str, str]] = []
-        stale: list[Record] = []
-        told = {each.subject: each for each in rumors.evidence}
-        if len(rumors.records) > CHANGES_MAX and self.roster.others < CHANGES_MAX:
-            effects += self._learn_everyone(rumors.records, why)
-        for record in rumors.records:
-            known = self.roster.get(record.peer)
-            if known is record or known == record or record.status == Status.SUSPECT:
-                continue
-            flaw = record_flaw(record)
-            if flaw is not None:
-                faults.append(("rumor", flaw))
-            elif record.peer == self.roster.me.peer:
-                if self.myself.contradicted_by(record):
-                    effects += self.refute(sender, record.boot, record.incarnation)
-            elif not self.roster.has_room(record.peer):
-                faults.append(("limit", f"no room for {record.peer}"))
-            elif known is not None and known.key > record.key:
-                if record.peer == sender:
-                    self.owe_notice(sender, now, even_alive=True)
-                elif record.status > Status.ALIVE:
-                    stale.append(known)
-            elif record.status == Status.DOWN and self._may_be_live(known, spread):
-                effects += self._judge(record, _about(record, told), why, now)
-            else:
-                effects += self.take(record, why, now, spread, _about(record, told))
-        for progress in rumors.progress:
-            effects += self._learn_progress(sender, progress, spread, faults)
-        if stale:
-            known_better = tuple(stale[:CLAIMS_PER_MESSAGE])
-            effects.append(Send(sender, Gossip(self.with_evidence(known_better))))
-        return effects + _fault_of(sender, faults)
-
-    def _may_be_live(self, known: Record | None, is_news: bool) -> bool:
-        """Whether a claim that a member is down has to be judged: not what a newcomer is told of
-        the past, but news of one that it has not heard of may be false."""
-        return is_news if known is None else known.status < Status.DOWN
-
-    def _learn_everyone(self, records: tuple[Record, ...], why: str) -> list[Effect]:
-        """Take a large group's live members at once, as a newcomer does."""
-        new: dict[PeerId, Record] = {}
-        for record in records:
-            is_new = record.status == Status.ALIVE and self.roster.get(record.peer) is None
-            if is_new and record_flaw(record) is None:
-                new[record.peer] = merge(new.get(record.peer, record), record)
-        taken = self.roster.take_many(new.values())
+    def take_many(self, new: Sequence[Record]) -> list[Record]:
+        """Take live records of peers not known yet, as far as there is room; those taken."""
+        taken = self.roster.take_many(new)
         self.addresses_changed = True
         self._reachable = None
         self.watch.everybody_came()
-        effects: list[Effect] = [Tell(MemberChanged(record, why)) for record in taken]
-        if self.watch.dial_all():
-            for record in taken:
-                effects += self.watch.dial(record.peer)
-        return effects
-
-    def _learn_progress(
-        self, sender: PeerId, progress: Progress, spread: bool, faults: list[tuple[str, str]]
-    ) -> list[Effect]:
-        if self.account.newest(progress.peer) is progress:
-            return []
-        flaw = progress_flaw(progress)
-        if flaw is not None:
-            faults.append(("rumor", flaw))
-            return []
-        effects: list[Effect] = []
-        me = self.roster.me.peer
-        if progress.peer == me and self.myself.contradicted_by_progress(progress):
-            effects += self.refute(sender, progress.boot, COUNT_MAX)
-        if not self.account.has_room(progress):
-            faults.append(("limit", f"no room for the progress of {progress.peer}"))
-            return effects
-        won = self.account.put(progress)
-        # An older boot must not push the newer one out of the news.
-        if won and spread and self.account.newest(progress.peer) == progress:
-            self.news.add_progress(progress)
-        return effects
-
-    def _judge(
-        self, record: Record, about: Evidence | None, why: str, now: Seconds
-    ) -> list[Effect]:
-        """A live member is said to be down: believe it now, after a while, or not yet."""
-        accusers = () if about is None or evidence_flaw(about) else about.accusers
-        claim, is_new = self.verdicts.hear(record, accusers, now)
-        if is_new:  # so that its subject hears of it, whatever I make of it
-            self.news.add_record(record, evidence_for(record, claim.accusers))
-        return self._weigh(claim, why, now)
-
-    def _weigh(self, claim: Claim, why: str, now: Seconds) -> list[Effect]:
-        record, accusers = claim.record, self.accusers_of(claim.record)
-        weight = self.verdicts.weigh(record, accusers, now)
-        if weight == Weight.TOO_FEW:
-            return []
-        if weight == Weight.ENOUGH:
-            apply_at = now
-            if self._contests(record, 2 * self._config.probe_interval_s, now):
-                apply_at = claim.since + self._config.contested_s
-                self.owe_notice(record.peer, now)
-        else:
-            apply_at = claim.since + self._config.suspicion_s(self.roster.others + 1)
-        claim.apply_at = min(claim.apply_at, apply_at)
-        if claim.apply_at > now:
-            return []
-        return self.believe(record, accusers, why, now)
-
-    def _contests(self, record: Record, fresh_s: Seconds, now: Seconds) -> bool:
-        """Whether I have reason to think that a member said to be down may yet refute: a word of
-        its own in this life, or a link to it that stands."""
-        known, seen = self.roster.get(record.peer), self.sightings.of(record.peer)
-        if known is None or seen is None or known.boot != record.boot:
-            return False
-        return now - seen.heard_at < fresh_s or seen.witness == Witness.UP
-
-    def accusers_of(self, record: Record) -> dict[PeerId, None]:
-        """Who accuses a member in this life: to me in a trial, or in a verdict that waits."""
-        trial, claim = self.suspicions.get(record.peer), self.verdicts.waiting_about(record.peer)
-        accusers: dict[PeerId, None] = {}
-        if claim is not None and claim.record.key[:2] == record.key[:2]:
-            accusers |= claim.accusers
-        if trial is not None and trial.suspect.key[:2] == record.key[:2]:
-            accusers |= trial.accusers
-        return accusers
-
-    def weigh_again(self, now: Seconds) -> list[Effect]:
-        """Claims whose time has come, or that may count more since members came or went."""
-        effects: list[Effect] = []
-        changed = self._members_seen != self.roster.others
-        self._members_seen = self.roster.others
-        longest_s = self._config.suspicion_max_factor * self._config.suspicion_s(
-            self.roster.others + 1
-        )
-        for claim in self.verdicts.waiting:
-            if claim.apply_at <= now and self._spoke_since(claim, now):
-                claim.apply_at = now + self._config.contested_s  # its refutation is on the way
-                self.owe_notice(claim.record.peer, now)
-            elif claim.apply_at <= now:
-                effects += self.believe(claim.record, claim.accusers, "not refuted in time", now)
-            elif changed:
-                effects += self._weigh(claim, "accused by its observers", now)
-            if claim.apply_at > now and now - claim.since > longest_s:
-                effects += self._inquire(claim)
-                self.verdicts.settle(claim.record.peer)
-        return effects
-
-    def _spoke_since(self, claim: Claim, now: Seconds) -> bool:
-        """Whether the subject of a claim has been heard so lately that it may be refuting."""
-        return self.sightings.heard_within(claim.record.peer, self._config.contested_s, now)
-
-    def _inquire(self, claim: Claim) -> list[Effect]:
-        """A claim was neither refuted nor confirmed: do its observers stand by it? Those that
-        believed it long ago accuse no more, and what I heard of them may be old."""
-        suspect = replace(claim.record, status=Status.SUSPECT)
-        asked = Gossip(Rumors((suspect,), (), (evidence_for(suspect, claim.accusers),)))
-        effects: list[Effect] = []
-        for peer in self.roster.observers(suspect.peer):
-            if peer != self.roster.me.peer:
-                effects += [*self.watch.link(peer), Send(peer, asked)]
-        return effects
-
-    def believe(
-        self, record: Record, accusers: dict[PeerId, None], why: str, now: Seconds
-    ) -> list[Effect]:
-        """The group's verdict: the member is down."""
-        return self.take(record, why, now, evidence=evidence_for(record, accusers))
+        return taken
 
     def take(
         self,
@@ -296,10 +133,11 @@ class View:
         spread: bool = True,
         evidence: Evidence | None = None,
     ) -> list[Effect]:
-        """Merge one sound claim about another member, for whom there is room."""
+        """Merge one sound claim about another member; nothing without room for it."""
         peer = record.peer
         before = self.roster.get(peer)
-        if not self.roster.put(record):
+        if not self.roster.has_room(peer) or not self.roster.put(record):
+            self.verdicts.settle(peer)
             return []
         is_down = record.status == Status.DOWN
         sound = is_down and evidence is not None and evidence_flaw(evidence) is None
@@ -325,8 +163,9 @@ class View:
         peer = record.peer
         effects: list[Effect] = []
         self.tombstones.clear(peer)
+        self.told.clear(peer)
         if before is not None and before.status == Status.DOWN:
-            self.flaps.returned(peer, now)
+            self.flaps.returned(peer, now, self.roster.others + 1)
         seen = self.sightings.of(peer)
         if seen is not None and before is not None and before.boot < record.boot:
             seen.begin_anew()
@@ -349,6 +188,7 @@ class View:
         self.trips.forget(peer)
         self._reach.pop(peer, None)
         self.tombstones.set(peer, now + self._config.tombstone_s)
+        self.told.set(peer, now + TOLD_INTERVALS * self._config.sync_interval_s)
         if not was_live:
             return []
         self._reachable = None
@@ -375,16 +215,20 @@ class View:
         return Rumors(records, (), self.verdicts.evidence_of(records))
 
     def everything(self) -> Rumors:
-        """All claims worth passing on."""
-        records = self.roster.shared()
-        return Rumors(records, self.account.all(), self.verdicts.evidence_of(records))
+        """All claims worth passing on, as far as one message goes; comparisons tell the rest."""
+        records = self.roster.shared()[:WELCOME_CLAIMS_MAX]
+        accounts = self.account.all(WELCOME_CLAIMS_MAX)
+        return Rumors(records, accounts, self.verdicts.evidence_of(records))
 
-    def some_news(self) -> Rumors:
-        """What rides on one message now."""
-        return self.news.take(self.roster.others + 1, len(self.watch.neighbors))
+    def some_news(self, copies: int) -> Rumors:
+        """What to send to so many peers now."""
+        watch = self.watch
+        return self.news.take(self.roster.others + 1, len(watch.neighbors), watch.hidden, copies)
 
     def bury(self, now: Seconds) -> None:
         """Forget the members whose tombstones have stood long enough."""
+        for peer in self.told.due(now):
+            self.roster.retire(peer)
         for peer in self.tombstones.due(now):
             self.roster.forget(peer)
             self.verdicts.forget(peer)
@@ -399,11 +243,6 @@ class View:
         if last_at is None or now - last_at >= NOTICE_SPACING_S:
             self._noticed_at[peer] = now
             self.owed[peer] = even_alive
-
-    @property
-    def owes_notices(self) -> bool:
-        """Whether ``notices`` has something to send."""
-        return bool(self.owed)
 
     def notices(self) -> list[Effect]:
         """The notices owed; a suspicion refuted in the meantime needs none."""
@@ -424,22 +263,6 @@ class View:
             None if claim is None else claim.record,
         )
         return max((each for each in said if each), key=lambda each: each.key, default=None)
-
-
-def _about(record: Record, told: dict[PeerId, Evidence]) -> Evidence | None:
-    """The evidence beside a record, if it is of the same life."""
-    about = told.get(record.peer)
-    if about is None or (about.boot, about.incarnation) != (record.boot, record.incarnation):
-        return None
-    return about
-
-
-def _fault_of(sender: PeerId, faults: list[tuple[str, str]]) -> list[Effect]:
-    if not faults:
-        return []
-    kind, detail = faults[0]
-    more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
-    return [Tell(Fault(sender, kind, detail + more))]
 
 
 def _reached_at(record: Record) -> tuple[int, str, str]:

@@ -66,6 +66,13 @@ class Watch:
         if self._arcs is None or peer in self._neighbors or self._roster.is_small:
             self._is_old = True
 
+    @property
+    def hidden(self) -> int:
+        """How many of my neighbors cannot be dialed: they hear only from who watches them."""
+        if not self._roster.has_undialable:
+            return 0
+        return sum(not self._roster.is_dialable(peer) for peer in self.neighbors)
+
     def in_turn(self, count: int) -> list[PeerId]:
         """The next neighbors in a fixed rotation, each at most once."""
         if self._is_old:

@@ -30,6 +30,9 @@ class PuppetSwim:
     def live(self) -> list[PeerId]:
         return list(self.records)
 
+    def live_count(self) -> int:
+        return len(self.records)
+
 
 class Puppet:
     """Writes down what it hears and answers as told; it never does anything by itself."""

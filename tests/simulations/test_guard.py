@@ -28,6 +28,7 @@ from simulations.figures import Figures
 from simulations.guard import Guard, Limits
 from simulations.rules import BrokenRule
 from simulations.simulated_peer import SimulatedPeer
+from simulations.truth import Subject
 from simulations.world import World
 from tests.lab.puppets import puppet, puppet_world
 
@@ -67,6 +68,8 @@ def scene() -> Scene:
     world.watch(guard)
     world.start_acquainted(4)
     world.run(1.0)
+    for life in world.lives:  # so that a verdict comes late enough
+        guard.truth.subjects[life.me.peer].doubted_at_s[(1, 0)] = -10.0
     return Scene(world, guard)
 
 
@@ -161,6 +164,30 @@ def _believes_an_accuser(scene: Scene) -> None:
     scene.tell(0, scene.of(1, Status.DOWN), heard(scene, 3))
 
 
+def _judges_at_the_first_doubt(scene: Scene) -> None:
+    scene.world.crash(1)
+    guard_subject(scene, 1).doubted_at_s.clear()
+    scene.tell(0, scene.of(1, Status.SUSPECT))
+    scene.world.run(2.0)
+    scene.tell(0, scene.of(1, Status.DOWN))
+
+
+def _judges_without_a_doubt(scene: Scene) -> None:
+    scene.world.crash(1)
+    guard_subject(scene, 1).doubted_at_s.clear()
+    scene.tell(0, scene.of(1, Status.DOWN))
+
+
+def guard_subject(scene: Scene, number: int) -> Subject:
+    """What is true about a peer."""
+    return scene.guard.truth.subjects[scene.life(number).me.peer]
+
+
+def _acts_before_it_hears(scene: Scene) -> None:
+    scene.life(0).inbox.append(heard(scene, 1))
+    scene.say(0, [])
+
+
 def _judges_after_a_stall(scene: Scene) -> None:
     scene.world.crash(1)
     scene.tell(0, scene.of(1, Status.SUSPECT))
@@ -205,7 +232,10 @@ BREAKS: list[tuple[str, Callable[[Scene], None]]] = [
     ("M12", _accuses_over_a_live_link),
     ("M12", _accuses_the_frozen),
     ("M14", _believes_an_accuser),
+    ("M16", _judges_at_the_first_doubt),
+    ("M16", _judges_without_a_doubt),
     ("M17", _judges_after_a_stall),
+    ("M18", _acts_before_it_hears),
     ("M19", _suspects_who_left),
     ("M21", _repeats_itself),
     ("M24", _buries_when_a_split_heals),

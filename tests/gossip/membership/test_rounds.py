@@ -84,7 +84,7 @@ def test_news_goes_out_a_bounded_number_of_times_then_there_is_silence() -> None
         if record(2, incarnation=1) in rumors.records
     ]
 
-    assert len(swim.neighbors()) == len(copies) <= 4 * math.ceil(math.log10(11))
+    assert len(swim.neighbors()) <= len(copies) <= 4 * math.ceil(math.log10(11))
     assert max(copies) < 31.1
 
 
@@ -207,7 +207,7 @@ def test_a_lone_peer_sleeps() -> None:
     swim = machine(record(2))
     run(swim, 3.0, answering=(2,))
     tell(swim, 2, record(2, status=Status.LEFT), now=3.1)
-    run(swim, 10.0)
+    run(swim, 200.0)
 
     assert CONFIG.tombstone_s <= swim.deadline() < math.inf
 

@@ -67,7 +67,7 @@ def test_one_message_carries_a_bounded_number_of_claims() -> None:
     for number in range(CLAIMS_PER_MESSAGE + 5):
         news.add_record(record(number))
         news.add_progress(progress(number))
-    first, second = news.take(2, 1), news.take(2, 1)
+    first, second = news.take(2, 1, 0, 1), news.take(2, 1, 0, 1)
 
     assert CLAIMS_PER_MESSAGE == len(first.records) == len(first.progress)
     assert {peer(number) for number in range(CLAIMS_PER_MESSAGE + 5)} == {
@@ -82,22 +82,31 @@ def test_records_and_progress_about_one_peer_do_not_displace_each_other() -> Non
     news.add_progress(progress(1))
 
     assert 2 == len(news)
-    assert Rumors((down(1),), (progress(1),), (evidence(1, 2),)) == news.take(1, 1)
+    assert Rumors((down(1),), (progress(1),), (evidence(1, 2),)) == news.take(1, 1, 0, 1)
     assert 0 == len(news)
 
 
 @pytest.mark.parametrize(
-    "members, neighbors, times",
-    [(2, 1, 4), (9, 8, 4), (100, 8, 8), (100, 12, 12), (10_000, 8, 8), (10_000, 64, 20)],
+    "members, neighbors, copies, times",
+    [
+        (2, 1, 1, 4),
+        (3, 2, 2, 4),
+        (4, 3, 3, 3),
+        (9, 8, 4, 4),
+        (100, 8, 4, 8),
+        (100, 12, 4, 12),
+        (10_000, 8, 4, 8),
+        (10_000, 64, 4, 20),
+    ],
 )
 def test_each_neighbor_hears_a_claim_once_and_few_several_times(
-    members: int, neighbors: int, times: int
+    members: int, neighbors: int, copies: int, times: int
 ) -> None:
     """M21: never more often than the logarithm allows."""
     news = News(4)
     news.add_record(record(1))
     sends = 0
     while len(news):
-        sends += len(news.take(members, neighbors).records)
+        sends += copies * len(news.take(members, neighbors, 0, copies).records)
 
     assert times == sends <= transmissions(4, members)

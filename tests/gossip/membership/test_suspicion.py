@@ -61,7 +61,7 @@ def test_a_trial_is_due_once_and_stays_until_it_is_cleared() -> None:
 
     doubts.clear(peer(2))
     doubts.clear(peer(9))
-    assert [] == doubts.all()
+    assert {} == doubts.open
 
 
 def test_a_later_life_starts_a_new_trial() -> None:

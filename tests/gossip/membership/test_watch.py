@@ -12,7 +12,7 @@ from gossip.machine import Dial, Hangup
 from gossip.membership.roster import Roster
 from gossip.membership.view import View
 from gossip.membership.watch import Watch
-from gossip.messages import PeerId, Record, Rumors, Status
+from gossip.messages import PeerId, Record, Status
 from tests.gossip.membership import claims
 from tests.gossip.membership.claims import peer, record, undialable
 
@@ -150,7 +150,7 @@ def test_a_neighbor_that_moves_is_dialed_again_in_a_large_group_too() -> None:
         known = view.roster.get(who)
         assert known is not None
         moved = replace(known, boot=2, control_address="10.9.9.9:1")
-        effects = view.learn(peer(5), Rumors((moved,)), "told", 1.0)
+        effects = view.take(moved, "told", 1.0)
         wanted = [Dial(who, "10.9.9.9:1", moved.bulk_address)] if dialed else []
         assert wanted == [each for each in effects if isinstance(each, Dial)]
     assert Status.ALIVE == moved.status

@@ -1,0 +1,132 @@
+"""The group's verdicts as this peer hears them: believed now, after a while, or not yet.
+
+``verdicts`` counts; here is what follows from the count. Whoever has heard the subject itself just
+now, or stands in a link with it, gives it time to refute; a claim that nobody confirms is
+inquired about once and given up. That a member has left is contested in the same way, unless it
+says so itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gossip.config import MembershipConfig
+from gossip.machine import Effect, Send
+from gossip.membership.records import evidence_flaw
+from gossip.membership.sightings import Witness
+from gossip.membership.verdicts import Claim, Weight, evidence_for
+from gossip.membership.view import View
+from gossip.messages import Evidence, Gossip, PeerId, Record, Rumors, Seconds, Status
+
+
+class Judgment:
+    """Judges claims over one peer's view."""
+
+    def __init__(self, view: View, config: MembershipConfig) -> None:
+        self._view = view
+        self._config = config
+
+    def judge(self, record: Record, about: Evidence | None, why: str, now: Seconds) -> list[Effect]:
+        """A member is said to be down. It is told on so that its subject hears of it, whatever I
+        make of it; but not about a peer that I have never heard of."""
+        view = self._view
+        accusers = () if about is None or evidence_flaw(about) else about.accusers
+        heard = view.verdicts.hear(record, accusers, now)
+        if heard is None:
+            return []
+        claim, is_new = heard
+        if is_new and view.roster.get(record.peer) is not None:
+            view.news.add_record(record, evidence_for(record, claim.accusers))
+        return self._weigh(claim, why, now)
+
+    def contest(self, record: Record, now: Seconds) -> bool:
+        """A live member is said to have left, and not by itself: does it wait for a denial?"""
+        view = self._view
+        if not view.roster.is_live(record.peer) or not self._contests(record, now):
+            return False
+        heard = view.verdicts.hear(record, (), now)
+        if heard is None:
+            return False
+        claim, _ = heard
+        claim.apply_at = min(claim.apply_at, claim.since + self._config.contested_s)
+        view.owe_notice(record.peer, now)
+        return True
+
+    def _weigh(self, claim: Claim, why: str, now: Seconds) -> list[Effect]:
+        view, record = self._view, claim.record
+        weight = view.verdicts.weigh(record, self.accusers_of(record), now)
+        if weight == Weight.TOO_FEW or record.status != Status.DOWN:
+            return []
+        contested_s = self._config.contested_s
+        if weight == Weight.IN_TIME:
+            in_time_at = claim.since + self._config.suspicion_s(view.roster.others + 1)
+            claim.apply_at = min(claim.apply_at, in_time_at)
+        elif not self._contests(record, now):
+            claim.apply_at = now
+        elif view.sightings.heard_within(record.peer, contested_s, now):
+            claim.apply_at = now + contested_s  # its refutation may be on the way
+        else:
+            claim.apply_at = claim.since + contested_s
+        if claim.apply_at <= now:
+            return self.believe(record, why, now)
+        if weight == Weight.ENOUGH:
+            view.owe_notice(record.peer, now)
+        return []
+
+    def _contests(self, record: Record, now: Seconds) -> bool:
+        """Whether I have reason to think that a member said to be gone may yet refute: a word of
+        its own in this life, or a link to it that stands."""
+        known, seen = self._view.roster.get(record.peer), self._view.sightings.of(record.peer)
+        if known is None or seen is None or known.boot != record.boot:
+            return False
+        fresh_s = 2 * self._config.probe_interval_s
+        return now - seen.heard_at < fresh_s or seen.witness == Witness.UP
+
+    def accusers_of(self, record: Record) -> dict[PeerId, None]:
+        """Who accuses a member in this life: to me in a trial, or in a verdict that waits."""
+        view = self._view
+        trial, claim = view.suspicions.get(record.peer), view.verdicts.waiting_about(record.peer)
+        accusers: dict[PeerId, None] = {}
+        if claim is not None and claim.record.key[:2] == record.key[:2]:
+            accusers |= claim.accusers
+        if trial is not None and trial.suspect.key[:2] == record.key[:2]:
+            accusers |= trial.accusers
+        return accusers
+
+    def weigh_again(self, now: Seconds) -> list[Effect]:
+        """Claims whose time has come, or that count more since others came, went or fell silent."""
+        view, config = self._view, self._config
+        effects: list[Effect] = []
+        longest_s = config.suspicion_max_factor * config.suspicion_s(view.roster.others + 1)
+        for claim in view.verdicts.waiting:
+            peer = claim.record.peer
+            if claim.apply_at > now:
+                effects += self._weigh(claim, "accused by its observers", now)
+            elif view.sightings.heard_within(peer, config.contested_s, now):
+                claim.apply_at = now + config.contested_s  # its refutation is on the way
+                view.owe_notice(peer, now)
+            else:
+                effects += self.believe(claim.record, "not refuted in time", now)
+            if claim.apply_at > now and now - claim.since > longest_s:
+                effects += self._inquire(claim)
+                view.verdicts.settle(peer)
+        return effects
+
+    def _inquire(self, claim: Claim) -> list[Effect]:
+        """A claim was neither refuted nor confirmed: do its observers stand by it? Those that
+        believed it long ago accuse no more, and what I heard of them may be old."""
+        view = self._view
+        suspect = replace(claim.record, status=Status.SUSPECT)
+        asked = Gossip(Rumors((suspect,), (), (evidence_for(suspect, claim.accusers),)))
+        effects: list[Effect] = []
+        for peer in view.roster.observers(suspect.peer):
+            if peer != view.roster.me.peer:
+                effects += [*view.watch.link(peer), Send(peer, asked)]
+        return effects
+
+    def believe(self, record: Record, why: str, now: Seconds) -> list[Effect]:
+        """The group's verdict holds here too, on what is known against the member."""
+        evidence = None
+        if record.status == Status.DOWN:
+            evidence = evidence_for(record, self.accusers_of(record))
+        return self._view.take(record, why, now, evidence=evidence)
