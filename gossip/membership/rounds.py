@@ -264,7 +264,11 @@ class Rounds:
             self._beside[peer] = True
             if was_seen:
                 del self._beside[peer]
-                effects += self._view.watch.adopt(peer)
+                given_up = self._view.watch.adopt(peer)
+                for each in given_up:
+                    if isinstance(each, Hangup):
+                        self._view.sightings.unlinked(each.peer)
+                effects += given_up
         return effects
 
     def _addresses(self, peers: Iterable[PeerId]) -> dict[str, None]:

@@ -138,6 +138,12 @@ class Sightings:
             if seen.failing_since is not None:
                 seen.failing_since += by_s
 
+    def unlinked(self, peer: PeerId) -> None:
+        """I gave up the link to it, which speaks for it no more."""
+        seen = self.seen.get(peer)
+        if seen is not None and seen.witness == Witness.UP:
+            seen.witness = Witness.NONE
+
     def forget(self, peer: PeerId) -> None:
         """The peer went."""
         self.seen.pop(peer, None)

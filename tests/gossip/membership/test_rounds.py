@@ -9,6 +9,7 @@ import pytest
 from gossip.config import MembershipConfig
 from gossip.machine import Dial, Effect, Hangup, Persist
 from gossip.membership.rounds import CONTACTS_KEPT
+from gossip.membership.sightings import Witness
 from gossip.membership.swim import Swim
 from gossip.messages import (
     Digest,
@@ -271,6 +272,8 @@ def test_a_contact_s_link_is_given_up_a_while_after_joining_a_large_group_only(s
     assert (size == 40) == (peer(size) not in swim.neighbors()) == len(times)
     assert all(0.7 < at < 3.0 for at in times)
     assert None not in dials(only(effects))
+    witness = swim._view.sightings.at(peer(size)).witness
+    assert (Witness.NONE if size == 40 else Witness.UP) == witness
 
     tell(swim, size, record(size, status=Status.LEFT), now=90.1)
     assert Dial(None, "alias:1", "") in only(run(swim, 130.0, answering=others[:-1]))
