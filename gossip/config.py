@@ -21,7 +21,7 @@ def _require(condition: bool, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MembershipConfig:
-    """Who is here. The defaults fit peers spread over the world; ``lan`` is for one building.
+    """Who is here. The defaults fit peers spread over the world, and those in one building.
 
     observers               K: so many watch each peer (even; two on each of K / 2 rings).
     fellows_asked           fellow observers asked to probe who does not answer.
@@ -95,19 +95,6 @@ class MembershipConfig:
             self.links_max >= 2 * self.observers, "links_max must be at least twice the observers"
         )
         _require(self.members_max >= 2, "members_max must be at least 2")
-
-    @classmethod
-    def lan(cls) -> MembershipConfig:
-        """For peers in one building: round trips of a millisecond, and twice the probes."""
-        return cls(
-            probe_interval_s=1.0,
-            probe_timeout_min_s=0.2,
-            probe_timeout_max_s=1.0,
-            gossip_interval_s=0.2,
-            sync_interval_s=15.0,
-            probe_down_interval_s=15.0,
-            busy_max_s=60.0,
-        )
 
     def suspicion_s(self, members: int) -> float:
         """How long to doubt, with enough accusers, before saying down in a group of ``members``.

@@ -191,12 +191,13 @@ class NackReason(IntEnum):
     """Why an observer cannot vouch for the peer it was asked about.
 
     TIMEOUT: it did not answer me either. BUSY: its link lives, it does not answer. UNKNOWN: not
-    in my records as a live member.
+    in my records as a live member. LIMIT: I am asked too much, and have not tried.
     """
 
     TIMEOUT = 0
     BUSY = 1
     UNKNOWN = 2
+    LIMIT = 3
 
 
 class Version(NamedTuple):
@@ -266,11 +267,12 @@ class Ack:
 @dataclass(frozen=True, slots=True)
 class PingReq:
     """Observer -> fellow observer: I get no answer from ``subject``; do you? Answered by Vouch or
-    Nack, so that silence means that you are cut off from me."""
+    Nack ``within_s``, so that silence means that you are cut off from me."""
 
     probe: int
     subject: PeerId
     boot: int
+    within_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class Jury:
         view.prober.ask(peer, fellows, now)
         for fellow in fellows:
             effects += view.watch.link(fellow)
-            effects.append(Send(fellow, PingReq(probe.number, peer, record.boot)))
+            effects.append(Send(fellow, PingReq(probe.number, peer, record.boot, probe.timeout_s)))
         return effects
 
     def _conclude(self, peer: PeerId, why: str, now: Seconds) -> list[Effect]:
@@ -171,6 +171,19 @@ class Jury:
             return []
         view.suspicions.retract(subject, view.roster.me.peer)
         return self.hear_life(subject, vouch.boot, vouch.incarnation, now)
+
+    def hear_nack(self, fellow: PeerId, nack: Nack, now: Seconds) -> list[Effect]:
+        """A fellow does not get through either. If its link lives, the peer is busy, not gone: no
+        accusation this time, as if my own link spoke for it, and no longer than that would."""
+        view, subject = self._view, nack.subject
+        asked = view.prober.said(fellow, subject)
+        if not asked or nack.reason != NackReason.BUSY:
+            return []
+        since = view.sightings.at(subject).failing_since
+        if since is not None and now - since < self._config.busy_max_s:
+            view.prober.close(subject)
+            view.suspicions.retract(subject, view.roster.me.peer)
+        return []
 
     # ---------------------------------------------------------------- accusations
 

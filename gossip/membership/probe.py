@@ -10,11 +10,13 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from gossip.deadlines import Deadlines
+from gossip.membership.health import SCORE_MAX
 from gossip.membership.roundtrip import RoundTrips
 from gossip.messages import PeerId, Seconds
 
 INDIRECT_FACTOR = 1.5
-"""Fellows get this many direct time-outs: for a probe of theirs, and the way there and back."""
+"""Fellows get this many direct time-outs: one for a probe of theirs, which they are told, and the
+rest for the way there and back."""
 
 
 class Stage(IntEnum):
@@ -93,11 +95,13 @@ class Prober:
             self._trips.measured(peer, now - sent[1])
         return 0 < number <= self.last_number
 
-    def said(self, fellow: PeerId, subject: PeerId) -> None:
-        """A fellow answered, whatever it said: it is there itself."""
+    def said(self, fellow: PeerId, subject: PeerId) -> bool:
+        """A fellow answered, whatever it said: it is there itself. Whether it was asked."""
         probe = self.open.get(subject)
-        if probe is not None:
-            probe.asked.pop(fellow, None)
+        if probe is None or fellow not in probe.asked:
+            return False
+        del probe.asked[fellow]
+        return True
 
     def close(self, peer: PeerId) -> Probe | None:
         """The peer gave a sign of life, or its probe is over."""
@@ -123,13 +127,20 @@ class Prober:
 
     # ---------------------------------------------------------------- for others
 
-    def favor(self, favor: Favor, now: Seconds) -> int | None:
-        """Open a probe for somebody else; its number, or None when too many are open."""
+    def is_fair(self, within_s: Seconds) -> bool:
+        """Whether an honest peer may give a fellow this time: its own longest time-out at most."""
+        return 0 < within_s <= self._trips.most_s * (1 + SCORE_MAX)
+
+    def favor(self, favor: Favor, within_s: Seconds, now: Seconds) -> int | None:
+        """Open a probe for somebody else; its number, or None when too many are open.
+
+        It ends ``within_s``: who asked waits little longer, and takes silence for its own fault.
+        """
         if len(self._favors) >= self._favors_max:
             return None
         self.last_number += 1
         self._favors[self.last_number] = favor
-        timeout_s = self._trips.timeout_s(favor.subject)
+        timeout_s = min(self._trips.timeout_s(favor.subject), within_s)
         self._favor_deadlines.set(self.last_number, now + timeout_s)
         return self.last_number
 

@@ -88,6 +88,11 @@ class Rounds:
         self._runs = False
         # Linked, but not members yet, in the order met; bounded by the links there are.
         self._strangers: dict[PeerId, None] = {}
+        # Linked as a contact or by a knock, not as the watch wants; True after the first look.
+        self._beside: dict[PeerId, bool] = {}
+        # Who answered at a contact address: it may tell another one than was dialed.
+        self._answers_at: dict[str, PeerId] = {}
+        self._dialed = ""
         # Newcomers that I welcomed while nobody had welcomed me.
         self._early: dict[PeerId, None] = {}
         self._knocked_at: PeerId | None = None
@@ -166,7 +171,7 @@ class Rounds:
         self._contacts = tuple(dict.fromkeys(address for address in contacts if address != own))
         if self._contacts:
             self.ticks.set(_Tick.JOIN, now + self._config.join_retry_s)
-        return self._dial_contacts()
+        return self._dial_contacts(len(self._contacts))
 
     def hello(self) -> Hello:
         """Who I am and which model I hold."""
@@ -183,11 +188,16 @@ class Rounds:
         """Greet a peer whose link came up; a stranger again and again, until it is a member."""
         if self._roster.get(peer) is None:
             self._strangers[peer] = None
+        if not self._view.watch.is_dialed(peer):
+            self._beside[peer] = False
+            if self._dialed and peer != self._knocked_at:
+                self._answers_at[self._dialed], self._dialed = peer, ""
         return self.greeting(peer)
 
     def lost(self, peer: PeerId) -> None:
-        """Do not greet over a link that is gone."""
+        """Do not greet over a link that is gone; it is met anew when it comes back."""
         self._strangers.pop(peer, None)
+        self._beside.pop(peer, None)
 
     def welcomed(self, newcomer: PeerId) -> None:
         """A newcomer was told all I know; while I am one myself, that is not the whole group."""
@@ -214,7 +224,7 @@ class Rounds:
     def refused(self, by: PeerId) -> None:
         """A stranger I greeted will not have me: asking it again is no use."""
         if by in self._strangers:
-            self.lost(by)
+            del self._strangers[by]
             self._turned_away = True
 
     def _join_again(self, now: Seconds) -> list[Effect]:
@@ -228,13 +238,34 @@ class Rounds:
         config = self._config
         wait_s = config.join_retry_s if hasty else config.probe_down_interval_s
         self.ticks.set(_Tick.JOIN, now + wait_s)
-        return [*self._dial_contacts(), *map(self.greeting, self._strangers)]
+        at_once = len(self._contacts) if hasty else 1
+        return [*self._dial_contacts(at_once), *map(self.greeting, self._strangers)]
 
-    def _dial_contacts(self) -> list[Effect]:
+    def _dial_contacts(self, at_once: int) -> list[Effect]:
+        """Dial the addresses that lead to no live member, so many of them, in turn."""
         if not self._contacts:
             return []
         known = self._addresses(self._roster.live)
-        return [Dial(None, address, "") for address in self._contacts if address not in known]
+        for address, peer in self._answers_at.items():
+            if self._roster.is_live(peer):
+                known[address] = None
+        away = [address for address in self._contacts if address not in known][:at_once]
+        self._contacts = tuple(sorted(self._contacts, key=away.__contains__))
+        self._dialed = away[0] if len(away) == 1 else ""
+        return [Dial(None, address, "") for address in away]
+
+    def _settle_links(self) -> list[Effect]:
+        """Links to contacts and knocked members that are live by now become the watch's matter, a
+        look later: first they are told what only this link may tell them."""
+        effects: list[Effect] = []
+        for peer, was_seen in list(self._beside.items()):
+            if not self._roster.is_live(peer):
+                continue
+            self._beside[peer] = True
+            if was_seen:
+                del self._beside[peer]
+                effects += self._view.watch.adopt(peer)
+        return effects
 
     def _addresses(self, peers: Iterable[PeerId]) -> dict[str, None]:
         records = [self._roster.get(peer) for peer in peers]
@@ -273,7 +304,7 @@ class Rounds:
             return []
         self.ticks.set(_Tick.PROBE, now + self._look_s())
         view = self._view
-        effects = view.watch.links_due()
+        effects = [*self._settle_links(), *view.watch.links_due()]
         interval_s = self._config.probe_interval_s * self._health.factor
         active_at, passive_at = now - ACTIVE_AGE * interval_s, now - PASSIVE_AGE * interval_s
         for peer, is_active in view.watch.neighbors.items():
@@ -287,6 +318,7 @@ class Rounds:
         """Greet one down member; the link of the last one that stayed silent is given up."""
         effects: list[Effect] = []
         if self._knocked_at is not None and not self._roster.is_live(self._knocked_at):
+            self._beside.pop(self._knocked_at, None)
             effects.append(Hangup(self._knocked_at))
         self._knocked_at = None
         if not self._roster.down:

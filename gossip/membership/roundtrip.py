@@ -20,7 +20,8 @@ class RoundTrips:
 
     def __init__(self, least_s: Seconds, most_s: Seconds) -> None:
         self._least_s = least_s
-        self._most_s = most_s
+        self.most_s = most_s
+        """No time-out is longer."""
         self._estimates: dict[PeerId, tuple[Seconds, Seconds]] = {}
 
     def measured(self, peer: PeerId, took_s: Seconds) -> None:
@@ -37,9 +38,9 @@ class RoundTrips:
         """When an answer of this peer is late."""
         known = self._estimates.get(peer)
         if known is None:
-            return min(max(INITIAL_S, self._least_s), self._most_s)
+            return min(max(INITIAL_S, self._least_s), self.most_s)
         smooth_s, deviation_s = known
-        return min(max(smooth_s + DEVIATIONS * deviation_s, self._least_s), self._most_s)
+        return min(max(smooth_s + DEVIATIONS * deviation_s, self._least_s), self.most_s)
 
     def forget(self, peer: PeerId) -> None:
         """The peer went."""

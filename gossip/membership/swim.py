@@ -308,8 +308,7 @@ class Swim:
             case Vouch():
                 return self._jury.hear_vouch(sender, message, now)
             case Nack():
-                self._view.prober.said(sender, message.subject)
-                return []
+                return self._jury.hear_nack(sender, message, now)
             case Digest() | Diff() | Lookup():
                 return self._compare(sender, message, now)
             case Notice():
@@ -382,18 +381,18 @@ class Swim:
         return effects + self._jury.hear_life(sender, ack.boot, ack.incarnation, now)
 
     def _on_ping_req(self, sender: PeerId, asked: PingReq, now: Seconds) -> list[Effect]:
-        subject = asked.subject
-        if subject == self.me.peer:
-            me = self.me
+        subject, me, record = asked.subject, self.me, self._roster.get(asked.subject)
+        if not self._view.prober.is_fair(asked.within_s):
+            return [Tell(Fault(sender, "probe", f"wants to know within {asked.within_s} s"))]
+        if subject == me.peer:
             return [Send(sender, Vouch(asked.probe, subject, me.boot, me.incarnation))]
-        record = self._roster.get(subject)
         if record is None or record.status >= Status.DOWN:
             told = self._view.with_evidence(() if record is None else (record,))
             nack = Nack(asked.probe, subject, NackReason.UNKNOWN)
             return [Send(sender, nack), *([Send(sender, Gossip(told))] if record else [])]
-        number = self._view.prober.favor(Favor(sender, subject, asked.probe), now)
+        number = self._view.prober.favor(Favor(sender, subject, asked.probe), asked.within_s, now)
         if number is None:
-            return [Send(sender, Nack(asked.probe, subject, NackReason.BUSY))]
+            return [Send(sender, Nack(asked.probe, subject, NackReason.LIMIT))]
         return [*self.link(subject), Send(subject, Ping(number, record.boot))]
 
     def _compare(

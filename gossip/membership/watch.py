@@ -138,12 +138,27 @@ class Watch:
         if record is None or not record.control_address:
             return []
         self._links[peer] = None
-        effects: list[Effect] = [Dial(peer, record.control_address, record.bulk_address)]
-        if len(self._links) > self._config.links_max:
-            idle = next((each for each in self._links if each not in self.neighbors), None)
-            if idle is not None and idle != peer:
-                effects += self.give_up(idle)
-        return effects
+        dial = Dial(peer, record.control_address, record.bulk_address)
+        return [dial, *self._give_up_idle(but=peer)]
+
+    def adopt(self, peer: PeerId) -> list[Effect]:
+        """A member's link was opened for another purpose, which is served: it is one of mine from
+        now on where I keep links to all, or else is given up; a contact would drown in them."""
+        record = self._roster.get(peer)
+        if peer in self._links or record is None or not record.control_address:
+            return []
+        # Who cannot be dialed is known by the links it opens: it keeps what it has room for.
+        is_mine = self.dial_all() or peer in self.neighbors
+        if not is_mine and self._roster.me.control_address:
+            return [Hangup(peer)]
+        self._links = {peer: None, **self._links}
+        return self._give_up_idle()
+
+    def _give_up_idle(self, but: PeerId | None = None) -> list[Effect]:
+        if len(self._links) <= self._config.links_max:
+            return []
+        idle = next((each for each in self._links if each not in self.neighbors), None)
+        return [] if idle is None or idle == but else self.give_up(idle)
 
     def is_dialed(self, peer: PeerId) -> bool:
         """Whether I want a link to this peer."""

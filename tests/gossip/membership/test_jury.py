@@ -16,6 +16,8 @@ from gossip.membership.swim import Swim
 from gossip.messages import (
     Ack,
     Gossip,
+    Nack,
+    NackReason,
     Notice,
     Ping,
     PingReq,
@@ -70,13 +72,13 @@ def lost(size: int = 6) -> Swim:
     return swim
 
 
-def asked_fellows(swim: Swim, since: Seconds = 0.0) -> tuple[Timed, PingReq]:
+def asked_fellows(swim: Swim, since: Seconds = 0.0, nacks: bool = True) -> tuple[Timed, PingReq]:
     """Let peer 4 be silent until its fellows are asked; what happened, and one question."""
     effects: Timed = []
     until = since
     while not sent(only(effects), PingReq):
         until += 0.1
-        effects += run(swim, until, answering=OTHERS)
+        effects += run(swim, until, answering=OTHERS, nacks=nacks)
     return effects, sent(only(effects), PingReq)[0]
 
 
@@ -166,6 +168,52 @@ def test_fellows_that_say_nothing_mean_that_i_am_the_one_in_trouble() -> None:
 
     run(ignored, ignored._last_input_at + 20.0, answering=(*OTHERS, 4), every_s=8.0)
     assert 0 == ignored.health
+
+
+def test_a_fellow_whose_link_to_it_lives_ends_the_probe_too_but_not_for_ever() -> None:
+    """M12: it is busy, not gone; no accusation, until a link of my own would not excuse it."""
+    swim = lost()
+    while swim._last_input_at < CONFIG.busy_max_s - 8.0:
+        effects, question = asked_fellows(swim, swim._last_input_at, nacks=False)
+        busy = Nack(question.probe, peer(4), NackReason.BUSY)
+        asked = next(each.to for each in only(effects) if sent([each], PingReq))
+        say(swim, int(asked, 16), busy, swim._last_input_at)
+        assert not swim._view.prober.is_open(peer(4))
+        assert [] == accusations(only(effects), of=4) == changed(effects, Status.SUSPECT)
+
+    run(swim, CONFIG.busy_max_s + 5.0, answering=OTHERS)
+    effects, question = asked_fellows(swim, swim._last_input_at, nacks=False)
+    asked = next(each.to for each in only(effects) if sent([each], PingReq))
+    say(swim, int(asked, 16), Nack(question.probe, peer(4), NackReason.BUSY), swim._last_input_at)
+    assert swim._view.prober.is_open(peer(4))
+
+
+def test_who_was_not_asked_cannot_speak_for_a_peer() -> None:
+    """And another reason is only a sign of the fellow's own life."""
+    swim = lost()
+    effects, question = asked_fellows(swim, nacks=False)
+    asked = [int(each.to, 16) for each in only(effects) if sent([each], PingReq)]
+    (other,) = [each for each in OTHERS if each not in asked]
+    say(swim, other, Nack(question.probe, peer(4), NackReason.BUSY), swim._last_input_at)
+    for reason in (NackReason.TIMEOUT, NackReason.UNKNOWN, NackReason.LIMIT):
+        said = Nack(question.probe, peer(4), reason)
+        assert [] == say(swim, asked.pop(), said, swim._last_input_at)
+
+    assert swim._view.prober.is_open(peer(4))
+    effects = run(swim, swim._last_input_at + 2.0, answering=OTHERS)
+    assert accusations(only(effects), of=4)
+    assert 0 == swim.health
+
+
+def test_the_question_says_how_long_the_asker_waits_for_a_probe() -> None:
+    """Its own time-out, as stretched by its health: an answer in that time is not late."""
+    for health in (0, 2):
+        swim = machine(*map(record, range(2, 7)))
+        swim._health.worse(health)
+        swim.link_lost(peer(4), LinkCause.SILENT, 0.0)
+        effects, question = asked_fellows(swim)
+        assert first(effects, PingReq) == pytest.approx(question.within_s)
+        assert (1 + health) * INITIAL_S == question.within_s
 
 
 # -------------------------------------------------------------------- links as witnesses

@@ -123,8 +123,8 @@ def test_a_favor_is_done_once_by_its_subject_alone() -> None:
     """Or fails in time; a number that was given for somebody else proves nothing."""
     probes = prober()
     asked = Favor(peer(3), peer(2), 77)
-    number = probes.favor(asked, 10.0)
-    other = probes.favor(Favor(peer(4), peer(5), 1), 10.5)
+    number = probes.favor(asked, 9.0, 10.0)
+    other = probes.favor(Favor(peer(4), peer(5), 1), 9.0, 10.5)
     assert number is not None
     assert other is not None
 
@@ -140,8 +140,27 @@ def test_a_favor_is_done_once_by_its_subject_alone() -> None:
 def test_what_others_can_ask_for_is_bounded() -> None:
     """M27: at most so many favors at a time."""
     probes = prober(favors_max=2)
-    numbers = [probes.favor(Favor(peer(3), peer(2), each), 0.0) for each in range(3)]
+    numbers = [probes.favor(Favor(peer(3), peer(2), each), 9.0, 0.0) for each in range(3)]
 
     assert [False, False, True] == [number is None for number in numbers]
     probes.favors_failed(9.0)
-    assert None is not probes.favor(Favor(peer(3), peer(2), 3), 9.0)
+    assert None is not probes.favor(Favor(peer(3), peer(2), 3), 9.0, 9.0)
+
+
+def test_a_favor_ends_in_the_time_given() -> None:
+    """A slow link would take three seconds; who asked waits little more than one."""
+    probes = prober()
+    probes.start(peer(2), 0.0, 1)
+    probes.answered(peer(2), 1, 2.5)
+    probes.close(peer(2))
+    for within_s, ends_at in ((0.4, 10.4), (9.0, 13.0)):
+        assert None is not probes.favor(Favor(peer(3), peer(2), 1), within_s, 10.0)
+        assert ends_at == pytest.approx(probes.deadline())
+        probes.favors_failed(20.0)
+
+
+@pytest.mark.parametrize("within_s", [0.0, -1.0, math.nan, math.inf, 24.1])
+def test_no_honest_peer_gives_such_a_time(within_s: float) -> None:
+    """At most the longest time-out, stretched for the least healthy."""
+    assert prober().is_fair(24.0)
+    assert not prober().is_fair(within_s)

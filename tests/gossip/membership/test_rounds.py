@@ -7,8 +7,9 @@ import math
 import pytest
 
 from gossip.config import MembershipConfig
-from gossip.machine import Dial, Hangup, Persist
+from gossip.machine import Dial, Effect, Hangup, Persist
 from gossip.membership.rounds import CONTACTS_KEPT
+from gossip.membership.swim import Swim
 from gossip.messages import (
     Digest,
     Gossip,
@@ -35,6 +36,7 @@ from tests.gossip.membership.dialogue import (
     sent,
     tell,
 )
+from tests.gossip.membership.network import Network
 
 # -------------------------------------------------------------------- knocking
 
@@ -222,3 +224,96 @@ def test_who_was_turned_away_by_a_stranger_is_still_a_newcomer() -> None:
     assert swim.hello().newcomer
     say(swim, 3, Welcome(Rumors((record(3), record(4)), (progress(3),)), LAYOUT, 1), 0.4)
     assert not swim.hello().newcomer
+
+
+# -------------------------------------------------------------------- links beside the watch
+
+LARGE = MembershipConfig(observers=4, accusers=3, links_max=8)
+
+
+def joined_by(number: int, contact: str, size: int) -> Swim:
+    """Peer 1 right after this peer answered at the contact and told of everyone."""
+    swim = machine(config=LARGE)
+    swim.join((contact,), 0.0)
+    swim.link_up(peer(number), 0.1)
+    members = tuple(map(record, range(2, size + 1)))
+    say(swim, number, Welcome(Rumors(members, (progress(number),)), LAYOUT, 1), 0.2)
+    return swim
+
+
+def hung_up(effects: list[Effect], number: int) -> int:
+    """How often the link to the numbered peer is given up."""
+    return effects.count(Hangup(peer(number)))
+
+
+def test_many_that_join_through_one_do_not_keep_their_links_to_it() -> None:
+    """M27: links are held to neighbors and for a use, so the contact has room for the next."""
+    network = Network(3, config=MembershipConfig(links_max=16))
+    contact = network.start(200)
+    for number in range(1, 200):
+        network.run(0.05)
+        network.start(number, 200)
+    network.run(20.0)
+
+    assert network.agreed()
+    assert all(len(links) <= 16 for links in network._dialed.values())
+    # Those of the first, when the group was small, and of the neighbors.
+    assert len(network._dialers(contact)) <= 16 + 8
+
+
+@pytest.mark.parametrize("size", [6, 40])
+def test_a_contact_s_link_is_given_up_a_while_after_joining_a_large_group_only(size: int) -> None:
+    """Its address is not dialed again either while its peer lives, even if that is an alias."""
+    swim, others = joined_by(size, "alias:1", size), tuple(range(2, size + 1))
+    effects = run(swim, 90.0, answering=others)
+    times = [at for at, each in effects if each == Hangup(peer(size))]
+
+    assert (size == 40) == (peer(size) not in swim.neighbors()) == len(times)
+    assert all(0.7 < at < 3.0 for at in times)
+    assert None not in dials(only(effects))
+
+    tell(swim, size, record(size, status=Status.LEFT), now=90.1)
+    assert Dial(None, "alias:1", "") in only(run(swim, 130.0, answering=others[:-1]))
+
+
+def test_a_contact_that_is_a_swap_partner_by_now_keeps_its_link() -> None:
+    """What is in use is given up as the least recently used one, as any."""
+    swim = joined_by(40, record(40).control_address, size=40)
+    swim.link(peer(40))
+    effects = only(run(swim, 20.0, answering=tuple(range(2, 41))))
+
+    assert 0 == hung_up(effects, 40)
+
+
+def test_addresses_nobody_answers_at_are_tried_in_turn() -> None:
+    """Once this peer belongs to a group: one at a time, so that it is known who answers."""
+    swim = machine()
+    contacts = tuple(record(number).control_address for number in (2, 3, 4))
+    first = [each for each in swim.join(contacts, 0.0) if isinstance(each, Dial)]
+    swim.link_up(peer(2), 0.1)
+    say(swim, 2, Welcome(Rumors((record(2),)), LAYOUT, 1), 0.2)
+    later = [each for each in only(run(swim, 100.0, answering=(2,))) if isinstance(each, Dial)]
+
+    assert [Dial(None, each, "") for each in contacts] == first
+    tried = [each.control_address for each in later if each.peer is None]
+    assert [*contacts[1:], *contacts[1:]] == tried[:4]
+
+
+def test_the_link_of_a_knocked_member_that_came_back_is_given_up_in_a_large_group() -> None:
+    """When both sides have had time to compare."""
+    swim = machine(*map(record, range(2, 41)), config=LARGE)
+    away = next(n for n in range(2, 41) if peer(n) not in swim.neighbors())
+    others = tuple(n for n in range(2, 41) if n != away)
+    watching = [int(each, 16) for each in swim.observers(peer(away))]
+    bury(swim, away, *watching, by=watching[0], now=0.1)
+    effects: list[Effect] = []
+    while not sent(effects, Hello, peer(away)):
+        effects = only(run(swim, swim._last_input_at + 1.0, answering=others))
+    now = swim._last_input_at
+    swim.link_up(peer(away), now)
+    say(swim, away, Gossip(Rumors((record(away, incarnation=1),))), now)
+    assert peer(away) in swim.live()
+    effects = only(run(swim, now + 0.1, answering=others))
+    assert 0 == hung_up(effects, away)
+
+    assert 1 == hung_up(only(run(swim, now + 70.0, answering=(*others, away))), away)

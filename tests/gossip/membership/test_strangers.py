@@ -82,7 +82,7 @@ MESSAGES: st.SearchStrategy[MembershipMessage] = st.one_of(
     st.builds(Refused, st.sampled_from(RefusalReason), st.text()),
     st.builds(Ping, COUNTS, COUNTS, RUMORS),
     st.builds(Ack, COUNTS, COUNTS, COUNTS, RUMORS),
-    st.builds(PingReq, COUNTS, PEERS, COUNTS),
+    st.builds(PingReq, COUNTS, PEERS, COUNTS, st.floats()),
     st.builds(Vouch, COUNTS, PEERS, COUNTS, COUNTS),
     st.builds(Nack, COUNTS, PEERS, st.sampled_from(NackReason)),
     st.builds(Gossip, RUMORS),

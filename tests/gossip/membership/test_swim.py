@@ -255,20 +255,33 @@ def test_a_ping_is_answered_with_my_life_and_incarnation() -> None:
 def test_a_fellow_is_told_what_became_of_a_favor() -> None:
     """Vouch with the life that answered, or Nack and why not."""
     swim = machine(record(2), record(3))
-    (favor,) = sent(say(swim, 2, PingReq(5, peer(3), 1), 1.0), Ping, peer(3))
+    (favor,) = sent(say(swim, 2, PingReq(5, peer(3), 1, 1.0), 1.0), Ping, peer(3))
     assert [Vouch(5, peer(3), 1, 0)] == sent(
         say(swim, 3, Ack(favor.probe, 1, 0), 1.1), Vouch, peer(2)
     )
 
-    say(swim, 2, PingReq(6, peer(3), 1), 2.0)
+    say(swim, 2, PingReq(6, peer(3), 1, 1.0), 2.0)
     effects = only(run(swim, 4.0, answering=(2,)))
     assert [Nack(6, peer(3), NackReason.TIMEOUT)] == sent(effects, Nack, peer(2))
 
     swim.link_up(peer(3), 4.1)
-    say(swim, 2, PingReq(7, peer(3), 1), 4.2)
+    say(swim, 2, PingReq(7, peer(3), 1, 1.0), 4.2)
     run(swim, 4.9)
     effects = only(run(swim, 9.0, answering=(2,)))
     assert [Nack(7, peer(3), NackReason.BUSY)] == sent(effects, Nack, peer(2))
+
+
+def test_a_fellow_that_asks_too_much_or_absurdly_is_told_so() -> None:
+    """LIMIT says nothing of the subject; a time that no honest peer gives is a fault."""
+    swim = machine(record(2), record(3))
+    for number in range(64):
+        assert [] == sent(say(swim, 2, PingReq(number, peer(3), 1, 1.0), 1.0), Nack)
+    effects = say(swim, 2, PingReq(64, peer(3), 1, 1.0), 1.0)
+    assert [Nack(64, peer(3), NackReason.LIMIT)] == sent(effects, Nack, peer(2))
+
+    effects = say(swim, 2, PingReq(65, peer(3), 1, math.nan), 1.0)
+    assert ["probe"] == [each.kind for each in told(effects, Fault)]
+    assert [] == sent(effects, Nack)
 
 
 def test_a_fellow_that_asks_about_nobody_or_about_me_is_answered_at_once() -> None:
@@ -278,13 +291,13 @@ def test_a_fellow_that_asks_about_nobody_or_about_me_is_answered_at_once() -> No
     run(swim, 3.0)
 
     assert [Nack(5, peer(9), NackReason.UNKNOWN)] == sent(
-        say(swim, 2, PingReq(5, peer(9), 1), 3.0), Nack, peer(2)
+        say(swim, 2, PingReq(5, peer(9), 1, 1.0), 3.0), Nack, peer(2)
     )
-    effects = say(swim, 2, PingReq(6, peer(3), 1), 3.0)
+    effects = say(swim, 2, PingReq(6, peer(3), 1, 1.0), 3.0)
     assert [Nack(6, peer(3), NackReason.UNKNOWN)] == sent(effects, Nack, peer(2))
     assert down(3) in sent(effects, Gossip, peer(2))[0].rumors.records
     assert [Vouch(7, peer(1), 1, 0)] == sent(
-        say(swim, 2, PingReq(7, peer(1), 1), 3.0), Vouch, peer(2)
+        say(swim, 2, PingReq(7, peer(1), 1, 1.0), 3.0), Vouch, peer(2)
     )
 
 
