@@ -31,10 +31,14 @@ class Judgment:
         make of it; but not about a peer that I have never heard of."""
         view = self._view
         accusers = () if about is None or evidence_flaw(about) else about.accusers
+        waiting = view.verdicts.waiting_about(record.peer)
+        known = 0 if waiting is None else len(waiting.accusers)
         heard = view.verdicts.hear(record, accusers, now)
         if heard is None:
             return []
         claim, is_new = heard
+        if not is_new and len(claim.accusers) == known:
+            return []  # nothing new is said; the claim is weighed again as time goes on
         if is_new and view.roster.get(record.peer) is not None:
             view.news.add_record(record, evidence_for(record, claim.accusers))
         return self._weigh(claim, why, now)

@@ -147,15 +147,18 @@ class View:
         self._noticed_at.pop(peer, None)
         self.suspicions.clear(peer)
         self.verdicts.settle(peer)
-        self.addresses_changed = True
         was_live = before is not None and before.status < Status.DOWN
         effects: list[Effect] = [Tell(MemberChanged(record, why))]
         if record.status < Status.DOWN:
             self.verdicts.forget(peer)
-            return effects + self._is_here(before, was_live, record, now)
-        if kept is not None:
-            self.verdicts.believe(kept)
-        return effects + self._is_gone(was_live, record, now)
+            effects += self._is_here(before, was_live, record, now)
+        else:
+            if kept is not None:
+                self.verdicts.believe(kept)
+            effects += self._is_gone(was_live, record, now)
+        # In a large group only the addresses of watch neighbors are kept.
+        self.addresses_changed |= self.watch.is_old or self.watch.dial_all()
+        return effects
 
     def _is_here(
         self, before: Record | None, was_live: bool, record: Record, now: Seconds

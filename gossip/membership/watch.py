@@ -45,6 +45,11 @@ class Watch:
             self._renew()
         return self._neighbors
 
+    @property
+    def is_old(self) -> bool:
+        """Whether my neighbors may have changed since they were last looked at."""
+        return self._is_old
+
     def member_came(self, peer: PeerId) -> None:
         """A member is live: does it stand nearer to me than a neighbor of mine?"""
         if self._is_old or self._arcs is None:
