@@ -60,8 +60,8 @@ class View:
         self.account = Account(config.members_max, None if known is None else known.accounts)
         self.myself = Myself(self.roster, self.account)
         self.news = News(config.transmissions_factor)
-        self.watch = Watch(self.roster, config)
         self.sightings = Sightings()
+        self.watch = Watch(self.roster, config, self.sightings)
         self.suspicions = Suspicions()
         self.flaps = Flaps(config.flap_half_life_s, config.flaps_max)
         self._reach: dict[PeerId, Reach] = {}

@@ -10,6 +10,7 @@ from gossip.config import MembershipConfig
 from gossip.machine import Dial, Effect, Hangup
 from gossip.membership.rings import places
 from gossip.membership.roster import Roster
+from gossip.membership.sightings import Sightings
 from gossip.messages import PeerId
 
 _CIRCLE = (1 << 64) - 1
@@ -22,8 +23,9 @@ class Watch:
     places, so that every peer is pinged by about half of its observers and pings the others.
     """
 
-    def __init__(self, roster: Roster, config: MembershipConfig) -> None:
+    def __init__(self, roster: Roster, config: MembershipConfig, sightings: Sightings) -> None:
         self._roster = roster
+        self._sightings = sightings
         self._config = config
         self._me = roster.me.peer
         self._mine = places(self._me)
@@ -169,4 +171,5 @@ class Watch:
         if peer not in self._links:
             return []
         del self._links[peer]
+        self._sightings.unlinked(peer)
         return [Hangup(peer)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gossip.config import MembershipConfig
 from gossip.machine import Dial, Hangup
 from gossip.membership.roster import Roster
+from gossip.membership.sightings import Sightings
 from gossip.membership.view import View
 from gossip.membership.watch import Watch
 from gossip.messages import PeerId, Record, Status
@@ -58,7 +59,7 @@ def test_in_every_pair_one_pings(members: list[Record]) -> None:
         mine = own.me if each == peer(0) else roster.get(each)
         assert mine is not None
         own.put(replace(mine, boot=9))
-        for other_peer, active in Watch(own, FEW).neighbors.items():
+        for other_peer, active in Watch(own, FEW, Sightings()).neighbors.items():
             pings[(each, other_peer)] = active
 
     for (one, other_peer), active in pings.items():
@@ -70,7 +71,7 @@ def a_watch(count: int, config: MembershipConfig = FEW) -> Watch:
     roster = Roster(record(0), 1000, config.observers)
     for number in range(1, count + 1):
         roster.put(record(number))
-    return Watch(roster, config)
+    return Watch(roster, config, Sightings())
 
 
 def test_the_rotation_visits_every_neighbor_in_turn() -> None:
