@@ -188,9 +188,9 @@ class Core:
         return type(happened) is Received and type(happened.message) in MEMBERSHIP_TYPES
 
     def _route(self, happened: Input, now: Seconds) -> list[Effect]:
+        if isinstance(happened, Received):
+            return self._received(happened.sender, happened.message, now)
         match happened:
-            case Received(sender, message):
-                return self._received(sender, message, now)
             case Submitted(samples, swap_due):
                 return self._submitted(samples, swap_due, now)
             case Computed(transfer):

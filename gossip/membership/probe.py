@@ -57,9 +57,9 @@ class Prober:
         """By peer; to be read."""
         # Number and time of the last probe of each peer, until its answer is measured.
         self._sent: dict[PeerId, tuple[int, Seconds]] = {}
-        self._deadlines: Deadlines[PeerId] = Deadlines()
+        self.deadlines: Deadlines[PeerId] = Deadlines()
         self._favors: dict[int, Favor] = {}
-        self._favor_deadlines: Deadlines[int] = Deadlines()
+        self.favor_deadlines: Deadlines[int] = Deadlines()
         self.last_number = 0
 
     def is_open(self, peer: PeerId) -> bool:
@@ -76,7 +76,7 @@ class Prober:
             timeout_s = self._trips.timeout_s(peer) * factor
             self.open[peer] = Probe(self.last_number, timeout_s)
             self._sent[peer] = (self.last_number, now)
-            self._deadlines.set(peer, now + timeout_s)
+            self.deadlines.set(peer, now + timeout_s)
         return self.last_number
 
     def ask(self, peer: PeerId, fellows: list[PeerId], now: Seconds) -> None:
@@ -84,7 +84,7 @@ class Prober:
         probe = self.open[peer]
         probe.stage = Stage.INDIRECT
         probe.asked = dict.fromkeys(fellows)
-        self._deadlines.set(peer, now + INDIRECT_FACTOR * probe.timeout_s)
+        self.deadlines.set(peer, now + INDIRECT_FACTOR * probe.timeout_s)
 
     def answered(self, peer: PeerId, number: int, now: Seconds) -> bool:
         """An Ack came: measure the round trip if it is that of the last probe, which the same
@@ -107,7 +107,7 @@ class Prober:
         """The peer gave a sign of life, or its probe is over."""
         probe = self.open.pop(peer, None)
         if probe is not None:
-            self._deadlines.clear(peer)
+            self.deadlines.clear(peer)
         return probe
 
     def void(self) -> None:
@@ -123,7 +123,7 @@ class Prober:
 
     def due(self, now: Seconds) -> list[tuple[PeerId, Probe]]:
         """Probes whose stage ran out; to be closed or taken to the next stage by the caller."""
-        return [(peer, self.open[peer]) for peer in self._deadlines.due(now)]
+        return [(peer, self.open[peer]) for peer in self.deadlines.due(now)]
 
     # ---------------------------------------------------------------- for others
 
@@ -141,7 +141,7 @@ class Prober:
         self.last_number += 1
         self._favors[self.last_number] = favor
         timeout_s = min(self._trips.timeout_s(favor.subject), within_s)
-        self._favor_deadlines.set(self.last_number, now + timeout_s)
+        self.favor_deadlines.set(self.last_number, now + timeout_s)
         return self.last_number
 
     def favor_done(self, number: int, subject: PeerId) -> Favor | None:
@@ -149,13 +149,13 @@ class Prober:
         favor = self._favors.get(number)
         if favor is None or favor.subject != subject:
             return None
-        self._favor_deadlines.clear(number)
+        self.favor_deadlines.clear(number)
         return self._favors.pop(number)
 
     def favors_failed(self, now: Seconds) -> list[Favor]:
         """Favors whose subject did not answer in time."""
-        return [self._favors.pop(number) for number in self._favor_deadlines.due(now)]
+        return [self._favors.pop(number) for number in self.favor_deadlines.due(now)]
 
     def deadline(self) -> Seconds:
         """When the next probe or favor runs out, or ``math.inf``."""
-        return min(self._deadlines.earliest(), self._favor_deadlines.earliest())
+        return min(self.deadlines.earliest(), self.favor_deadlines.earliest())

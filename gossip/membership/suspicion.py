@@ -45,7 +45,7 @@ class Suspicions:
     def __init__(self) -> None:
         self.open: dict[PeerId, Trial] = {}
         """By suspect; to be read."""
-        self._deadlines: Deadlines[PeerId] = Deadlines()
+        self.deadlines: Deadlines[PeerId] = Deadlines()
 
     def get(self, peer: PeerId) -> Trial | None:
         """The trial of a peer."""
@@ -63,7 +63,7 @@ class Suspicions:
         current.accusers[accuser] = None
         current.began_at = min(current.began_at, trial.began_at)
         current.ends_at = min(current.ends_at, current.began_at + current.timeout_s())
-        self._deadlines.set(peer, current.ends_at)
+        self.deadlines.set(peer, current.ends_at)
         return True
 
     def retract(self, peer: PeerId, accuser: PeerId) -> None:
@@ -78,7 +78,7 @@ class Suspicions:
     def clear(self, peer: PeerId) -> None:
         """The trial is over; nothing happens for a peer without one."""
         if self.open.pop(peer, None) is not None:
-            self._deadlines.clear(peer)
+            self.deadlines.clear(peer)
 
     def clear_all(self) -> None:
         """Try nobody."""
@@ -90,13 +90,13 @@ class Suspicions:
         for peer, trial in self.open.items():
             trial.began_at += by_s
             trial.ends_at += by_s
-            self._deadlines.set(peer, trial.ends_at)
+            self.deadlines.set(peer, trial.ends_at)
 
     def due(self, now: Seconds) -> list[Trial]:
         """Trials whose time is up, earliest first. They stay open, without a deadline, until
         they are cleared: one without enough accusers may still find them."""
-        return [self.open[peer] for peer in self._deadlines.due(now)]
+        return [self.open[peer] for peer in self.deadlines.due(now)]
 
     def deadline(self) -> Seconds:
         """When the next trial is due, or ``math.inf``."""
-        return self._deadlines.earliest()
+        return self.deadlines.earliest()

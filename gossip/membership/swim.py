@@ -169,8 +169,9 @@ class Swim:
             return self._last_input_at
         return min(
             self._rounds.ticks.at,
-            view.prober.deadline(),
-            view.suspicions.deadline(),
+            view.prober.deadlines.at,
+            view.prober.favor_deadlines.at,
+            view.suspicions.deadlines.at,
             view.tombstones.at,
             view.told.at,
         )
