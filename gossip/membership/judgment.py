@@ -109,12 +109,30 @@ class Judgment:
             elif view.sightings.heard_within(peer, config.contested_s, now):
                 claim.apply_at = now + config.contested_s  # its refutation is on the way
                 view.owe_notice(peer, now)
+            elif not claim.asked and claim.record.status == Status.DOWN:
+                effects += self._ask_around(claim, now)
             else:
                 effects += self.believe(claim.record, "not refuted in time", now)
             if claim.apply_at > now and now - claim.since > longest_s:
                 effects += self._inquire(claim)
                 view.verdicts.settle(peer)
         return effects
+
+    def _ask_around(self, claim: Claim, now: Seconds) -> list[Effect]:
+        """Before a claim is believed on the word of peers that are not live here: has any of my
+        neighbors heard of a refutation? News reaches nearly everybody, and each of a thousand that
+        come back at once has a thousand to miss one. Who knows better answers a claim by itself."""
+        view, accusers = self._view, self.accusers_of(claim.record)
+        if view.verdicts.weigh(claim.record, accusers, now) == Weight.ENOUGH:
+            return self.believe(claim.record, "accused by its observers", now)
+        claim.apply_at = now + self._config.contested_s
+        seen = view.sightings.of(claim.record.peer)
+        if seen is not None and seen.witness in (Witness.UP, Witness.FROZEN):
+            return []  # my own link knows better than peers that are not live here
+        claim.asked = True
+        evidence = evidence_for(claim.record, accusers)
+        asked = Gossip(Rumors((claim.record,), (), (evidence,)))
+        return [Send(peer, asked) for peer in view.watch.in_turn(self._config.gossip_fanout)]
 
     def _inquire(self, claim: Claim) -> list[Effect]:
         """A claim was neither refuted nor confirmed: do its observers stand by it? Those that

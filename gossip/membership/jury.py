@@ -194,6 +194,9 @@ class Jury:
             return []
         suspect, me = replace(record, status=Status.SUSPECT), view.roster.me.peer
         effects = self._hold_trial(suspect, me, why, now)
+        trial = view.suspicions.get(peer)
+        if trial is not None and not trial.may_tell(now):
+            return effects
         told = Gossip(Rumors((suspect,), (), (evidence_for(suspect, (me,)),)))
         for fellow in self._fellows(peer):
             effects += view.watch.link(fellow)

@@ -27,6 +27,16 @@ class Trial:
     enough: int
     ends_at: Seconds
     accusers: dict[PeerId, None] = field(default_factory=dict)
+    tell_at: Seconds = -math.inf
+    tell_pause_s: Seconds = 2.0
+
+    def may_tell(self, now: Seconds) -> bool:
+        """Whether I repeat my own accusation now: less and less often, as it convinces nobody."""
+        if now < self.tell_at:
+            return False
+        self.tell_at = now + self.tell_pause_s
+        self.tell_pause_s *= 2
+        return True
 
     def timeout_s(self) -> Seconds:
         """How long the suspect has, counted from ``began_at``."""

@@ -35,12 +35,16 @@ class Weight(IntEnum):
 
 @dataclass(slots=True)
 class Claim:
-    """A verdict of the group that is not believed yet. Applied at ``apply_at`` if not refuted."""
+    """A verdict of the group that is not believed yet. Applied at ``apply_at`` if not refuted.
+
+    ``asked`` says that others were asked whether they have heard of a refutation.
+    """
 
     record: Record
     accusers: dict[PeerId, None]
     since: Seconds
     apply_at: Seconds = math.inf
+    asked: bool = False
 
 
 @dataclass(slots=True)

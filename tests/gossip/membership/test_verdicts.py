@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.config import MembershipConfig
+from gossip.machine import Send
 from gossip.membership.flaps import Flaps
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.roster import Roster
@@ -70,6 +71,12 @@ def test_only_observers_of_the_subject_count(size: int, accusers: list[PeerId]) 
         weight = Weight.ENOUGH if live >= quorum else Weight.IN_TIME
 
     assert weight == held.weigh(down(2), accusers, 0.0)
+
+
+def told_of(number: int, effect: Send) -> bool:
+    """Whether a message says that a peer is down."""
+    message = effect.message
+    return isinstance(message, Gossip) and down(number) in message.rumors.records
 
 
 def heard(held: Verdicts, claimed: Record, *accusers: int) -> tuple[Claim, bool]:
@@ -203,7 +210,11 @@ def test_accusers_that_are_gone_count_after_the_subject_had_time() -> None:
 
     run(swim, in_time_at - 0.1, answering=others)
     assert Status.DOWN > swim.records()[3].status
-    run(swim, in_time_at + 1.1, answering=others)
+    asking = only(run(swim, in_time_at + 1.1, answering=others))
+    assert Status.DOWN > swim.records()[3].status
+    asked = [each.to for each in asking if isinstance(each, Send) and told_of(4, each)]
+    assert len(asked) == len(set(asked)) == CONFIG.gossip_fanout, "has nobody heard better?"
+    run(swim, in_time_at + CONFIG.contested_s + 2.2, answering=others)
     assert down(4) == swim.record(peer(4))
 
 
@@ -230,7 +241,7 @@ def test_a_starved_peer_gives_the_subjects_of_verdicts_its_time() -> None:
     swim.wake(100.0)
     run(swim, 100.0 + CONFIG.suspicion_s(6) - 1.5, answering=others)
     assert Status.DOWN > swim.records()[3].status
-    run(swim, 100.0 + CONFIG.suspicion_s(6) + 1.5, answering=others)
+    run(swim, 100.0 + CONFIG.suspicion_s(6) + CONFIG.contested_s + 2.5, answering=others)
     assert down(4) == swim.record(peer(4))
 
 
