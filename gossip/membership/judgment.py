@@ -119,15 +119,15 @@ class Judgment:
         return effects
 
     def _ask_around(self, claim: Claim, now: Seconds) -> list[Effect]:
-        """Before a claim is believed on the word of peers that are not live here: has any of my
-        neighbors heard of a refutation? News reaches nearly everybody, and each of a thousand that
-        come back at once has a thousand to miss one. Who knows better answers a claim by itself."""
+        """Before a claim that had to wait is believed: has any of my neighbors heard of a
+        refutation? News reaches nearly everybody, and each of a thousand that come back at once
+        has a thousand to miss one. Who knows better answers a claim by itself."""
         view, accusers = self._view, self.accusers_of(claim.record)
-        if view.verdicts.weigh(claim.record, accusers, now) == Weight.ENOUGH:
-            return self.believe(claim.record, "accused by its observers", now)
+        weight = view.verdicts.weigh(claim.record, accusers, now)
         claim.apply_at = now + self._config.contested_s
         seen = view.sightings.of(claim.record.peer)
-        if seen is not None and seen.witness in (Witness.UP, Witness.FROZEN):
+        linked = seen is not None and seen.witness in (Witness.UP, Witness.FROZEN)
+        if linked and weight != Weight.ENOUGH:
             return []  # my own link knows better than peers that are not live here
         claim.asked = True
         evidence = evidence_for(claim.record, accusers)

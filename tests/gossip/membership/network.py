@@ -117,8 +117,10 @@ class Network:
         self.split = lambda _a, _b: False
 
     def leave(self, who: PeerId) -> None:
-        """Let a peer say farewell, and end it a second later."""
-        self._do(who, lambda swim: swim.leave(self.now))
+        """Let a peer say farewell, and end it a second later; a frozen one ends without a word,
+        and it is not its next life that says it."""
+        leaving = self.swims[who]
+        self._do(who, lambda swim: swim.leave(self.now) if swim is leaving else [])
 
         def end() -> None:
             self.swims.pop(who, None)

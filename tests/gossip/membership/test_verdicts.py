@@ -162,7 +162,7 @@ def test_a_link_that_stands_is_a_reason_to_wait_for_a_refutation() -> None:
     bury(swim, 4, 2, 3, 5, by=2, now=10.0)
     run(swim, 10.0 + CONFIG.contested_s - 0.2, answering=others)
     assert Status.DOWN > swim.records()[3].status
-    run(swim, 10.0 + CONFIG.contested_s + 1.2, answering=others)
+    run(swim, 10.0 + 2 * CONFIG.contested_s + 2.2, answering=others)
     assert down(4) == swim.record(peer(4))
 
 
