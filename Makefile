@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    echo 'Making $(VENV) ...'; $(PYTHON) -m venv $(VENV); }
 	@echo 'Installing (torch is large; this happens once) ...'
 	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) \
-	    -c constraints.txt -e '.[test,demo,dev]'
+	    -c constraints.txt -e '.[fast,test,demo,dev]'
 	@touch $@
 
 demo: $(STAMP)

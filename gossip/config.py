@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from gossip.errors import UsageError
 from gossip.messages import CHUNK_BYTES_MAX, Segment
@@ -113,6 +114,13 @@ class MembershipConfig:
         return max(1, min(self.accusers, math.ceil(observers_alive / 2)))
 
 
+class Partners(IntEnum):
+    """Whom a peer opens its next swap with: whoever it met longest ago, or anybody."""
+
+    LEAST_RECENT = 0
+    RANDOM = 1
+
+
 @dataclass(frozen=True, slots=True)
 class ExchangeConfig:
     """How a swap crosses.
@@ -124,6 +132,7 @@ class ExchangeConfig:
     finish_codec         for both legs of swaps started while finishing, where agreement counts more
                          than bytes; empty: as ``codec`` and ``reply_codec``.
     fragments            round-robin slices of the vector; each may have one open swap.
+    partners             whom the next swap is opened with (gossip/topology/schedule.py).
     weight               w: both sides move this share of the correction; 1/2 meets in the middle.
     window_bytes         pulled but not yet arrived, per transfer, at first; at least one chunk.
     window_max_bytes     where the link is so fast that a window arrives in a moment, up to this.
@@ -151,6 +160,7 @@ class ExchangeConfig:
     dither: bool = False
     finish_codec: str = ""
     fragments: int = 1
+    partners: Partners = Partners.LEAST_RECENT
     weight: float = 0.5
     window_bytes: int = 8 << 20
     window_max_bytes: int = 64 << 20

@@ -311,7 +311,8 @@ class Core:
                     if freed:
                         self._retry_soon(now)
                     more += freed
-                case SwapClosed(fragment=fragment, outcome=Outcome.APPLIED):
+                case SwapClosed(partner=partner, fragment=fragment, outcome=Outcome.APPLIED):
+                    self._turns.met(partner, fragment)
                     if self._finishing is not None:
                         self._finishing.settled(fragment)
         return more

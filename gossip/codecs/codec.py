@@ -45,15 +45,34 @@ class Codec(Protocol):
         """Code bytes of a full chunk."""
         ...
 
+    @property
+    def carries_mask(self) -> bool:
+        """Whether a code can say which blocks were not compared (``skip_B``, ``skipped``)."""
+        ...
+
     def code_bytes(self, elements: int) -> int:
         """Code bytes of a vector of ``elements``, all chunks together."""
         ...
 
-    def encode(self, values_N: Tensor, out: Buffer) -> None:
+    def encode(
+        self,
+        values_N: Tensor,
+        out: Buffer,
+        seed: int | None = None,
+        skip_B: Tensor | None = None,
+    ) -> None:
         """Write the code of one chunk into ``out``, exactly ``code_bytes(N)`` long.
 
-        Raises CodeError when a value is not finite or too large; ``out`` is then undefined.
+        With a ``seed`` (32 bits count) rounding is stochastic where levels are even, else to
+        nearest. ``skip_B`` marks blocks of 64 that could not be compared: they are coded as zeros,
+        and a codec with larger blocks skips each that holds one. Raises CodeError when a value is
+        not finite or too large; ``out`` is then undefined.
         """
+        ...
+
+    def skipped(self, code: Buffer, elements: int) -> Tensor:
+        """The marks of one chunk of ``elements``, a bool per block of 64. Raises CodeError on a
+        wrong length."""
         ...
 
     def decode(self, code: Buffer, out_N: Tensor) -> None:

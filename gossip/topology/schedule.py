@@ -1,14 +1,16 @@
 """Whom to meet next.
 
-``random_partner`` needs no agreement and halves the disagreement each round at any N; it is the
-default. ``one_peer_exponential`` needs a stable, agreed member list and gives the exact mean of
-2^k members in k rounds. ``matching`` pairs everyone at once, for worlds that see all members.
+``least_recent_partner`` needs no agreement and is the default: whoever was met longest ago brings
+the most news. ``random_partner`` halves the disagreement each round at any N.
+``one_peer_exponential`` needs a stable, agreed member list and gives the exact mean of 2^k members
+in k rounds. ``matching`` and ``least_recent_matching`` pair everyone at once, for worlds that see
+all members.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from random import Random
 
 from gossip.messages import PeerId
@@ -26,6 +28,26 @@ def random_partner(candidates: Sequence[PeerId], last: PeerId | None, rng: Rando
     skipped = candidates.index(last)
     drawn = rng.randrange(len(candidates) - 1)
     return candidates[drawn + 1 if drawn >= skipped else drawn]
+
+
+def least_recent_partner(
+    candidates: Sequence[PeerId], met: Mapping[PeerId, int], last: PeerId | None, rng: Random
+) -> PeerId | None:
+    """A random one of the candidates met longest ago, but not ``last`` while there is another.
+
+    ``met`` tells when each was met last, as a rising number; who is missing in it was never met and
+    comes first. ``candidates`` are without the caller and each at most once. One draw from ``rng``.
+
+    Why: of N peers that all swap every round while each moves on its own, this leaves 25 %
+    (N = 4), 14 % (8), 8 % (16), 4 % (32) less mean square disagreement than random partners
+    (tests/gossip/topology holds it to that).
+    """
+    others = [peer for peer in candidates if peer != last]
+    if not others:
+        return random_partner(candidates, None, rng)
+    longest_ago = min(met.get(peer, -1) for peer in others)
+    stalest = [peer for peer in others if met.get(peer, -1) == longest_ago]
+    return stalest[rng.randrange(len(stalest))]
 
 
 def one_peer_exponential(
@@ -67,3 +89,29 @@ def matching(members: Sequence[PeerId], rng: Random) -> tuple[tuple[PeerId, Peer
     shuffled = list(members)
     rng.shuffle(shuffled)
     return tuple(zip(shuffled[0::2], shuffled[1::2], strict=False))
+
+
+def least_recent_matching(
+    members: Sequence[PeerId],
+    met: MutableMapping[tuple[PeerId, PeerId], int],
+    round_: int,
+    rng: Random,
+) -> tuple[tuple[PeerId, PeerId], ...]:
+    """A pairing in which the members choose one after the other, in random order, whom of those
+    still free they met longest ago; with an odd number one stays alone.
+
+    Notes the meetings in ``met`` under both orders of the pair: what ``least_recent_partner``
+    comes to when everyone swaps once a round.
+    """
+    free = list(members)
+    rng.shuffle(free)
+    pairs: list[tuple[PeerId, PeerId]] = []
+    while len(free) > 1:
+        chooser = free.pop()
+        known = {peer: met[chooser, peer] for peer in free if (chooser, peer) in met}
+        partner = least_recent_partner(free, known, None, rng)
+        assert partner is not None, "somebody is free"
+        free.remove(partner)
+        met[chooser, partner] = met[partner, chooser] = round_
+        pairs.append((chooser, partner))
+    return tuple(pairs)

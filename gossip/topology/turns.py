@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gossip.config import ExchangeConfig
+from gossip.config import ExchangeConfig, Partners
 from gossip.messages import PeerId
-from gossip.topology.schedule import random_partner
+from gossip.topology.schedule import least_recent_partner, random_partner
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,10 @@ class Turn:
 
 
 class Turns:
-    """Fragments go round robin over the free ones; partners are drawn at random.
+    """Fragments go round robin over the free ones; partners as ``ExchangeConfig.partners`` says.
 
     A due swap may be tried ``attempts_max`` times (after Busy, with another partner each time).
+    Who was met when is remembered per fragment, of as many peers as are candidates, twice over.
     """
 
     def __init__(self, config: ExchangeConfig, rng: random.Random) -> None:
@@ -31,6 +32,15 @@ class Turns:
         self._attempts_left = 0
         self._next_fragment = 0
         self._last_partner: PeerId | None = None
+        self._met: list[dict[PeerId, int]] = [{} for _ in range(config.fragments)]
+        self._meetings = 0
+
+    def met(self, partner: PeerId, fragment: int) -> None:
+        """A swap of this fragment with ``partner`` was applied, whoever opened it."""
+        self._meetings += 1
+        met = self._met[fragment]
+        met.pop(partner, None)  # so that the dict's order is that of the meetings
+        met[partner] = self._meetings
 
     def grant(self, attempts: int) -> None:
         """A swap is due: allow so many attempts from now on."""
@@ -43,13 +53,21 @@ class Turns:
         fragment = next((each for each in order if is_free(each)), None)
         if fragment is None or self._attempts_left <= 0:
             return None
-        partner = random_partner(partners, self._last_partner, self._rng)
+        partner = self._choose(fragment, partners)
         if partner is None:
             return None
         self._attempts_left -= 1
         self._last_partner = partner
         self._next_fragment = (fragment + 1) % fragments
         return Turn(fragment, partner)
+
+    def _choose(self, fragment: int, partners: Sequence[PeerId]) -> PeerId | None:
+        if self._config.partners is Partners.RANDOM:
+            return random_partner(partners, self._last_partner, self._rng)
+        met = self._met[fragment]
+        while len(met) > 2 * len(partners) + 2:
+            del met[next(iter(met))]
+        return least_recent_partner(partners, met, self._last_partner, self._rng)
 
     def backoff_s(self) -> float:
         """How long to wait after Busy (rule 2)."""

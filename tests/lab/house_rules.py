@@ -56,6 +56,8 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "safetensors": ("peers", "simulations"),
     "rich": ("peers", "simulations"),
     "sklearn": ("peers.tasks.digits",),
+    "numba": ("gossip.codecs.loops",),
+    "numpy": ("gossip.codecs.loops",),
 }
 """Who may import what is not ours and not the standard library. Not listed: nobody."""
 

@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.messages import PeerId
-from gossip.topology.schedule import matching, one_peer_exponential, random_partner
+from gossip.topology.schedule import (
+    least_recent_matching,
+    least_recent_partner,
+    matching,
+    one_peer_exponential,
+    random_partner,
+)
 
 
 def swarm(count: int) -> list[PeerId]:
@@ -138,3 +144,71 @@ def test_a_random_matching_contracts_disagreement_as_the_theory_says(count: int)
     average = sum(factors) / len(factors)
     error = math.sqrt(sum((f - average) ** 2 for f in factors)) / len(factors)
     assert average == pytest.approx((count - 2) / (2 * (count - 1)), abs=5 * error)
+
+
+@given(count=st.integers(1, 30), seed=st.integers(0, 99), data=st.data())
+def test_who_was_met_longest_ago_is_next(count: int, seed: int, data: st.DataObject) -> None:
+    """Nobody else was met before the one chosen, except the last partner, who is left out."""
+    peers = swarm(count)
+    met = data.draw(st.dictionaries(st.sampled_from(peers), st.integers(0, 50)))
+    last = data.draw(st.none() | st.sampled_from(peers))
+
+    chosen = least_recent_partner(peers, met, last, random.Random(seed))
+
+    assert chosen is not None
+    others = [peer for peer in peers if peer != last] or peers
+    assert chosen in others
+    assert met.get(chosen, -1) == min(met.get(peer, -1) for peer in others)
+
+
+def test_ties_are_broken_evenly() -> None:
+    """Of four never met, each comes first as often as the others."""
+    peers, rng = swarm(4), random.Random(5)
+    drawn = Counter(least_recent_partner(peers, {}, None, rng) for _ in range(4_000))
+
+    for peer in peers:
+        assert drawn[peer] == pytest.approx(1_000, abs=5 * math.sqrt(4_000 * 3 / 16))
+    assert least_recent_partner([], {}, None, rng) is None
+
+
+@given(half=st.integers(1, 12), seed=st.integers(0, 99))
+def test_nobody_waits_long_for_anybody(half: int, seed: int) -> None:
+    """Everyone is in one pair a round, and in three times N rounds everybody met everybody."""
+    peers, rng = swarm(2 * half), random.Random(seed)
+    met: dict[tuple[PeerId, PeerId], int] = {}
+    for round_ in range(3 * len(peers)):
+        pairs = least_recent_matching(peers, met, round_, rng)
+        assert sorted(peer for pair in pairs for peer in pair) == peers
+
+    assert len(met) == len(peers) * (len(peers) - 1)
+
+
+def spread_of(count: int, recent: bool) -> float:
+    """Mean square disagreement in the long run, when each round everyone moves a unit by itself
+    and then meets a partner. Exact: the covariance is followed, not samples of it."""
+    peers, rng = swarm(count), random.Random(count)
+    met: dict[tuple[PeerId, PeerId], int] = {}
+    place = {peer: at for at, peer in enumerate(peers)}
+    covariance = [[0.0] * count for _ in range(count)]
+    total, rounds = 0.0, 400
+    for round_ in range(rounds):
+        for at in range(count):
+            covariance[at][at] += 1.0
+        pairs = least_recent_matching(peers, met, round_, rng) if recent else matching(peers, rng)
+        for first, second in pairs:
+            a, b = place[first], place[second]
+            mean = [(x + y) / 2 for x, y in zip(covariance[a], covariance[b], strict=True)]
+            covariance[a], covariance[b] = list(mean), list(mean)
+            for row in covariance:
+                row[a] = row[b] = (row[a] + row[b]) / 2
+        trace = sum(covariance[at][at] for at in range(count)) / count
+        total += trace - sum(map(sum, covariance)) / count**2
+    return total / rounds
+
+
+@pytest.mark.parametrize("count, at_most", [(4, 0.77), (8, 0.88), (16, 0.94)])
+def test_meeting_who_was_met_longest_ago_mixes_better_than_chance(
+    count: int, at_most: float
+) -> None:
+    """The disagreement it leaves is below that of random partners by the stated share."""
+    assert spread_of(count, recent=True) < at_most * spread_of(count, recent=False)
