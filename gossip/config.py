@@ -125,7 +125,10 @@ class Partners(IntEnum):
 class ExchangeConfig:
     """How a swap crosses.
 
-    codec, reply_codec   names from gossip.codecs for the offer and the reply leg.
+    codec, reply_codec   names from gossip.codecs for the offer and the reply leg; ``check_pair``
+                         there says which go together.
+    dither               round at random, up or down in proportion, where a codec can: right on
+                         average, but noisier than to the nearest.
     finish_codec         for both legs of swaps started while finishing, where agreement counts more
                          than bytes; empty: as ``codec`` and ``reply_codec``.
     fragments            round-robin slices of the vector; each may have one open swap.
@@ -154,6 +157,7 @@ class ExchangeConfig:
 
     codec: str = "int8"
     reply_codec: str = "int8"
+    dither: bool = False
     finish_codec: str = ""
     fragments: int = 1
     partners: Partners = Partners.LEAST_RECENT

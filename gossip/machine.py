@@ -103,10 +103,14 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A Compute is ready; ``blob`` is None when it could not be made (bad digest, not finite)."""
+    """A Compute is ready; ``blob`` is None when it could not be made (bad digest, not finite).
+
+    ``codec``: what a code was made with instead of the codec asked for; empty: that one.
+    """
 
     transfer: Transfer
     blob: Blob | None
+    codec: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +198,9 @@ class Release:
 class Compute:
     """Make a blob and answer with Computed.
 
-    leg CODE: my anchor's code under ``codec``. leg CORRECTION: from the received code (``source``)
-    the correction under ``reply_codec``, no longer than ``clip_bound``. leg SNAPSHOT: everything.
+    leg CODE: my anchor's code under ``codec``, or another that Computed names. leg CORRECTION:
+    from the received code (``source``) the correction under ``reply_codec``, no longer than
+    ``clip_bound``. leg SNAPSHOT: everything.
     """
 
     transfer: Transfer

@@ -12,32 +12,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gossip.codecs import Codec, chunk_count, chunk_span, make_codec
+from gossip.codecs import (
+    WRAP_CODECS,
+    Codec,
+    OfferCodec,
+    WrapCodec,
+    chunk_count,
+    chunk_span,
+    chunk_spans,
+)
 from gossip.codecs.digest import blob_digest, chunk_digest
-from gossip.errors import CodeError, UsageError
+from gossip.config import ExchangeConfig
+from gossip.errors import CodeError
 from gossip.machine import Applied, Apply, Compute, Computed, Input, Replace, Reserve
 from gossip.messages import Blob, Chunk, Leg, PeerId, Transfer
-from gossip.mixing.replica import CorrectionStream, Replica
-
-POOL_BUFFERS_MAX = 4
+from gossip.mixing.correction import CorrectionStream
+from gossip.mixing.dither import Seeds, seeds_of
+from gossip.mixing.replica import Replica
+from gossip.mixing.scratch import Scratch
+from gossip.mixing.steps import FIRST_CODEC, Sighting, StepBook
+from peers.buffers import Buffers
+from peers.shelf import Shelf
 
 
 @dataclass(slots=True)
 class _Held:
-    """One blob: its bytes if they are kept, its values if they are decoded on the way."""
+    """One blob: its bytes if they are kept, its values if they are decoded on the way.
+
+    ``seen`` belongs to a correction: what it shows of the blocks' differences.
+    """
 
     blob: Blob
     digests: list[bytes]
     source: PeerId | None = None
     buffer: bytearray | None = None
     values_n: Tensor | None = None
-    codec: Codec | None = None
+    codec: OfferCodec | None = None
     stream: CorrectionStream | None = None
+    seen: Sighting | None = None
     made: _Made | None = None
     in_place: bool = False
     broken: bool = False
@@ -55,37 +72,33 @@ class _Made:
     codec: Codec
     values_n: Tensor
     in_place: bool
-
-
-@dataclass(slots=True)
-class _Pool:
-    """A few buffers of the sizes in use; one still being sent is not handed out again."""
-
-    buffers: list[tuple[bytearray, Transfer | None]] = field(default_factory=list)
-
-    def take(self, size_bytes: int, is_busy: Callable[[Transfer], bool]) -> bytearray:
-        for index, (buffer, last) in enumerate(self.buffers):
-            if len(buffer) == size_bytes and (last is None or not is_busy(last)):
-                del self.buffers[index]
-                return buffer
-        return bytearray(size_bytes)
-
-    def give(self, buffer: bytearray, last: Transfer) -> None:
-        self.buffers.append((buffer, last))
-        del self.buffers[:-POOL_BUFFERS_MAX]
+    seen: Sighting | None
 
 
 class Desk:
-    """See the module. One thread only; ``is_busy`` tells whether a transfer's bytes are in use."""
+    """See the module. One thread only.
+
+    ``is_busy`` tells whether a transfer's bytes are in use; of ``config`` the codecs and ``dither``
+    are read. Where codes wrap around, the desk keeps their steps (``gossip.mixing.steps``): it
+    sees every correction.
+    """
 
     def __init__(
-        self, replica: Replica, is_busy: Callable[[Transfer], bool] = lambda _: False
+        self,
+        replica: Replica,
+        is_busy: Callable[[Transfer], bool] = lambda _: False,
+        config: ExchangeConfig | None = None,
     ) -> None:
+        config = config or ExchangeConfig()
         self._replica = replica
         self._is_busy = is_busy
-        self._codecs: dict[str, Codec] = {}
+        self._dither = config.dither
+        self._shelf = Shelf()
+        wraps = config.codec in WRAP_CODECS
+        self._steps = StepBook(self._shelf.wrap(config.codec).bits) if wraps else None
+        self._scratch = Scratch()
         self._held: dict[Transfer, _Held] = {}
-        self._pool = _Pool()
+        self._pool = Buffers()
         self.disagreement = math.nan
 
     @property
@@ -95,31 +108,21 @@ class Desk:
 
     def reserve(self, effect: Reserve) -> Input | None:
         """Make room for a neighbor's blob; an answer for the core when its size cannot be right."""
-        codec = self._codec(effect.codec)
         elements = self._elements(effect.fragment)
-        blob = effect.blob
+        blob, leg = effect.blob, effect.transfer.leg
+        codec = self._codec_of(effect)
         fits = codec is not None and blob.size_bytes == codec.code_bytes(elements)
         if codec is None or not fits or blob.chunk_bytes != codec.chunk_bytes:
-            if effect.transfer.leg is Leg.SNAPSHOT:
+            if leg is Leg.SNAPSHOT:
                 return Applied(effect.transfer.exchange, applied=False)
             return Computed(effect.transfer, None)
         digests = [b""] * chunk_count(codec, elements)
         held = _Held(blob, digests, source=effect.source, codec=codec)
-        reply_codec = self._codec(effect.reply_codec)
-        streams = reply_codec is not None and CorrectionStream.fits(elements, codec, reply_codec)
-        if effect.transfer.leg is not Leg.CODE:
-            held.values_n = self._values(effect.fragment)
-        elif streams and reply_codec is not None and math.isinf(effect.clip_bound):
-            held.made = self._start_correction(effect.fragment, reply_codec)
-            held.stream = CorrectionStream(
-                self._replica,
-                effect.fragment,
-                codec,
-                reply_codec,
-                memoryview(held.made.buffer),
-            )
+        if leg is Leg.CODE:
+            self._await_code(held, codec, effect)
         else:
-            held.buffer = self._pool.take(blob.size_bytes, self._is_busy)
+            held.values_n = self._values(effect.fragment)
+            held.seen = self._sighting(elements) if leg is Leg.CORRECTION else None
         self._held[effect.transfer] = held
         return None
 
@@ -165,7 +168,7 @@ class Desk:
         try:
             match effect.transfer.leg:
                 case Leg.CODE:
-                    blob = self._encode(effect)
+                    return self._encode(effect)
                 case Leg.CORRECTION:
                     blob = self._correct(effect)
                 case Leg.SNAPSHOT:
@@ -186,14 +189,13 @@ class Desk:
             return None
         values_n = None if effect.undo else held.values_n
         if values_n is None:
-            codec = self._codec(effect.codec)
+            codec = self._shelf.reply(effect.codec)
             if codec is None or held.buffer is None:
                 return None
-            values_n = self._replica.take_n(effect.fragment)
-            view = memoryview(held.buffer)
-            self._replica.decode_correction(effect.fragment, codec, view, values_n)
-            if not effect.undo:
-                held.values_n = values_n
+            values_n = self._decode_whole(held, codec, effect)
+        if held.seen is not None and self._steps is not None and not effect.undo:
+            self._steps.learn(effect.fragment, held.seen, own_code=held.source is not None)
+            held.seen = None
         self.disagreement = self._replica.swap_disagreement(effect.fragment, values_n)
         return values_n
 
@@ -202,6 +204,8 @@ class Desk:
         held = self._held.get(effect.transfer)
         if held is None or held.broken or blob_digest(held.digests) != effect.blob.digest:
             return None
+        if self._steps is not None:
+            self._steps.forget_all()
         return held.values_n
 
     def release(self, transfer: Transfer) -> None:
@@ -218,13 +222,41 @@ class Desk:
             if not held.made.in_place:
                 self._replica.give_back(held.made.values_n)
 
-    def _codec(self, name: str) -> Codec | None:
-        if name not in self._codecs:
-            try:
-                self._codecs[name] = make_codec(name)
-            except UsageError:
-                return None
-        return self._codecs[name]
+    def _codec_of(self, effect: Reserve) -> OfferCodec | None:
+        """What a neighbor's blob is written in; None if it is nothing we would take."""
+        match effect.transfer.leg:
+            case Leg.CODE:
+                pair = self._shelf.pair(effect.codec, effect.reply_codec)
+                return None if pair is None else pair[0]
+            case Leg.CORRECTION:
+                return self._shelf.reply(effect.codec)
+            case Leg.SNAPSHOT:
+                return self._shelf.snapshot(effect.codec)
+
+    def _await_code(self, held: _Held, codec: OfferCodec, effect: Reserve) -> None:
+        """Room for a code: for its bytes, or where it can be, for the correction they become."""
+        elements = self._replica.elements(effect.fragment)
+        reply_codec = self._shelf.reply(effect.reply_codec)
+        assert reply_codec is not None, "the pair was looked at before"
+        fits = CorrectionStream.fits(elements, codec, reply_codec)
+        if not (fits and math.isinf(effect.clip_bound)):
+            held.buffer = self._pool.take(held.blob.size_bytes, self._is_busy)
+            return
+        held.made = self._start_correction(effect.fragment, reply_codec)
+        held.stream = CorrectionStream(
+            self._replica,
+            effect.fragment,
+            codec,
+            reply_codec,
+            memoryview(held.made.buffer),
+            self._seeds(Transfer(effect.transfer.exchange, Leg.CORRECTION)),
+        )
+
+    def _seeds(self, transfer: Transfer) -> Seeds | None:
+        return seeds_of(transfer) if self._dither else None
+
+    def _sighting(self, elements: int) -> Sighting | None:
+        return None if self._steps is None else Sighting(elements, self._scratch)
 
     def _elements(self, fragment: int) -> int:
         if fragment < 0:
@@ -241,46 +273,80 @@ class Desk:
         buffer = self._pool.take(codec.code_bytes(elements), self._is_busy)
         digests = [b""] * chunk_count(codec, elements)
         values_n = codec.in_place(buffer, elements) if self._replica.takes_any_memory else None
-        if values_n is not None:
-            return _Made(buffer, digests, codec, values_n, in_place=True)
-        return _Made(buffer, digests, codec, self._replica.take_n(fragment), in_place=False)
+        in_place = values_n is not None
+        if values_n is None:
+            values_n = self._replica.take_n(fragment)
+        return _Made(buffer, digests, codec, values_n, in_place, self._sighting(elements))
 
     def _take(self, held: _Held, index: int, payload: memoryview) -> None:
         assert held.codec is not None
         if held.stream is not None and held.made is not None:
             made = held.made
             made.digests[index] = held.stream.feed(index, payload)
+            part, span = chunk_span(made.codec, made.values_n.numel(), index)
+            code = memoryview(made.buffer)[span]
             if not made.in_place:
-                part, span = chunk_span(made.codec, made.values_n.numel(), index)
-                made.codec.decode(memoryview(made.buffer)[span], made.values_n[part])
+                made.codec.decode(code, made.values_n[part])
+            if made.seen is not None:
+                made.seen.note(part, made.codec, code, made.values_n[part])
         elif held.values_n is not None:
+            assert not isinstance(held.codec, WrapCodec), "only a code of an anchor wraps"
             part, _ = chunk_span(held.codec, held.values_n.numel(), index)
             held.codec.decode(payload, held.values_n[part])
+            if held.seen is not None:
+                held.seen.note(part, held.codec, payload, held.values_n[part])
         else:
             assert held.buffer is not None
             start = index * held.blob.chunk_bytes
             held.buffer[start : start + len(payload)] = payload
 
-    def _encode(self, effect: Compute) -> Blob:
-        codec = self._codec(effect.codec)
-        assert codec is not None, f"our own codec {effect.codec!r} is unknown"
-        elements = self._replica.elements(effect.fragment)
-        buffer = self._pool.take(codec.code_bytes(elements), self._is_busy)
-        digests = self._replica.encode_fragment(effect.fragment, codec, memoryview(buffer))
-        return self._keep(effect.transfer, buffer, digests, codec)
+    def _decode_whole(self, held: _Held, codec: Codec, effect: Apply) -> Tensor:
+        """A correction that was made all at once, and is kept as bytes only."""
+        assert held.buffer is not None
+        view = memoryview(held.buffer)
+        values_n = self._replica.take_n(effect.fragment)
+        self._replica.decode_correction(effect.fragment, codec, view, values_n)
+        if not effect.undo:
+            held.values_n = values_n
+            held.seen = self._sighting(values_n.numel())
+        if held.seen is not None and not effect.undo:
+            for part, span in chunk_spans(codec, values_n.numel()):
+                held.seen.note(part, codec, view[span], values_n[part])
+        return values_n
+
+    def _encode(self, effect: Compute) -> Computed:
+        """The code of an anchor; a plain one while there are no steps for one that wraps."""
+        name, fragment, transfer = effect.codec, effect.fragment, effect.transfer
+        step_B = None
+        if name in WRAP_CODECS:
+            assert self._steps is not None, f"{name} is not the codec of this peer's config"
+            step_B = self._steps.steps_of(fragment)
+            name = FIRST_CODEC if step_B is None else name
+        codec = self._shelf.offer(name)
+        assert codec is not None, f"our own codec {name!r} is unknown"
+        buffer = self._pool.take(codec.code_bytes(self._replica.elements(fragment)), self._is_busy)
+        view, seeds = memoryview(buffer), self._seeds(transfer)
+        if isinstance(codec, WrapCodec):
+            assert step_B is not None
+            digests = self._replica.encode_wrapped(fragment, codec, step_B, view, seeds)
+        else:
+            digests = self._replica.encode_fragment(fragment, codec, view, seeds)
+        blob = self._keep(transfer, buffer, digests, codec)
+        return Computed(transfer, blob, "" if name == effect.codec else name)
 
     def _correct(self, effect: Compute) -> Blob:
         source = self._held.get(Transfer(effect.transfer.exchange, Leg.CODE))
-        codec, reply_codec = self._codec(effect.codec), self._codec(effect.reply_codec)
-        if source is None or source.broken or codec is None or reply_codec is None:
+        pair = self._shelf.pair(effect.codec, effect.reply_codec)
+        if source is None or source.broken or pair is None:
             raise CodeError("the code is not here")
         if blob_digest(source.digests) != source.blob.digest:
             raise CodeError("the code is not the one announced")
+        codec, reply_codec = pair
         if source.made is not None:
             made, source.made, source.stream = source.made, None, None
             blob = self._keep(effect.transfer, made.buffer, made.digests, reply_codec)
             kept = self._held[effect.transfer]
-            kept.values_n, kept.in_place = made.values_n, made.in_place
+            kept.values_n, kept.in_place, kept.seen = made.values_n, made.in_place, made.seen
             return blob
         assert source.buffer is not None
         elements = self._replica.elements(effect.fragment)
@@ -292,18 +358,19 @@ class Desk:
             reply_codec,
             memoryview(buffer),
             effect.clip_bound,
+            self._seeds(effect.transfer),
         )
         return self._keep(effect.transfer, buffer, digests, reply_codec)
 
     def _snapshot(self, effect: Compute) -> Blob:
-        codec = self._codec(effect.codec)
-        assert codec is not None, f"our own codec {effect.codec!r} is unknown"
+        codec = self._shelf.snapshot(effect.codec)
+        assert codec is not None, f"our own codec {effect.codec!r} is no codec of snapshots"
         buffer = self._pool.take(codec.code_bytes(self._replica.model.elements), self._is_busy)
         digests = self._replica.snapshot(memoryview(buffer))
         return self._keep(effect.transfer, buffer, digests, codec)
 
     def _keep(
-        self, transfer: Transfer, buffer: bytearray, digests: list[bytes], codec: Codec
+        self, transfer: Transfer, buffer: bytearray, digests: list[bytes], codec: OfferCodec
     ) -> Blob:
         blob = Blob(blob_digest(digests), len(buffer), codec.chunk_bytes)
         self._held[transfer] = _Held(blob, digests, buffer=buffer)

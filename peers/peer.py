@@ -19,7 +19,6 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from gossip.codecs import make_codec
 from gossip.config import Layout
 from gossip.errors import JoinError, LayoutMismatch, StoppedError, UsageError
 from gossip.machine import (
@@ -260,7 +259,7 @@ class Peer:
         replica = Replica(flat, settings.outer, config.exchange.fragments)
         transport = open_transport(self.identity, self._config.run, settings)
         self._transport = transport
-        desk = Desk(replica, transport.busy)
+        desk = Desk(replica, transport.busy, config.exchange)
         hook = Hook(replica, self._mailbox, settings.cadence)
         record = Record(
             me,
@@ -425,6 +424,4 @@ def join(
         cadence=replace(settings.cadence, swap_every=every),
         protocol=replace(settings.protocol, run=run),
     )
-    for codec in (settings.protocol.exchange.codec, settings.protocol.exchange.reply_codec):
-        make_codec(codec)  # raises for a name it does not know
     return Peer(model, optimizer, contacts, settings, samples_per_step)

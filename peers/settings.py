@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from gossip.codecs import check_pair
 from gossip.config import Config
 from gossip.errors import UsageError
 from gossip.mixing.outer import OuterStep
@@ -42,6 +43,8 @@ class PeerConfig:
     capacity        this peer's share of the data beside others' (2.0: twice as much).
     seed            of the core's random choices; None: drawn.
     protocol        the protocol's own knobs: codecs, fragments, byte budget, timers.
+
+    Raises UsageError where codecs do not go together.
     """
 
     listen: str = "127.0.0.1:0"
@@ -62,6 +65,11 @@ class PeerConfig:
     def __post_init__(self) -> None:
         if self.dial_out and self.advertise is not None:
             raise UsageError("a peer that only dials out has nothing to advertise")
+        exchange = self.protocol.exchange
+        check_pair(exchange.codec, exchange.reply_codec)
+        for finish_codec in (self.finish_codec, exchange.finish_codec):
+            if finish_codec not in ("auto", ""):
+                check_pair(finish_codec, finish_codec)  # finishing uses one for both legs
 
     def protocol_for(self, elements: int) -> Config:
         """The protocol's config for a vector of so many elements (decides ``finish_codec``)."""

@@ -19,12 +19,12 @@ def first_record(seed: int, number: int, boot: int) -> Record:
 
 def make_body(plan: Plan, number: int, boot: int) -> Body:
     """The tensors of a trainer, or their sizes, or nothing."""
-    fragments = plan.config.exchange.fragments
+    exchange = plan.config.exchange
     if not plan.trainers:
         return _NO_BODY
     if plan.task is None:
-        return HollowBody(plan.vector_bytes, fragments, plan.cadence)
+        return HollowBody(plan.vector_bytes, exchange.fragments, plan.cadence)
     own_seed = derive(plan.seed, "model", number, boot) % (1 << 31)
     model_seed = own_seed if plan.model_seed is None else plan.model_seed
     order_seed = derive(plan.seed, "order")
-    return TensorBody(plan.task, model_seed, order_seed, plan.outer, fragments, plan.cadence)
+    return TensorBody(plan.task, model_seed, order_seed, plan.outer, exchange, plan.cadence)

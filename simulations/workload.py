@@ -15,7 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gossip.config import Layout
+from gossip.codecs import OFFER_CODECS, REPLY_CODECS, WRAP_CODECS, make_codec, make_wrap_codec
+from gossip.config import ExchangeConfig, Layout
 from gossip.machine import Applied, Apply, Compute, Computed, Input, Replace, Reserve, Submitted
 from gossip.messages import Blob, Chunk, ExchangeId, PeerId, Transfer
 from gossip.mixing.flat import FlatModel
@@ -30,7 +31,15 @@ from peers.tasks.task import Batch, Task
 
 HOLLOW_CHUNK_BYTES = 1 << 20
 HOLLOW_BATCH_SAMPLES = 32
-SHARE = {"fp32": 1.0, "bf16": 0.5, "int8": 260 / 1024}
+_SAMPLE_ELEMENTS = 1 << 20
+
+
+def _share(codec: str) -> float:
+    made = make_wrap_codec(codec) if codec in WRAP_CODECS else make_codec(codec)
+    return made.code_bytes(_SAMPLE_ELEMENTS) / (4 * _SAMPLE_ELEMENTS)
+
+
+SHARE = {codec: _share(codec) for codec in (*OFFER_CODECS, *REPLY_CODECS)}
 """Length of a code, in shares of the fp32 vector."""
 
 
@@ -90,7 +99,7 @@ class TensorBody:
         model_seed: int,
         order_seed: int,
         outer: OuterStep,
-        fragments: int,
+        exchange: ExchangeConfig,
         cadence: Cadence,
     ) -> None:
         self.task = task
@@ -100,8 +109,8 @@ class TensorBody:
         flat = FlatModel.from_module(self.model)
         self.layout = flat.layout
         self.ledger = ExactLedger(flat.elements)
-        self.replica = Replica(flat, outer, fragments, self.ledger)
-        self._desk = Desk(self.replica)
+        self.replica = Replica(flat, outer, exchange.fragments, self.ledger)
+        self._desk = Desk(self.replica, config=exchange)
         self._loader = ShardLoader(task, order_seed)
         self._mailbox = Mailbox()
         self._hook = Hook(self.replica, self._mailbox, cadence, clock=lambda: 0.0)

@@ -153,6 +153,7 @@ class Swaps:
             return [report, *self._happen(swap, Event.BROKEN, now)]
         if happened.transfer.leg is Leg.CODE:
             swap.code = happened.blob
+            swap.codec = happened.codec or swap.codec
         else:
             swap.correction = happened.blob
             swap.weight = self._config.weight

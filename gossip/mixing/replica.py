@@ -3,13 +3,12 @@
 Two threads meet here. The trainer's thread, inside the optimizer hook, is the only writer of
 theta, phi and m (gossip/README.md, rule 4): ``publish``, ``settle``, ``apply_correction``,
 ``replace``. The I/O thread reads phi under the fragment's lock, one chunk at a time:
-``encode_fragment``, ``make_correction``, ``CorrectionStream``, ``snapshot``.
+``encode_fragment``, ``encode_wrapped``, ``compare_`` (for corrections), ``snapshot``.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Hashable, Iterator
 from typing import Final
 
@@ -18,22 +17,25 @@ from torch import Tensor
 
 from gossip.codecs import (
     SNAPSHOT_CODEC,
+    STEP_ELEMENTS,
     Codec,
-    chunk_count,
-    chunk_span,
+    OfferCodec,
+    WrapCodec,
     chunk_spans,
     decode_vector,
     make_codec,
 )
-from gossip.codecs.codec import as_bytes_S, check_finite, check_length
 from gossip.codecs.digest import chunk_digest
-from gossip.errors import CodeError
+from gossip.mixing.correction import make_correction
 from gossip.mixing.disagreement import PIECE_ELEMENTS, ratio, sample_slices, squared_norm
+from gossip.mixing.dither import Seeds
 from gossip.mixing.flat import FlatModel, fragment_spans
 from gossip.mixing.ledger import Ledger, NoLedger
 from gossip.mixing.locks import FragmentLock, all_reading, all_writing
 from gossip.mixing.outer import OuterStep, outer_step_
+from gossip.mixing.scratch import Scratch
 from gossip.mixing.staging import Staging, make_staging
+from gossip.mixing.steps import blocks_of, bound_steps_
 
 PLAIN: Final = OuterStep()
 """Plain gossip averaging."""
@@ -65,7 +67,7 @@ class Replica:
         self._m_n = torch.zeros(model.parameter_elements) if outer.a > 0 else None
         self._publishing = False
         self._trainer_n = torch.empty(0 if outer.plain else PIECE_ELEMENTS)
-        self._reader_n = torch.empty(0)
+        self.scratch = Scratch()
         before_N = self._phi_N.clone() if self.ledger.keeps else None
         self._staging.capture()
         self._staging.captured(wait=True)
@@ -196,67 +198,99 @@ class Replica:
 
     # ------------------------------------------------------------------ the I/O thread
 
-    def encode_fragment(self, fragment: int, codec: Codec, out: memoryview) -> list[bytes]:
+    def encode_fragment(
+        self, fragment: int, codec: Codec, out: memoryview, seeds: Seeds | None = None
+    ) -> list[bytes]:
         """Write phi's code into ``out``; the digest of each chunk, in order.
 
         The lock is held chunk by chunk, so a correction may fall between two chunks: the code is
         a little of both, which harms nothing, as both sides apply what the responder makes of it.
-        Raises CodeError when phi is not finite.
+        With ``seeds`` the codec rounds at random where it can. Raises CodeError when phi is not finite.
         """
         start, stop = self.spans[fragment]
         assert len(out) == codec.code_bytes(stop - start), "out has a wrong length"
         digests: list[bytes] = []
-        for elements, span in chunk_spans(codec, stop - start):
+        for index, (part, span) in enumerate(chunk_spans(codec, stop - start)):
+            seed = None if seeds is None else seeds(index)
             with self._locks[fragment].reading():
-                codec.encode(self._phi_N[start + elements.start : start + elements.stop], out[span])
+                codec.encode(self._phi_N[start + part.start : start + part.stop], out[span], seed)
             digests.append(chunk_digest(out[span]))
         return digests
 
-    def difference_(self, fragment: int, elements: slice, est_n: Tensor, out_n: Tensor) -> None:
-        """``out_n = phi - est_n`` over a slice of the fragment, under its lock."""
-        start, _ = self.spans[fragment]
-        with self._locks[fragment].reading():
-            phi_n = self._phi_N[start + elements.start : start + elements.stop]
-            torch.sub(phi_n, est_n, out=out_n)
+    def encode_wrapped(
+        self,
+        fragment: int,
+        codec: WrapCodec,
+        step_B: Tensor,
+        out: memoryview,
+        seeds: Seeds | None = None,
+    ) -> list[bytes]:
+        """Write phi's wrap-around code into ``out``; otherwise as ``encode_fragment``.
+
+        ``step_B``, one step per block of 64, is first brought within the bounds of the values, in
+        place (``bound_steps_``), so that what is learned of it later starts from what was used.
+        """
+        start, stop = self.spans[fragment]
+        assert len(out) == codec.code_bytes(stop - start), "out has a wrong length"
+        digests: list[bytes] = []
+        for index, (part, span) in enumerate(chunk_spans(codec, stop - start)):
+            step_b = step_B[blocks_of(part)]
+            seed = None if seeds is None else seeds(index)
+            with self._locks[fragment].reading():
+                phi_n = self._phi_N[start + part.start : start + part.stop]
+                bound_steps_(step_b, phi_n, codec.bits, self.scratch)
+                codec.encode(phi_n, step_b, out[span], seed)
+            digests.append(chunk_digest(out[span]))
+        return digests
 
     def make_correction(
         self,
         fragment: int,
-        codec: Codec,
+        codec: OfferCodec,
         code: memoryview,
         reply_codec: Codec,
         out: memoryview,
         clip_bound: float = math.inf,
+        seeds: Seeds | None = None,
     ) -> tuple[list[bytes], float]:
         """Write ``c = Q(clip * (phi - decode(code)))`` into ``out``.
 
         Returns the digests of c's chunks and clip, which is 1 unless the difference is longer
-        than ``clip_bound`` (an fp32 norm, before rounding to the reply codec). Raises CodeError
-        when the code is not one, phi is not finite, or the bound is negative or NaN.
+        than ``clip_bound`` (an fp32 norm, before rounding to the reply codec). With ``seeds`` the
+        reply codec rounds at random. Raises CodeError when the code is not one, phi is not finite,
+        or the bound is negative or NaN.
         """
-        if not clip_bound >= 0:
-            raise CodeError(f"a clip bound of {clip_bound}")
-        elements = self.elements(fragment)
-        check_length(as_bytes_S(code), codec.code_bytes(elements), codec.name)
-        if math.isinf(clip_bound) and CorrectionStream.fits(elements, codec, reply_codec):
-            stream = CorrectionStream(self, fragment, codec, reply_codec, out)
-            spans = enumerate(chunk_spans(codec, elements))
-            return [stream.feed(index, code[span]) for index, (_, span) in spans], 1.0
+        codecs = (codec, code, reply_codec)
+        return make_correction(self, fragment, *codecs, out, clip_bound, seeds)
 
-        d_n = self.reader_scratch_n(elements)
-        total = 0.0
-        for part, span in chunk_spans(codec, elements):
-            codec.decode(code[span], d_n[part])
-            self.difference_(fragment, part, d_n[part], d_n[part])
-            total += squared_norm(d_n[part])
-        clip = clip_factor(math.sqrt(total), clip_bound)
-        if clip < 1:
-            d_n.mul_(clip)
-        digests: list[bytes] = []
-        for part, span in chunk_spans(reply_codec, elements):
-            reply_codec.encode(d_n[part], out[span])
-            digests.append(chunk_digest(out[span]))
-        return digests, clip
+    def compare_(
+        self, fragment: int, part: slice, codec: OfferCodec, code: memoryview, out_n: Tensor
+    ) -> Tensor | None:
+        """``out_n = phi - est`` over a slice of the fragment, est being what ``code`` says.
+
+        A wrap-around code is read against phi, and the difference formed, from one copy of phi:
+        a correction applied between would be taken for a difference. Returns the marks of the
+        blocks that could not be compared, whose difference is zero (B of them; memory of the I/O
+        thread, until the next call), or None for a code that never wraps.
+        Raises CodeError when the code is not one; ``out_n`` is then undefined.
+        """
+        start, _ = self.spans[fragment]
+        here = slice(start + part.start, start + part.stop)
+        if isinstance(codec, WrapCodec):
+            own_n = self.scratch.take("own", out_n.numel())
+            wrapped_B = self.scratch.take("wrapped", out_n.numel() // STEP_ELEMENTS, torch.bool)
+            with self._locks[fragment].reading():
+                own_n.copy_(self._phi_N[here])
+            codec.decode(code, own_n, out_n, wrapped_B)
+            torch.sub(own_n, out_n, out=out_n)
+            return wrapped_B
+        est_n = codec.in_place(code, out_n.numel())
+        if est_n is None:
+            codec.decode(code, out_n)
+            est_n = out_n
+        with self._locks[fragment].reading():
+            torch.sub(self._phi_N[here], est_n, out=out_n)
+        return None
 
     def decode_correction(
         self, fragment: int, codec: Codec, code: memoryview, out_n: Tensor
@@ -302,75 +336,3 @@ class Replica:
                 size += squared_norm(self._phi_N[start + part.start : start + part.stop])
             distance += squared_norm(c_n[part])
         return ratio(math.sqrt(distance), math.sqrt(size))
-
-    def reader_scratch_n(self, elements: int) -> Tensor:
-        """Memory for the I/O thread's next computation: kept, and the same at every call."""
-        if self._reader_n.numel() < elements:
-            self._reader_n = torch.empty(elements)
-        return self._reader_n[:elements]
-
-
-def clip_factor(norm: float, bound: float) -> float:
-    """At most 1, and such that ``clip * norm <= bound``. Raises CodeError on a norm not finite."""
-    if not math.isfinite(norm):
-        raise CodeError("the difference is not finite")
-    if norm <= bound:
-        return 1.0
-    clip = bound / norm
-    # Too small to be exact, it could leave the norm above the bound; in fp32 it is zero anyway.
-    return clip if clip >= sys.float_info.min else 0.0
-
-
-class CorrectionStream:
-    """A correction made chunk by chunk, as the chunks of the other's code arrive, in any order.
-
-    Only for unclipped corrections between codecs that cut the fragment alike (see ``fits``).
-    """
-
-    def __init__(
-        self,
-        replica: Replica,
-        fragment: int,
-        codec: Codec,
-        reply_codec: Codec,
-        out: memoryview,
-    ) -> None:
-        self._replica = replica
-        self._fragment = fragment
-        self._codec = codec
-        self._reply_codec = reply_codec
-        self._out = out
-        self._elements = replica.elements(fragment)
-        assert self.fits(self._elements, codec, reply_codec), "the chunks do not match"
-        assert len(out) == reply_codec.code_bytes(self._elements), "out has a wrong length"
-
-    @staticmethod
-    def fits(elements: int, codec: Codec, reply_codec: Codec) -> bool:
-        """Whether both codecs cut ``elements`` into the same chunks."""
-        if codec.chunk_elements == reply_codec.chunk_elements:
-            return True
-        return chunk_count(codec, elements) == chunk_count(reply_codec, elements) == 1
-
-    def feed(self, index: int, code_chunk: memoryview) -> bytes:
-        """Take chunk ``index`` of the code, write that chunk of the correction, return its digest.
-
-        Raises CodeError when the chunk is not a code or phi is not finite.
-        """
-        part, _ = chunk_span(self._codec, self._elements, index)
-        _, span = chunk_span(self._reply_codec, self._elements, index)
-        elements = part.stop - part.start
-        out = self._out[span]
-        scratch_n = self._replica.reader_scratch_n(elements)
-        est_n = self._codec.in_place(code_chunk, elements)
-        if est_n is None:
-            est_n = scratch_n
-            self._codec.decode(code_chunk, est_n)
-        c_n = self._reply_codec.in_place(out, elements)
-        if c_n is None:
-            self._replica.difference_(self._fragment, part, est_n, scratch_n)
-            self._reply_codec.encode(scratch_n, out)
-        else:
-            # Not finite if either of its terms is not, so this looks at both.
-            self._replica.difference_(self._fragment, part, est_n, c_n)
-            check_finite(c_n, self._reply_codec.name)
-        return chunk_digest(out)

@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from gossip.codecs import CODEC_NAMES
+from gossip.codecs import OFFER_CODECS, REPLY_CODECS, check_pair
 from gossip.config import Config, ExchangeConfig, FinishConfig
 from gossip.errors import UsageError
 from gossip.messages import CHUNK_BYTES_MAX
@@ -17,6 +17,10 @@ STRATEGIES = {"average": OuterStep(), "gossip-nesterov": OuterStep(0.8, 0.7)}
 """Plain gossip averaging, and the outer step for rare swaps (after DiLoCo, Douillard et al., 2023).
 
 a = 0.8 and b = 0.7 were the best of a small sweep; DiLoCo's own are 0.9 and 0.7."""
+
+
+USUAL_REPLIES = {"wrap4": "int4", "wrap8": "int8"}
+"""What answers a code that cannot be used for both legs."""
 
 
 def positive(text: str) -> float:
@@ -92,11 +96,17 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--codec",
-        choices=CODEC_NAMES,
+        choices=OFFER_CODECS,
         default="int8",
-        help="of both legs of a swap (default: int8)",
+        help="how a model is offered (default: int8); wrap4 and wrap8 send what a partner needs "
+        "to see how far it is, in 4 or 8 bits",
     )
-    parser.add_argument("--reply-codec", choices=CODEC_NAMES, help="of the reply leg, if another")
+    parser.add_argument(
+        "--reply-codec",
+        choices=REPLY_CODECS,
+        help="how the difference is answered (default: int4 for wrap4, int8 for wrap8, else as "
+        "--codec)",
+    )
     parser.add_argument(
         "--strategy",
         choices=tuple(STRATEGIES),
@@ -126,10 +136,12 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def protocol_config(flags: argparse.Namespace) -> Config:
-    """The protocol's config that the flags ask for."""
+    """The protocol's config that the flags ask for. Raises UsageError where codecs do not match."""
+    reply_codec = flags.reply_codec or USUAL_REPLIES.get(flags.codec, flags.codec)
+    check_pair(flags.codec, reply_codec)
     exchange = ExchangeConfig(
         codec=flags.codec,
-        reply_codec=flags.reply_codec or flags.codec,
+        reply_codec=reply_codec,
         fragments=flags.fragments,
         upload_bytes_per_s=float("inf") if flags.upload is None else flags.upload * 1e6,
     )

@@ -94,7 +94,7 @@ class Swapper:
             record, layout, Config(run, exchange=exchange), random.Random(0), time.monotonic()
         )
         self._hook = Hook(self._replica, self._mailbox, Cadence(1, NEVER_STEPS))
-        desk = Desk(self._replica, transport.busy)
+        desk = Desk(self._replica, transport.busy, exchange)
         outbox = Outbox(report=self._note)
         self._daemon = Daemon(core, transport, desk, self._mailbox, self._hook, None, outbox)
         self._mailbox.wake = transport.wake

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gossip.codecs import CODEC_NAMES, make_codec
+from gossip.config import ExchangeConfig
 from gossip.messages import PeerId
 from gossip.mixing.flat import FlatModel
 from gossip.mixing.outer import OuterStep
@@ -68,7 +69,7 @@ def test_lost_frames_slow_swaps_down_but_do_not_stall_them() -> None:
 def test_no_peer_finds_the_answer_without_the_others() -> None:
     """The test above shows mixing: as fast as that, a peer with its own shards alone does not."""
     task = LineTask()
-    body = TensorBody(task, 3, 5, OuterStep(), 1, line_plan(0).cadence)
+    body = TensorBody(task, 3, 5, OuterStep(), ExchangeConfig(), line_plan(0).cadence)
 
     for _ in range(600):
         body.step((0, 4))

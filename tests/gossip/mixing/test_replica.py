@@ -16,9 +16,10 @@ from torch import nn
 from gossip.codecs import CODEC_NAMES, chunk_spans, decode_vector, make_codec
 from gossip.codecs.digest import chunk_digest
 from gossip.errors import CodeError, UsageError
+from gossip.mixing.correction import CorrectionStream, clip_factor
 from gossip.mixing.flat import FlatModel
 from gossip.mixing.outer import OuterStep
-from gossip.mixing.replica import CorrectionStream, Replica, clip_factor
+from gossip.mixing.replica import Replica
 from tests.gossip.mixing.swaps import dyadic_n, replica_of, swap, theta_N
 
 LAW = settings(max_examples=30, deadline=None)
