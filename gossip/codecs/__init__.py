@@ -27,7 +27,7 @@ from gossip.messages import CHUNK_BYTES_MAX, SNAPSHOT_CODEC
 STEP_ELEMENTS: Final = SMALL_ELEMENTS
 """Elements that share one step of a wrap-around code, and one mark in a reply."""
 
-WRAP_CODECS: Final = ("wrap8", "wrap4")
+WRAP_CODECS: Final = ("wrap8", "wrap4", "wrap3")
 """For the offer, between peers that know how far they differ; see ``wrap``."""
 
 OFFER_CODECS: Final = ("fp32", "bf16", "int8", *WRAP_CODECS)

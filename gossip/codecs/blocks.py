@@ -170,6 +170,15 @@ def reciprocal_B(scale_B: Tensor) -> Tensor:
     return torch.where(scale_B > 0, scale_B.reciprocal(), 0.0)
 
 
+def block_sum_B(x_BE: Tensor) -> Tensor:
+    """Sums in one fixed order, so that every machine and loop gets the same bits: the upper half of
+    a block is added to the lower until one number is left."""
+    while x_BE.shape[1] > 1:
+        half = x_BE.shape[1] // 2
+        x_BE = x_BE[:, :half] + x_BE[:, half:]
+    return x_BE[:, 0]
+
+
 def levels(x_BE: Tensor, top: int, dither: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Even levels from -top to top (int4: 7, int8: 127), the largest value at the top."""
     scale_B = up_to_bf16(x_BE.abs().amax(dim=1) / top)
@@ -181,8 +190,8 @@ def levels(x_BE: Tensor, top: int, dither: Tensor | None = None) -> tuple[Tensor
 def four_levels(x_BE: Tensor) -> tuple[Tensor, Tensor]:
     """-2, -1, 1, 2 for -outer, -inner, inner, outer of LLOYD_MAX; the scale is the block's root
     mean square. Zeros count as positive."""
-    scale_B = up_to_bf16(x_BE.square().mean(dim=1).sqrt())
-    outer_BE = x_BE.abs() > (LLOYD_MAX[2] * scale_B)[:, None]
+    scale_B = up_to_bf16((block_sum_B(x_BE * x_BE) / x_BE.shape[1]).sqrt())
+    outer_BE = x_BE.abs() > (scale_B * LLOYD_MAX[2])[:, None]
     magnitude_BE = torch.where(outer_BE, 2, 1)
     return torch.where(x_BE < 0, -magnitude_BE, magnitude_BE).to(torch.int8), scale_B
 
@@ -197,7 +206,7 @@ def of_four_levels(number_BE: Tensor, scale_B: Tensor) -> Tensor:
 def signs(x_BE: Tensor) -> tuple[Tensor, Tensor]:
     """-1 or 1 (zeros count as positive); the scale is the block's mean magnitude, which loses the
     least in the mean square."""
-    scale_B = up_to_bf16(x_BE.abs().mean(dim=1))
+    scale_B = up_to_bf16(block_sum_B(x_BE.abs()) / x_BE.shape[1])
     return torch.where(x_BE < 0, -1, 1).to(torch.int8), scale_B
 
 

@@ -23,17 +23,11 @@ Buffer: TypeAlias = memoryview | bytearray | Tensor
 """Writable bytes: a view, a bytearray, or a contiguous uint8 tensor on the host."""
 
 
-class Codec(Protocol):
-    """One way to write fp32 vectors as bytes.
-
-    ``chunk_elements`` is what one full chunk covers (a multiple of 256), ``chunk_bytes`` its code
-    (at most 1 MiB, a multiple of 4). Only the last chunk of a vector may be shorter.
+class Cut(Protocol):
+    """How a code cuts a vector: ``chunk_elements`` is what one full chunk covers (a multiple of
+    256), ``chunk_bytes`` its code (at most 1 MiB, a multiple of 4). Only the last chunk of a vector
+    may be shorter.
     """
-
-    @property
-    def name(self) -> str:
-        """As announced in an Offer."""
-        ...
 
     @property
     def chunk_elements(self) -> int:
@@ -45,13 +39,22 @@ class Codec(Protocol):
         """Code bytes of a full chunk."""
         ...
 
+    def code_bytes(self, elements: int) -> int:
+        """Code bytes of a vector of ``elements``, all chunks together."""
+        ...
+
+
+class Codec(Cut, Protocol):
+    """One way to write fp32 vectors as bytes."""
+
+    @property
+    def name(self) -> str:
+        """As announced in an Offer."""
+        ...
+
     @property
     def carries_mask(self) -> bool:
         """Whether a code can say which blocks were not compared (``skip_B``, ``skipped``)."""
-        ...
-
-    def code_bytes(self, elements: int) -> int:
-        """Code bytes of a vector of ``elements``, all chunks together."""
         ...
 
     def encode(
@@ -132,13 +135,13 @@ def check_elements(elements: int) -> None:
     assert elements % BLOCK_ELEMENTS == 0, f"{elements} is no multiple of {BLOCK_ELEMENTS}"
 
 
-def chunk_spans(codec: Codec, elements: int) -> Iterator[tuple[slice, slice]]:
+def chunk_spans(codec: Cut, elements: int) -> Iterator[tuple[slice, slice]]:
     """Cut a vector of ``elements`` into chunks: the element slice and the byte slice of each."""
     for index in range(chunk_count(codec, elements)):
         yield chunk_span(codec, elements, index)
 
 
-def chunk_span(codec: Codec, elements: int, index: int) -> tuple[slice, slice]:
+def chunk_span(codec: Cut, elements: int, index: int) -> tuple[slice, slice]:
     """Element slice and byte slice of chunk ``index`` of a vector of ``elements``."""
     check_elements(elements)
     start = index * codec.chunk_elements
@@ -148,7 +151,7 @@ def chunk_span(codec: Codec, elements: int, index: int) -> tuple[slice, slice]:
     return slice(start, stop), slice(start_bytes, start_bytes + codec.code_bytes(stop - start))
 
 
-def chunk_count(codec: Codec, elements: int) -> int:
+def chunk_count(codec: Cut, elements: int) -> int:
     """How many chunks a vector of ``elements`` has."""
     return -(-elements // codec.chunk_elements)
 

@@ -27,6 +27,10 @@ AVAILABLE = _installed and os.environ.get(SWITCH, "1") != "0"
 """Set GOSSIP_KERNELS=0 to run on torch alone."""
 
 
+WRAP_BITS: Final = (4, 8)
+"""Wrap-around codes with compiled loops."""
+
+
 def encode_int4(x_BE: Tensor, code_BS: Tensor, scale_B: Tensor, seed: int | None) -> None:
     """``small.Int4.encode``; a block with a value that is not finite gets a scale that is not."""
     loops.encode_int4(

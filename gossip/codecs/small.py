@@ -150,16 +150,12 @@ class Int2:
         del seed
         number_BE, coded_B = blocks.four_levels(x_BE)
         # 0: inner, 1: outer; 2 added for negative ones.
-        code_BE = (number_BE.abs() - 1 + 2 * (number_BE < 0)).to(torch.int32)
-        quarters = code_BE.view(-1, 4, self.block_bytes)
-        packed = quarters[:, 0] | quarters[:, 1] << 2 | quarters[:, 2] << 4 | quarters[:, 3] << 6
-        out_BS.copy_(packed)
+        pack_pairs_((number_BE.abs() - 1 + 2 * (number_BE < 0)).to(torch.int32), out_BS)
         scale_B.copy_(coded_B)
 
     def decode(self, code_BS: Tensor, scale_B: Tensor, out_BE: Tensor) -> None:
         """See Packing."""
-        code = code_BS.to(torch.int32)
-        code_BE = torch.cat([(code >> shift) & 3 for shift in (0, 2, 4, 6)], dim=1)
+        code_BE = unpack_pairs(code_BS)
         number_BE = (1 + (code_BE & 1)) * (1 - (code_BE & 2))
         out_BE.copy_(blocks.of_four_levels(number_BE, scale_B))
 
@@ -174,18 +170,12 @@ class Sign:
         """See Packing; there is nothing to round."""
         del seed
         number_BE, coded_B = blocks.signs(x_BE)
-        eighths = (number_BE < 0).to(torch.int32).view(-1, 8, self.block_bytes)
-        packed = eighths[:, 0].clone()
-        for bit in range(1, 8):
-            packed |= eighths[:, bit] << bit
-        out_BS.copy_(packed)
+        pack_bits_((number_BE < 0).to(torch.int32), out_BS)
         scale_B.copy_(coded_B)
 
     def decode(self, code_BS: Tensor, scale_B: Tensor, out_BE: Tensor) -> None:
         """See Packing."""
-        code = code_BS.to(torch.int32)
-        bit_BE = torch.cat([(code >> bit) & 1 for bit in range(8)], dim=1)
-        torch.mul((1 - 2 * bit_BE).float(), scale_B[:, None], out=out_BE)
+        torch.mul((1 - 2 * unpack_bits(code_BS)).float(), scale_B[:, None], out=out_BE)
 
 
 class TopK8:
@@ -222,6 +212,33 @@ def unpack_nibbles(code_BS: Tensor) -> Tensor:
     """The inverse (int32, 0 to 15)."""
     code = code_BS.to(torch.int32)
     return torch.cat([code & 15, code >> 4], dim=1)
+
+
+def pack_pairs_(number_BE: Tensor, out_BS: Tensor) -> None:
+    """Four numbers a byte (int32, of which the low two bits count)."""
+    quarters = (number_BE & 3).view(-1, 4, number_BE.shape[1] // 4)
+    out_BS.copy_(quarters[:, 0] | quarters[:, 1] << 2 | quarters[:, 2] << 4 | quarters[:, 3] << 6)
+
+
+def unpack_pairs(code_BS: Tensor) -> Tensor:
+    """The inverse (int32, 0 to 3)."""
+    code = code_BS.to(torch.int32)
+    return torch.cat([(code >> shift) & 3 for shift in (0, 2, 4, 6)], dim=1)
+
+
+def pack_bits_(number_BE: Tensor, out_BS: Tensor) -> None:
+    """Eight numbers a byte (int32, of which the lowest bit counts)."""
+    eighths = (number_BE & 1).view(-1, 8, number_BE.shape[1] // 8)
+    packed = eighths[:, 0].clone()
+    for bit in range(1, 8):
+        packed |= eighths[:, bit] << bit
+    out_BS.copy_(packed)
+
+
+def unpack_bits(code_BS: Tensor) -> Tensor:
+    """The inverse (int32, 0 or 1)."""
+    code = code_BS.to(torch.int32)
+    return torch.cat([(code >> bit) & 1 for bit in range(8)], dim=1)
 
 
 PACKINGS: Final[dict[str, type[Int4] | type[Int2] | type[Sign] | type[TopK8]]] = {

@@ -1,8 +1,9 @@
 """Wrap-around codes: the low bits of ``round(x / step)``, read next to the receiver's own values.
 
 What they cost depends on how far two peers differ, not on how large the weights are, so 4 bits do
-what 8 do. A chunk is ``[steps: B bytes][checksums: B bytes][codes: B x 8 E bits / 8]`` in blocks of
-64; a step is one byte of the table in ``blocks.step_table``. 4.25 or 8.25 bits a value.
+what 8 do. A chunk is ``[steps: B bytes][checksums: B bytes][codes: B x 8 bits bytes]`` in blocks of
+64; a step is one byte of the table in ``blocks.step_table``. 3.25, 4.25 or 8.25 bits a value; codes
+are packed as in ``small`` (3 bits: the low two as int2 does, then the third as sign does).
 
 Source of the idea: modulo quantization with side information at the receiver (Lu and De Sa,
 "Moniqua", ICML 2020; Davies et al., "New bounds for distributed mean estimation", ICLR 2021); here
@@ -26,7 +27,17 @@ from gossip.codecs.codec import (
     check_length,
     check_magnitude,
 )
-from gossip.codecs.small import CHUNK_ELEMENTS, pack_nibbles_, unpack_nibbles
+from gossip.codecs.small import (
+    CHUNK_ELEMENTS,
+    pack_bits_,
+    pack_nibbles_,
+    pack_pairs_,
+    unpack_bits,
+    unpack_nibbles,
+    unpack_pairs,
+)
+
+WRAP_BITS: Final = (8, 4, 3)
 
 HEAD_BYTES: Final = 2
 """Of each block: step and checksum."""
@@ -38,7 +49,7 @@ class WrapCodec:
     chunk_elements = CHUNK_ELEMENTS
 
     def __init__(self, bits: int) -> None:
-        assert bits in (4, 8), "4 or 8 bits"
+        assert bits in WRAP_BITS, "3, 4 or 8 bits"
         self.name = f"wrap{bits}"
         self.bits = bits
         self._code_bytes = SMALL_ELEMENTS * bits // 8
@@ -65,7 +76,7 @@ class WrapCodec:
         assert out_S.numel() == self.code_bytes(elements), "out has a wrong length"
         x_BE = values_N.view(-1, SMALL_ELEMENTS)
         heads, code_BS = self._split(out_S, x_BE.shape[0])
-        if kernels.AVAILABLE:
+        if kernels.AVAILABLE and self.bits in kernels.WRAP_BITS:
             if not kernels.encode_wrap(x_BE, step_B, self._steps, self.bits, heads, code_BS, seed):
                 check_magnitude(values_N, self._reach, self.name)
             return
@@ -75,11 +86,7 @@ class WrapCodec:
         quotient_BE = blocks.quotients_BE(x_BE, self._table[index_B], dither)
         heads[0].copy_(index_B)
         heads[1].copy_(blocks.checksum_B(quotient_BE, self.bits))
-        code_BE = blocks.wrap_code_BE(quotient_BE, self.bits)
-        if self.bits == 4:
-            pack_nibbles_(code_BE, code_BS)
-        else:
-            code_BS.copy_(code_BE)
+        pack_(blocks.wrap_code_BE(quotient_BE, self.bits), self.bits, code_BS)
 
     def decode(self, code: Buffer, own_N: Tensor, est_N: Tensor, wrapped_B: Tensor) -> None:
         """Read one chunk next to the receiver's own values: the sender's values into ``est_N``, and
@@ -96,10 +103,10 @@ class WrapCodec:
         own_BE = own_N.view(-1, SMALL_ELEMENTS)
         heads, code_BS = self._split(code_S, own_BE.shape[0])
         est_BE = est_N.view(-1, SMALL_ELEMENTS)
-        if kernels.AVAILABLE:
+        if kernels.AVAILABLE and self.bits in kernels.WRAP_BITS:
             kernels.decode_wrap(own_BE, self._steps, self.bits, heads, code_BS, est_BE, wrapped_B)
             return
-        code_BE = unpack_nibbles(code_BS) if self.bits == 4 else code_BS.to(torch.int32)
+        code_BE = unpack(code_BS, self.bits)
         step_B = self._table[heads[0].to(torch.int64)]
         read_BE, read_B = blocks.unwrap(
             code_BE, heads[1].to(torch.int32), step_B, own_BE, self.bits
@@ -111,3 +118,27 @@ class WrapCodec:
         """Steps and checksums, and the codes."""
         codes = code_S[count * HEAD_BYTES :].view(count, self._code_bytes)
         return (code_S[:count], code_S[count : 2 * count]), codes
+
+
+def pack_(code_BE: Tensor, bits: int, out_BS: Tensor) -> None:
+    """Codes (int32) as bytes."""
+    match bits:
+        case 3:
+            pack_pairs_(code_BE, out_BS[:, : SMALL_ELEMENTS // 4])
+            pack_bits_(code_BE >> 2, out_BS[:, SMALL_ELEMENTS // 4 :])
+        case 4:
+            pack_nibbles_(code_BE, out_BS)
+        case _:
+            out_BS.copy_(code_BE)
+
+
+def unpack(code_BS: Tensor, bits: int) -> Tensor:
+    """The inverse."""
+    match bits:
+        case 3:
+            low_BE = unpack_pairs(code_BS[:, : SMALL_ELEMENTS // 4])
+            return low_BE | unpack_bits(code_BS[:, SMALL_ELEMENTS // 4 :]) << 2
+        case 4:
+            return unpack_nibbles(code_BS)
+        case _:
+            return code_BS.to(torch.int32)

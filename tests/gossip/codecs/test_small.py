@@ -28,7 +28,15 @@ from gossip.errors import CodeError, UsageError
 LAW = settings(max_examples=40, deadline=None)
 SMALL = ("int4", "int2", "sign", "topk8")
 MARKING = ("int8", *SMALL)
-BITS = {"int4": 4.25, "int2": 2.25, "sign": 1.25, "topk8": 1.75, "wrap4": 4.25, "wrap8": 8.25}
+BITS = {
+    "int4": 4.25,
+    "int2": 2.25,
+    "sign": 1.25,
+    "topk8": 1.75,
+    "wrap3": 3.25,
+    "wrap4": 4.25,
+    "wrap8": 8.25,
+}
 ERROR_MAX = {"int8": 0.01, "int4": 0.13, "int2": 0.36, "sign": 0.62, "topk8": 0.8}
 """Relative root mean square error on normal values."""
 
@@ -284,5 +292,5 @@ def test_only_pairs_that_make_sense_are_taken() -> None:
         check_pair("int5", "int4")
     with pytest.raises(UsageError, match="unknown codec 'wrap4' for replies"):
         check_pair("wrap4", "wrap4")
-    with pytest.raises(UsageError, match="wrap8, wrap4"):
+    with pytest.raises(UsageError, match="wrap8, wrap4, wrap3"):
         make_wrap_codec("int8")
