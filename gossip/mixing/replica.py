@@ -205,7 +205,8 @@ class Replica:
 
         The lock is held chunk by chunk, so a correction may fall between two chunks: the code is
         a little of both, which harms nothing, as both sides apply what the responder makes of it.
-        With ``seeds`` the codec rounds at random where it can. Raises CodeError when phi is not finite.
+        With ``seeds`` the codec rounds at random where it can. Raises CodeError when phi is not
+        finite.
         """
         start, stop = self.spans[fragment]
         assert len(out) == codec.code_bytes(stop - start), "out has a wrong length"
