@@ -190,7 +190,7 @@ def levels(x_BE: Tensor, top: int, dither: Tensor | None = None) -> tuple[Tensor
 def four_levels(x_BE: Tensor) -> tuple[Tensor, Tensor]:
     """-2, -1, 1, 2 for -outer, -inner, inner, outer of LLOYD_MAX; the scale is the block's root
     mean square. Zeros count as positive."""
-    scale_B = up_to_bf16((block_sum_B(x_BE * x_BE) / x_BE.shape[1]).sqrt())
+    scale_B = up_to_bf16((block_sum_B(x_BE * x_BE) * (1 / x_BE.shape[1])).sqrt())
     outer_BE = x_BE.abs() > (scale_B * LLOYD_MAX[2])[:, None]
     magnitude_BE = torch.where(outer_BE, 2, 1)
     return torch.where(x_BE < 0, -magnitude_BE, magnitude_BE).to(torch.int8), scale_B

@@ -27,10 +27,6 @@ AVAILABLE = _installed and os.environ.get(SWITCH, "1") != "0"
 """Set GOSSIP_KERNELS=0 to run on torch alone."""
 
 
-WRAP_BITS: Final = (4, 8)
-"""Wrap-around codes with compiled loops."""
-
-
 def encode_int4(x_BE: Tensor, code_BS: Tensor, scale_B: Tensor, seed: int | None) -> None:
     """``small.Int4.encode``; a block with a value that is not finite gets a scale that is not."""
     loops.encode_int4(
@@ -42,6 +38,18 @@ def encode_int4(x_BE: Tensor, code_BS: Tensor, scale_B: Tensor, seed: int | None
 def decode_int4(code_BS: Tensor, scale_B: Tensor, out_BE: Tensor) -> None:
     """``small.Int4.decode``."""
     loops.decode_int4(_numbers(code_BS), _numbers(scale_B), _numbers(out_BE))
+
+
+def encode_int2(x_BE: Tensor, code_BS: Tensor, scale_B: Tensor) -> None:
+    """``small.Int2.encode``; a block with a value that is not finite gets a scale that is not."""
+    loops.encode_int2(
+        _numbers(x_BE), _numbers(x_BE.view(torch.int32)), _numbers(code_BS), *_both(scale_B)
+    )
+
+
+def decode_int2(code_BS: Tensor, scale_B: Tensor, out_BE: Tensor) -> None:
+    """``small.Int2.decode``."""
+    loops.decode_int2(_numbers(code_BS), _numbers(scale_B), _numbers(out_BE))
 
 
 def encode_int8(x_BE: Tensor, code_BE: Tensor, scale_B: Tensor, seed: int | None) -> None:
@@ -85,7 +93,7 @@ def encode_wrap(
     seed: int | None,
 ) -> bool:
     """``WrapCodec.encode``; False when a value is not finite or beyond all steps."""
-    encode = loops.encode_wrap4 if bits == 4 else loops.encode_wrap8
+    encode = {3: loops.encode_wrap3, 4: loops.encode_wrap4, 8: loops.encode_wrap8}[bits]
     fits: bool = encode(
         _numbers(x_BE), _numbers(x_BE.view(torch.int32)), _numbers(step_B.view(torch.int32)),
         steps.for_encoding, _arrays(heads), _numbers(code_BS), *_dither(seed),
@@ -103,7 +111,7 @@ def decode_wrap(
     wrapped_B: Tensor,
 ) -> None:
     """``WrapCodec.decode``."""
-    decode = loops.decode_wrap4 if bits == 4 else loops.decode_wrap8
+    decode = {3: loops.decode_wrap3, 4: loops.decode_wrap4, 8: loops.decode_wrap8}[bits]
     decode(
         _numbers(own_BE), _numbers(own_BE.view(torch.int32)), steps.for_decoding, _arrays(heads),
         _numbers(code_BS), _numbers(est_BE), _numbers(wrapped_B),
@@ -122,11 +130,15 @@ def warm_up() -> None:
     wrapped_B = torch.zeros(4, dtype=torch.bool)
     encode_int4(x_BE, nibbles_BS, scale_B, None)
     decode_int4(nibbles_BS, scale_B, out_BE)
+    pairs_BS = torch.zeros(4, 16, dtype=torch.uint8)
+    encode_int2(x_BE, pairs_BS, scale_B)
+    decode_int2(pairs_BS, scale_B, out_BE)
     wide, wide_BE = torch.ones(1, 256), torch.zeros(1, 256, dtype=torch.int8)
     encode_int8(wide, wide_BE, scale_B[:1], None)
     decode_int8(wide_BE, scale_B[:1], wide)
     steps = Steps(torch.ones(256), 1.0, 1.0)
-    for bits, code_BS in ((4, nibbles_BS), (8, torch.zeros(4, 64, dtype=torch.uint8))):
+    for bits in (3, 4, 8):
+        code_BS = torch.zeros(4, 8 * bits, dtype=torch.uint8)
         encode_wrap(x_BE, scale_B, steps, bits, heads, code_BS, None)
         decode_wrap(x_BE, steps, bits, heads, code_BS, out_BE, wrapped_B)
 

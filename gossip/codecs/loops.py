@@ -33,6 +33,12 @@ SCALE8_MIN: Final = np.float32(2.0**-126)
 FOUR: Final = np.int32(4)
 EIGHT: Final = np.int32(8)
 LOW4: Final = np.int32(15)
+TWO: Final = np.int32(2)
+THREE: Final = np.int32(3)
+LEVEL_INNER: Final = np.float32(0.4528)
+LEVEL_OUTER: Final = np.float32(1.510)
+LEVEL_EDGE: Final = np.float32(0.9816)
+SIXTY_FOURTH: Final = np.float32(1 / 64)
 
 
 def compiled(loop: Loop) -> Loop:
@@ -118,6 +124,69 @@ def decode_int4(code_BS: Any, scale_B: Any, out_BE: Any) -> None:
             high = np.int32((np.int32((byte >> FOUR) + EIGHT) & LOW4) - EIGHT)
             out_BE[b, j] = np.float32(low) * scale
             out_BE[b, j + 32] = np.float32(high) * scale
+
+
+@inlined
+def _up_to_16_bits(b: Any, scale_B: Any, scale_i: Any) -> Any:
+    """See ``blocks.up_to_bf16``."""
+    if scale_B[b] < SCALE_MIN:
+        scale_B[b] = ZERO
+    scale_i[b] = np.int32((np.int64(scale_i[b]) + 0xFFFF) & ~0xFFFF)
+
+
+@inlined
+def _two_bits(x: Any, edge: Any) -> Any:
+    """0: inner, 1: outer, 2 added for negative ones."""
+    size = np.int32(1) if abs(x) > edge else np.int32(0)
+    return np.int32(size + (TWO if x < ZERO else np.int32(0)))
+
+
+@compiled
+def encode_int2(x_BE: Any, x_i: Any, code_BS: Any, scale_B: Any, scale_i: Any) -> None:
+    """See ``blocks.four_levels``; pairs of bits as ``small`` packs them."""
+    square = np.empty(32, np.float32)
+    for b in range(x_BE.shape[0]):
+        top = np.int32(0)
+        for i in range(64):
+            top = max(top, x_i[b, i] & MAGNITUDE)
+        if top >= INFINITE:
+            scale_B[b] = np.float32(np.inf)
+            continue
+        for i in range(32):
+            square[i] = x_BE[b, i] * x_BE[b, i] + x_BE[b, i + 32] * x_BE[b, i + 32]
+        half = 16
+        while half > 0:
+            for i in range(half):
+                square[i] = square[i] + square[i + half]
+            half //= 2
+        scale_B[b] = np.sqrt(square[0] * SIXTY_FOURTH)
+        if scale_i[b] >= INFINITE:
+            continue
+        _up_to_16_bits(b, scale_B, scale_i)
+        edge = scale_B[b] * LEVEL_EDGE
+        for j in range(16):
+            low = _two_bits(x_BE[b, j], edge) | (_two_bits(x_BE[b, j + 16], edge) << TWO)
+            high = _two_bits(x_BE[b, j + 32], edge) | (_two_bits(x_BE[b, j + 48], edge) << TWO)
+            code_BS[b, j] = np.uint8(low | (high << FOUR))
+
+
+@inlined
+def _of_two_bits(code: Any, inner: Any, outer: Any) -> Any:
+    size = outer if code & np.int32(1) else inner
+    return -size if code & TWO else size
+
+
+@compiled
+def decode_int2(code_BS: Any, scale_B: Any, out_BE: Any) -> None:
+    """See ``blocks.of_four_levels``."""
+    for b in range(code_BS.shape[0]):
+        inner, outer = LEVEL_INNER * scale_B[b], LEVEL_OUTER * scale_B[b]
+        for j in range(16):
+            byte = np.int32(code_BS[b, j])
+            out_BE[b, j] = _of_two_bits(byte, inner, outer)
+            out_BE[b, j + 16] = _of_two_bits(byte >> TWO, inner, outer)
+            out_BE[b, j + 32] = _of_two_bits(byte >> FOUR, inner, outer)
+            out_BE[b, j + 48] = _of_two_bits(byte >> np.int32(6), inner, outer)
 
 
 @compiled
@@ -249,6 +318,55 @@ def encode_wrap8(
     return True
 
 
+@compiled
+def encode_wrap3(
+    x_BE: Any, x_i: Any, step_i: Any, steps: Any, heads: Any, code_BS: Any, dithered: bool,
+    seed: int,
+) -> bool:  # fmt: skip
+    """As ``encode_wrap4``; the low two bits in pairs, then the third ones."""
+    table, table_i, reach_i = steps
+    index_B, sum_B = heads
+    salt = np.uint32(seed)
+    quotient = np.empty(64, np.int32)
+    for b in range(x_BE.shape[0]):
+        top = np.int32(0)
+        for i in range(64):
+            top = max(top, x_i[b, i] & MAGNITUDE)
+        if top > reach_i[255]:
+            return False
+        index = _step_index(_finite_step(step_i[b]), top, table_i, reach_i)
+        inverse = ONE / table[index]
+        if dithered:
+            for i in range(64):
+                quotient[i] = _noisy(x_BE[b, i] * inverse, b * 64 + i, salt)
+        else:
+            for i in range(64):
+                quotient[i] = _nearest(x_BE[b, i] * inverse)
+        total = np.int32(0)
+        for i in range(64):
+            total = np.int32(total + _turned(quotient[i], THREE, 2 * i + 1))
+        for j in range(16):
+            low = (quotient[j] & THREE) | ((quotient[j + 16] & THREE) << TWO)
+            high = (quotient[j + 32] & THREE) | ((quotient[j + 48] & THREE) << TWO)
+            code_BS[b, j] = np.uint8(low | (high << FOUR))
+        for j in range(8):
+            byte = np.int32(0)
+            for k in range(8):
+                bit = (quotient[j + 8 * k] >> TWO) & np.int32(1)
+                byte = byte | np.int32(bit << np.int32(k))
+            code_BS[b, 16 + j] = np.uint8(byte)
+        index_B[b] = np.uint8(index)
+        sum_B[b] = np.uint8(total & np.int32(255))
+    return True
+
+
+@inlined
+def _read3(code: Any, own: Any) -> Any:
+    """The quotient next to ``own`` whose low three bits are ``code``."""
+    ahead = np.int32(np.int32(np.int32(code - own) + FOUR) & np.int32(7))
+    return np.int32(own + np.int32(ahead - FOUR))
+
+
 @inlined
 def _read4(code: Any, own: Any) -> Any:
     """The quotient next to ``own`` whose low four bits are ``code``."""
@@ -314,6 +432,44 @@ def decode_wrap8(
                 own = _nearest(own_BE[b, i] * inverse)
                 quotient = _read8(np.int32(code_BS[b, i]), own)
                 total = np.int32(total + _turned(quotient, EIGHT, 2 * i + 1))
+                est_BE[b, i] = np.float32(quotient) * step
+            wrapped = np.uint8(total & np.int32(255)) != sum_B[b]
+        wrapped_B[b] = wrapped
+        if wrapped:
+            for i in range(64):
+                est_BE[b, i] = own_BE[b, i]
+
+
+@compiled
+def decode_wrap3(
+    own_BE: Any, own_i: Any, steps: Any, heads: Any, code_BS: Any, est_BE: Any, wrapped_B: Any
+) -> None:
+    """See ``blocks.unwrap``."""
+    table, far_i = steps
+    index_B, sum_B = heads
+    code = np.empty(64, np.int32)
+    for b in range(own_BE.shape[0]):
+        top = np.int32(0)
+        for i in range(64):
+            top = max(top, own_i[b, i] & MAGNITUDE)
+        wrapped = top >= far_i[index_B[b]]
+        if not wrapped:
+            for j in range(16):
+                byte = np.int32(code_BS[b, j])
+                code[j] = byte & THREE
+                code[j + 16] = (byte >> TWO) & THREE
+                code[j + 32] = (byte >> FOUR) & THREE
+                code[j + 48] = byte >> np.int32(6)
+            for k in range(8):
+                for j in range(8):
+                    bit = (np.int32(code_BS[b, 16 + j]) >> np.int32(k)) & np.int32(1)
+                    code[j + 8 * k] = code[j + 8 * k] | np.int32(bit << TWO)
+            step = table[index_B[b]]
+            inverse = ONE / step
+            total = np.int32(0)
+            for i in range(64):
+                quotient = _read3(code[i], _nearest(own_BE[b, i] * inverse))
+                total = np.int32(total + _turned(quotient, THREE, 2 * i + 1))
                 est_BE[b, i] = np.float32(quotient) * step
             wrapped = np.uint8(total & np.int32(255)) != sum_B[b]
         wrapped_B[b] = wrapped

@@ -148,6 +148,9 @@ class Int2:
     def encode(self, x_BE: Tensor, seed: int | None, out_BS: Tensor, scale_B: Tensor) -> None:
         """See Packing; its levels are uneven, so a dither would not make it right on average."""
         del seed
+        if kernels.AVAILABLE:
+            kernels.encode_int2(x_BE, out_BS, scale_B)
+            return
         number_BE, coded_B = blocks.four_levels(x_BE)
         # 0: inner, 1: outer; 2 added for negative ones.
         pack_pairs_((number_BE.abs() - 1 + 2 * (number_BE < 0)).to(torch.int32), out_BS)
@@ -155,6 +158,9 @@ class Int2:
 
     def decode(self, code_BS: Tensor, scale_B: Tensor, out_BE: Tensor) -> None:
         """See Packing."""
+        if kernels.AVAILABLE:
+            kernels.decode_int2(code_BS, scale_B, out_BE)
+            return
         code_BE = unpack_pairs(code_BS)
         number_BE = (1 + (code_BE & 1)) * (1 - (code_BE & 2))
         out_BE.copy_(blocks.of_four_levels(number_BE, scale_B))

@@ -76,7 +76,7 @@ class WrapCodec:
         assert out_S.numel() == self.code_bytes(elements), "out has a wrong length"
         x_BE = values_N.view(-1, SMALL_ELEMENTS)
         heads, code_BS = self._split(out_S, x_BE.shape[0])
-        if kernels.AVAILABLE and self.bits in kernels.WRAP_BITS:
+        if kernels.AVAILABLE:
             if not kernels.encode_wrap(x_BE, step_B, self._steps, self.bits, heads, code_BS, seed):
                 check_magnitude(values_N, self._reach, self.name)
             return
@@ -103,7 +103,7 @@ class WrapCodec:
         own_BE = own_N.view(-1, SMALL_ELEMENTS)
         heads, code_BS = self._split(code_S, own_BE.shape[0])
         est_BE = est_N.view(-1, SMALL_ELEMENTS)
-        if kernels.AVAILABLE and self.bits in kernels.WRAP_BITS:
+        if kernels.AVAILABLE:
             kernels.decode_wrap(own_BE, self._steps, self.bits, heads, code_BS, est_BE, wrapped_B)
             return
         code_BE = unpack(code_BS, self.bits)

@@ -249,7 +249,7 @@ def test_any_bytes_stay_within_reach_of_the_own_values(
 
 
 @needs_loops
-@pytest.mark.parametrize("name", ["int8", "int4", *WRAP_CODECS])
+@pytest.mark.parametrize("name", ["int8", "int4", "int2", *WRAP_CODECS])
 @LAW
 @given(seed=st.integers(0, 2**32), dither=st.none() | st.integers(0, 2**32), close=st.booleans())
 def test_compiled_loops_are_the_reference_bit_for_bit(

@@ -1,0 +1,1 @@
+"""Algorithms side by side: equal tokens, equal data, one process, no sockets."""

@@ -1,0 +1,187 @@
+"""Our own method: swaps of fragments between pairs, in any codec, with or without an outer step.
+
+The same as real peers do, in lock-step: the codecs are the wire's, to the byte; whoever was met
+longest ago is met next (or as ``meeting`` says); both sides move by the same decoded correction.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from gossip.errors import UsageError
+from gossip.mixing.outer import OuterStep
+from simulations.compare.attacks import Attackers
+from simulations.compare.field import Field
+from simulations.compare.partners import Meeting, Meetings
+from simulations.compare.swapping import Swapper
+
+BOUND_DECAY = 0.9
+"""Of the running mean of a peer's own updates, per swap."""
+
+
+@dataclass(frozen=True, slots=True)
+class GossipSettings:
+    """every: local steps between swaps (of one fragment each, in turn). offer, reply: codecs.
+    a, b: the outer step; 0 and 1 is plain averaging. moments: the inner optimizer's first moments
+    are swapped too. weight: both sides move this share. clip: kappa, 0 for none. dither:
+    stochastic rounding.
+    """
+
+    every: int = 1
+    fragments: int = 1
+    offer: str = "wrap4"
+    reply: str = "int4"
+    a: float = 0.0
+    b: float = 1.0
+    meeting: Meeting = Meeting.RECENT
+    moments: bool = False
+    weight: float = 0.5
+    clip: float = 0.0
+    dither: bool = False
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.fragments < 1:
+            raise UsageError("gossip: every and fragments must be at least 1")
+        if not 0 < self.weight <= 0.5:
+            raise UsageError("gossip: weight must be above 0 and at most 0.5")
+        OuterStep(self.a, self.b)
+
+
+@dataclass(slots=True)
+class _Vector:
+    """One stacked tensor that is swapped: the parameters, or a moment."""
+
+    values_PN: Tensor
+    swapper: Swapper
+
+
+class Gossip:
+    """See the module."""
+
+    models = 0
+
+    def __init__(self, settings: GossipSettings) -> None:
+        self.settings = settings
+        self._outer = OuterStep(settings.a, settings.b)
+        self._vectors: list[_Vector] = []
+        self._spans: list[tuple[int, int]] = []
+        self._meetings: list[Meetings] = []
+        self._losses = random.Random()
+        self._swaps = 0
+        self._phi_PN: Tensor | None = None
+        self._m_PN: Tensor | None = None
+        self._after_PN: Tensor | None = None
+        self._bound_PF = torch.zeros(0)
+        self._attackers: Attackers | None = None
+
+    def start(self, field: Field) -> None:
+        """See Method."""
+        s, theta_PN = self.settings, field.stack.theta_PN
+        blocks = theta_PN.shape[1] // 256
+        if s.fragments > blocks:
+            raise UsageError(f"gossip: at most {blocks} fragments for this model")
+        edges = [blocks * cut // s.fragments * 256 for cut in range(s.fragments + 1)]
+        self._spans = list(pairwise(edges))
+        seed = field.rng("dither").getrandbits(32) if s.dither else None
+        tensors = [theta_PN, *(field.inner.moments if s.moments else [])]
+        self._vectors = [_Vector(each, Swapper(each, s.offer, s.reply, seed)) for each in tensors]
+        rng = field.rng("pairs")
+        self._meetings = [Meetings(field.peers, s.meeting, rng) for _ in self._spans]
+        self._losses = field.rng("losses")
+        if not self._outer.plain:
+            self._phi_PN, self._m_PN = theta_PN.clone(), torch.zeros_like(theta_PN)
+        if s.clip > 0:
+            self._after_PN = theta_PN.clone()
+            self._bound_PF = torch.zeros(field.peers, s.fragments)
+        if field.conditions.attackers:
+            self._attackers = Attackers(field)
+        field.traffic.messages = 2
+
+    def advance(self, field: Field, step: int) -> None:
+        """See Method."""
+        field.local_steps(step)
+        if (step + 1) % self.settings.every:
+            return
+        with torch.no_grad():
+            self._publish(field.stack.theta_PN)
+            self._swap(field, self._swaps % self.settings.fragments)
+        self._swaps += 1
+
+    def replaced(self, field: Field, row: int, source: int) -> None:
+        """See Method: a newcomer knows neither distances nor momentum."""
+        for vector in self._vectors:
+            vector.swapper.forget(row)
+        for state_PN in (self._phi_PN, self._after_PN):
+            if state_PN is not None:
+                state_PN[row] = field.stack.theta_PN[source]
+        if self._m_PN is not None:
+            self._m_PN[row].zero_()
+
+    @property
+    def wrapped_share(self) -> float:
+        """Of all blocks coded against a neighbor's, those that wrapped."""
+        return self._vectors[0].swapper.wrapped_share
+
+    def _publish(self, theta_PN: Tensor) -> None:
+        """The outer step (gossip.mixing.outer), everybody's at once."""
+        if self._phi_PN is None or self._m_PN is None:
+            return
+        delta_PN = theta_PN - self._phi_PN
+        self._m_PN.mul_(self._outer.a).add_(delta_PN, alpha=self._outer.b)
+        self._phi_PN.add_(delta_PN, alpha=self._outer.b).add_(self._m_PN, alpha=self._outer.a)
+        theta_PN.copy_(self._phi_PN)
+
+    def _swap(self, field: Field, fragment: int) -> None:
+        start, stop = self._spans[fragment]
+        pairs = self._meetings[fragment].next()
+        self._note_updates(field, fragment)
+        sent_bytes = 0
+        for first, second in pairs:
+            lost = self._losses.random() < field.conditions.loss
+            for vector in self._vectors:
+                sent_bytes += vector.swapper.swap_bytes(first, start, stop)
+                if not lost:
+                    self._swap_pair(field, vector, (first, second), fragment)
+        if self._after_PN is not None:
+            self._after_PN[:, start:stop] = field.stack.theta_PN[:, start:stop]
+        field.traffic.add(sent_bytes / field.peers)
+
+    def _swap_pair(
+        self, field: Field, vector: _Vector, pair: tuple[int, int], fragment: int
+    ) -> None:
+        start, stop = self._spans[fragment]
+        first, second = pair
+        x_n, y_n = (vector.values_PN[row, start:stop] for row in pair)
+        if self._attackers is not None:
+            x_n, y_n = (self._attackers.claim_n(row, start, stop, vector.values_PN) for row in pair)
+        c_n = vector.swapper.correction_n(pair, start, stop, x_n, y_n)
+        amount = self.settings.weight * self._clip(pair, fragment, c_n)
+        moved = [vector.values_PN]
+        if self._phi_PN is not None and vector.values_PN is field.stack.theta_PN:
+            moved.append(self._phi_PN)
+        for values_PN in moved:
+            values_PN[first, start:stop].add_(c_n, alpha=amount)
+            values_PN[second, start:stop].add_(c_n, alpha=-amount)
+
+    def _note_updates(self, field: Field, fragment: int) -> None:
+        """Running means of how far peers move between two swaps of the fragment."""
+        if self._after_PN is None:
+            return
+        start, stop = self._spans[fragment]
+        moved_P = (field.stack.theta_PN - self._after_PN)[:, start:stop].norm(dim=1)
+        known_P = self._bound_PF[:, fragment]
+        blended_P = BOUND_DECAY * known_P + (1 - BOUND_DECAY) * moved_P
+        self._bound_PF[:, fragment] = torch.where(known_P > 0, blended_P, moved_P)
+
+    def _clip(self, pair: tuple[int, int], fragment: int, c_n: Tensor) -> float:
+        """At most 1, and such that neither side moves by more than kappa times its own update."""
+        if self.settings.clip <= 0:
+            return 1.0
+        bound = self.settings.clip * float(self._bound_PF[list(pair), fragment].min())
+        length = self.settings.weight * float(c_n.norm())
+        return 1.0 if length <= bound else bound / length

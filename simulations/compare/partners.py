@@ -1,0 +1,66 @@
+"""Who meets whom in a round, as rows."""
+
+from __future__ import annotations
+
+import random
+from enum import Enum
+
+from gossip.messages import PeerId
+from gossip.topology.schedule import least_recent_matching, matching, one_peer_exponential
+
+
+class Meeting(Enum):
+    """RECENT: whom one met longest ago, as real peers choose. RANDOM: a fresh random matching each
+    round. EXPONENTIAL: the one-peer exponential graph. RING: left and right neighbor in turn."""
+
+    RECENT = "recent"
+    RANDOM = "random"
+    EXPONENTIAL = "exponential"
+    RING = "ring"
+
+
+def groups_of(peers: int, size: int, rng: random.Random) -> list[list[int]]:
+    """A random partition into groups of ``size``; what is left over joins no group if alone."""
+    shuffled = list(range(peers))
+    rng.shuffle(shuffled)
+    groups = [sorted(shuffled[start : start + size]) for start in range(0, peers, size)]
+    return [group for group in groups if len(group) > 1]
+
+
+class Meetings:
+    """The pairs of one round after another."""
+
+    def __init__(self, peers: int, meeting: Meeting, rng: random.Random) -> None:
+        self._names = [PeerId(f"{peer:016x}") for peer in range(peers)]
+        self._meeting = meeting
+        self._rng = rng
+        self._round = 0
+        self._met: dict[tuple[PeerId, PeerId], int] = {}
+
+    def next(self) -> list[tuple[int, int]]:
+        """The next round's; the first of each pair opens the swap (drawn, so that roles mix)."""
+        pairs = [(int(a, 16), int(b, 16)) for a, b in self._pairs()]
+        self._round += 1
+        return [pair if self._rng.random() < 0.5 else (pair[1], pair[0]) for pair in pairs]
+
+    def _pairs(self) -> list[tuple[PeerId, PeerId]]:
+        match self._meeting:
+            case Meeting.RECENT:
+                return list(least_recent_matching(self._names, self._met, self._round, self._rng))
+            case Meeting.RANDOM:
+                return list(matching(self._names, self._rng))
+            case Meeting.EXPONENTIAL:
+                met = [
+                    (name, one_peer_exponential(self._names, name, self._round))
+                    for name in self._names
+                ]
+                return [(a, b) for a, b in met if b is not None and a < b]
+            case Meeting.RING:
+                return self._ring()
+
+    def _ring(self) -> list[tuple[PeerId, PeerId]]:
+        names = self._names
+        start = self._round % 2
+        places = range(start, len(names) - 1 + start, 2)
+        pairs = [(names[place], names[(place + 1) % len(names)]) for place in places]
+        return [(a, b) for a, b in pairs if a != b]

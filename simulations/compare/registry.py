@@ -1,0 +1,209 @@
+"""Methods by name, with options as a user types them: ``diloco:every=25,a=0.9``.
+
+Options not given have the values that their papers, or our sweeps, found best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Final
+
+from gossip.errors import UsageError
+from simulations.compare.baselines import (
+    AsyncServer,
+    DiLoCo,
+    NoLoCo,
+    PeriodicAverage,
+    SharedBatch,
+)
+from simulations.compare.field import Method
+from simulations.compare.gossiping import Gossip, GossipSettings
+from simulations.compare.partners import Meeting
+
+Options = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One method as asked for: ``text`` is its whole name, ``curve`` the part of it that decides
+    what is trained (methods that differ in bytes alone share it)."""
+
+    text: str
+    name: str
+    options: tuple[tuple[str, str], ...]
+
+    @property
+    def curve(self) -> str:
+        """Equal for two methods exactly if they train the same."""
+        return SAME_CURVE.get(self.name, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """How one method is made for N peers, and what its options are by default."""
+
+    make: Callable[[int, Mapping[str, str]], Method]
+    defaults: dict[str, str]
+    summary: str
+
+
+def _ddp(peers: int, options: Options) -> Method:
+    del options
+    return SharedBatch(2 * (peers - 1) / peers, messages=2 * (peers - 1))
+
+
+def _single(peers: int, options: Options) -> Method:
+    del peers, options
+    return SharedBatch(0.0, messages=0)
+
+
+def _server(peers: int, options: Options) -> Method:
+    del peers, options
+    return SharedBatch(1.0, messages=2)
+
+
+def _server_async(peers: int, options: Options) -> Method:
+    del peers, options
+    return AsyncServer()
+
+
+def _local_sgd(peers: int, options: Options) -> Method:
+    del peers
+    return PeriodicAverage(_whole(options, "every"))
+
+
+def _group(peers: int, options: Options) -> Method:
+    return PeriodicAverage(
+        _whole(options, "every"), min(_whole(options, "size"), peers), bytes_per_element=1.0
+    )
+
+
+def _diloco(peers: int, options: Options) -> Method:
+    del peers
+    return DiLoCo(_whole(options, "every"), _number(options, "a"), _number(options, "b"))
+
+
+def _noloco(peers: int, options: Options) -> Method:
+    del peers
+    return NoLoCo(_whole(options, "every"), _number(options, "a"), _number(options, "b"))
+
+
+def _gossip(peers: int, options: Options) -> Method:
+    del peers
+    return Gossip(
+        GossipSettings(
+            every=_whole(options, "every"),
+            fragments=_whole(options, "fragments"),
+            offer=options["offer"],
+            reply=options["reply"],
+            a=_number(options, "a"),
+            b=_number(options, "b"),
+            meeting=_meeting(options["meeting"]),
+            moments=_flag(options, "moments"),
+            weight=_number(options, "weight"),
+            clip=_number(options, "clip"),
+            dither=_flag(options, "dither"),
+        )
+    )
+
+
+def _gossip_defaults(**changed: str) -> dict[str, str]:
+    plain = GossipSettings()
+    values = {each.name: getattr(plain, each.name) for each in fields(GossipSettings)}
+    shown = {
+        key: value.value if isinstance(value, Meeting) else str(value).lower()
+        for key, value in values.items()
+    }
+    return {**shown, **changed}
+
+
+_PERIODIC = {"every": "25"}
+METHODS: Final[dict[str, _Entry]] = {
+    "ddp": _Entry(_ddp, {}, "all-reduced gradients at every step"),
+    "single": _Entry(_single, {}, "one machine with N times the batch"),
+    "server": _Entry(_server, {}, "a parameter server that waits for everybody"),
+    "server-async": _Entry(_server_async, {}, "a parameter server that waits for nobody"),
+    "local-sgd": _Entry(_local_sgd, _PERIODIC, "local steps, then the mean of all (Spark style)"),
+    "group": _Entry(
+        _group, {**_PERIODIC, "size": "4"}, "means of random groups in 8 bits (hivemind style)"
+    ),
+    "diloco": _Entry(_diloco, {**_PERIODIC, "a": "0.9", "b": "0.7"}, "outer Nesterov steps"),
+    "noloco": _Entry(_noloco, {**_PERIODIC, "a": "0.5", "b": "0.7"}, "outer steps of pairs"),
+    "gossip": _Entry(_gossip, _gossip_defaults(), "ours: swaps with one neighbor at a time"),
+    "gossip-nesterov": _Entry(
+        _gossip, _gossip_defaults(every="25", a="0.8", b="0.7"), "ours, for rare swaps"
+    ),
+}
+"""All there are."""
+
+SAME_CURVE: Final = {"ddp": "shared batch", "single": "shared batch", "server": "shared batch"}
+"""Methods that compute the same and differ in what they send."""
+
+DEFAULT_METHODS: Final = (
+    "ddp",
+    "local-sgd",
+    "group",
+    "diloco",
+    "noloco",
+    "gossip",
+    "gossip:offer=wrap3,reply=int2,fragments=3",
+)
+
+
+def read_spec(text: str) -> Spec:
+    """A method as typed. Raises UsageError for an unknown name or option."""
+    name, _, rest = text.partition(":")
+    if name not in METHODS:
+        raise UsageError(f"unknown method {name!r}; known are {', '.join(METHODS)}")
+    known = METHODS[name].defaults
+    options: dict[str, str] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if key not in known or not equals:
+            shown = ", ".join(f"{each}={default}" for each, default in known.items()) or "none"
+            raise UsageError(f"method {name}: unknown option {part!r}; its options are {shown}")
+        options[key] = value
+    return Spec(text, name, tuple(sorted(options.items())))
+
+
+def read_specs(text: str) -> list[Spec]:
+    """Methods separated by spaces or semicolons. Raises UsageError, also for none."""
+    specs = [read_spec(part) for part in text.replace(";", " ").split()]
+    if not specs:
+        raise UsageError("no method given")
+    return specs
+
+
+def make_method(spec: Spec, peers: int) -> Method:
+    """A fresh method for so many peers. Raises UsageError for values that make no sense."""
+    entry = METHODS[spec.name]
+    return entry.make(peers, {**entry.defaults, **dict(spec.options)})
+
+
+def _whole(options: Options, key: str) -> int:
+    try:
+        return int(options[key])
+    except ValueError:
+        raise UsageError(f"{key}={options[key]!r} must be a whole number") from None
+
+
+def _number(options: Options, key: str) -> float:
+    try:
+        return float(options[key])
+    except ValueError:
+        raise UsageError(f"{key}={options[key]!r} must be a number") from None
+
+
+def _flag(options: Options, key: str) -> bool:
+    if options[key] not in ("true", "false"):
+        raise UsageError(f"{key}={options[key]!r} must be true or false")
+    return options[key] == "true"
+
+
+def _meeting(text: str) -> Meeting:
+    try:
+        return Meeting(text)
+    except ValueError:
+        known = ", ".join(each.value for each in Meeting)
+        raise UsageError(f"meeting={text!r} must be one of {known}") from None

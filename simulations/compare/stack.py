@@ -1,0 +1,153 @@
+"""P copies of one model as one stacked flat tensor, and their gradients.
+
+Shape letters: P peers, N elements of one flat vector (each tensor padded to whole blocks of 256,
+as ``gossip.mixing.flat`` does), S samples of a batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from gossip.errors import UsageError
+from gossip.mixing.flat import padded
+from peers.tasks.task import Batch, Task
+
+
+class Form(Enum):
+    """How the gradients of P models are taken."""
+
+    ONE_BY_ONE = auto()
+    STACKED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One parameter tensor and its place in the flat vector."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+    elements: int
+
+
+class _Loss(nn.Module):
+    """The task's loss as a module's forward, so that ``functional_call`` may set its parameters."""
+
+    def __init__(self, task: Task, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._task = task
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        """The scalar to minimize."""
+        return self._task.loss(self.model, batch)
+
+
+class Stack:
+    """See the module. Raises UsageError for models with float buffers (they are not compared)."""
+
+    def __init__(self, task: Task, peers: int, model_seed: int) -> None:
+        self.task = task
+        self.model = task.model(model_seed)
+        if any(buffer.is_floating_point() for buffer in self.model.buffers()):
+            raise UsageError("compare: models with float buffers (batch norm) are not supported")
+        self.parts: list[Part] = []
+        start = 0
+        for name, parameter in self.model.named_parameters():
+            self.parts.append(Part(name, tuple(parameter.shape), start, parameter.numel()))
+            start += padded(parameter.numel())
+        self.elements = start
+        self.parameters = sum(part.elements for part in self.parts)
+        self.theta_PN = torch.zeros(peers, start)
+        self.grad_PN = torch.zeros(peers, start)
+        for part, parameter in zip(self.parts, self.model.parameters(), strict=True):
+            self.view_P(self.theta_PN, part).copy_(parameter.detach())
+        self._loss = _Loss(task, self.model)
+        self._stacked = vmap(grad_and_value(self._loss_of), randomness="different")
+        self._form: Form | None = None
+
+    @property
+    def peers(self) -> int:
+        """How many copies there are."""
+        return self.theta_PN.shape[0]
+
+    def view_P(self, flat_PN: Tensor, part: Part) -> Tensor:
+        """One tensor of all peers, shaped [P, *shape], sharing the flat tensor's memory."""
+        end = part.start + part.elements
+        return flat_PN[:, part.start : end].view(flat_PN.shape[0], *part.shape)
+
+    def gradients(self, batches: Sequence[Batch], chosen: Sequence[int] | None = None) -> Tensor:
+        """Fill ``grad_PN`` of the chosen peers (default: all) from one batch each; losses_P.
+
+        The first call with several peers tries both forms and keeps the faster one.
+        """
+        rows = list(range(self.peers)) if chosen is None else list(chosen)
+        if len(rows) < 2:
+            return self._one_by_one(batches, rows)
+        if self._form is None:
+            self._form = self._faster(batches, rows)
+        if self._form is Form.STACKED:
+            return self._all_at_once(batches, rows)
+        return self._one_by_one(batches, rows)
+
+    def load(self, flat_N: Tensor) -> nn.Module:
+        """The model with these parameters (the one model of this stack, overwritten)."""
+        with torch.no_grad():
+            for part, parameter in zip(self.parts, self.model.parameters(), strict=True):
+                parameter.copy_(flat_N[part.start : part.start + part.elements].view(part.shape))
+        return self.model
+
+    def _faster(self, batches: Sequence[Batch], rows: Sequence[int]) -> Form:
+        seconds: dict[Form, float] = {}
+        forms: dict[Form, Callable[[Sequence[Batch], Sequence[int]], Tensor]] = {
+            Form.ONE_BY_ONE: self._one_by_one,
+            Form.STACKED: self._all_at_once,
+        }
+        for form, take in forms.items():
+            take(batches, rows)  # the first call allocates
+            began_s = time.perf_counter()
+            take(batches, rows)
+            seconds[form] = time.perf_counter() - began_s
+        return min(seconds, key=lambda form: seconds[form])
+
+    def _loss_of(self, values: dict[str, Tensor], batch: Batch) -> Tensor:
+        loss: Tensor = functional_call(self._loss, values, batch)
+        return loss
+
+    def _one_by_one(self, batches: Sequence[Batch], rows: Sequence[int]) -> Tensor:
+        losses = torch.zeros(len(rows))
+        for place, row in enumerate(rows):
+            leaves = {
+                f"model.{part.name}": self.view_P(self.theta_PN, part)[row]
+                .detach()
+                .requires_grad_()
+                for part in self.parts
+            }
+            loss = self._loss_of(leaves, batches[place])
+            grads = torch.autograd.grad(loss, list(leaves.values()))
+            for part, grad in zip(self.parts, grads, strict=True):
+                self.view_P(self.grad_PN, part)[row].copy_(grad)
+            losses[place] = loss.detach()
+        return losses
+
+    def _all_at_once(self, batches: Sequence[Batch], rows: Sequence[int]) -> Tensor:
+        whole = len(rows) == self.peers
+        theta_PN = self.theta_PN if whole else self.theta_PN[list(rows)]
+        values = {f"model.{part.name}": self.view_P(theta_PN, part) for part in self.parts}
+        together = tuple(torch.stack(parts) for parts in zip(*batches, strict=True))
+        grads, losses = self._stacked(values, together)
+        for part in self.parts:
+            view = self.view_P(self.grad_PN, part)
+            if whole:
+                view.copy_(grads[f"model.{part.name}"])
+            else:
+                view[list(rows)] = grads[f"model.{part.name}"]
+        result: Tensor = losses.detach()
+        return result
