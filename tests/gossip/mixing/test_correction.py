@@ -87,7 +87,8 @@ def test_a_small_difference_is_read_from_the_low_bits_of_large_weights(
     d_N = two.phi_N - one.phi_N
     left = float((c_N - d_N).norm() / d_N.norm())
     rounding = {"int8": 0.02, "int4": 0.15, "int2": 0.4, "sign": 0.65, "topk8": 0.75}[reply]
-    assert left < rounding + 0.3 * step / APART
+    # A step travels as one of a table, up to 2^(1/4) larger; its rounding is uniform.
+    assert left < rounding + 1.2 * 0.29 * step / APART
 
 
 @pytest.mark.parametrize("offer, reply", PAIRS)
