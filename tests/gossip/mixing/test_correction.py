@@ -1,4 +1,4 @@
-"""Corrections from wrap-around codes: one reading of phi, marks of what wrapped, both ways alike."""
+"""Corrections from wrap-around codes: one reading of phi, marks of what wrapped, streamed or not."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_receiver_that_is_not_finite_makes_no_correction() -> None:
 
 
 def test_random_rounding_follows_from_the_exchange_alone() -> None:
-    """The same exchange rounds alike, another leg, exchange or chunk differently; right on average."""
+    """The same exchange rounds alike, other legs, exchanges and chunks differently; unbiased."""
     one, two = near_pair(64 * 256)
     codec = make_wrap_codec("wrap4")
     code_seeds = seeds_of(Transfer(EXCHANGE, Leg.CODE))
