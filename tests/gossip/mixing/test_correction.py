@@ -1,4 +1,4 @@
-"""Corrections from wrap-around codes: one reading of phi, marks of what wrapped, streamed or not."""
+"""Corrections from wrap-around codes: one reading of phi, marks, streamed or at once."""
 
 from __future__ import annotations
 
