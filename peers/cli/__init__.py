@@ -18,6 +18,7 @@ COMMANDS = {
     "run": ("peers.cli.run", "start one peer on this host"),
     "local": ("simulations.local", "several peer processes on this machine, with faults"),
     "simulate": ("simulations.simulate", "many peers in virtual time, with faults and checks"),
+    "compare": ("simulations.compare.command", "algorithms side by side, at equal data and bytes"),
     "demo": ("simulations.demo", "digits, four peers, one killed, one joining late"),
     "replay": ("peers.cli.replay", "repeat a journal and compare every decision"),
     "key": ("peers.cli.key", "make a run key, so that only holders of the file can join"),

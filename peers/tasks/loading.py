@@ -17,10 +17,15 @@ from gossip.errors import UsageError
 from peers.tasks.digits import DigitsTask
 from peers.tasks.line import LineTask
 from peers.tasks.task import REQUIRED, Task
+from peers.tasks.text import TextTask
 
 Option = int | float | str | tuple[int, ...]
 
-BUILT_IN: dict[str, type[DigitsTask] | type[LineTask]] = {"digits": DigitsTask, "line": LineTask}
+BUILT_IN: dict[str, type[DigitsTask] | type[LineTask] | type[TextTask]] = {
+    "digits": DigitsTask,
+    "line": LineTask,
+    "text": TextTask,
+}
 """Tasks that are known by name."""
 
 

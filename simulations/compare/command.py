@@ -1,0 +1,263 @@
+"""``gossip compare``: algorithms side by side on one machine, each at its own best rate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from gossip.errors import UsageError
+from peers.cli import Parser
+from peers.tasks.loading import load_task
+from peers.tasks.task import Task
+from simulations.compare.arena import conditions_of
+from simulations.compare.conditions import Attack
+from simulations.compare.feed import Split
+from simulations.compare.inner import INNER_NAMES
+from simulations.compare.links import LINKS, Machine, link_named
+from simulations.compare.registry import DEFAULT_METHODS, METHODS, make_method, read_specs
+from simulations.compare.report import write_report
+from simulations.compare.results import Job, Outcome, Store
+from simulations.compare.summary import Row, rows_of
+from simulations.compare.sweep import RATES, Plan, run_plan
+
+DEFAULT_STEPS = 400
+QUICK_STEPS = 150
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what is missing, show the table. Exit codes as in ``peers.cli``."""
+    options = _parser().parse_args(list(arguments))
+    plan = _plan(options)
+    machine = Machine(options.step_ms / 1000, options.straggle)
+    link = link_named(options.link)
+    store = Store(options.resume)
+    watch = _Watch(plan, Console(stderr=True), quiet=options.json)
+    try:
+        groups = run_plan(plan, store, options.workers, watch.told)
+    except KeyboardInterrupt:
+        sys.stderr.write(_how_to_go_on(options.resume))
+        return INTERRUPTED
+    rows = rows_of(plan, store, groups, machine)
+    if options.html is not None:
+        write_report(options.html, plan, rows, machine, link)
+    if options.json:
+        sys.stdout.write(json.dumps([_plain(row) for row in rows]) + "\n")
+    else:
+        Console().print(_table(rows))
+        if options.html is not None:
+            sys.stderr.write(f"report: {options.html}\n")
+    return 0
+
+
+def _parser() -> Parser:
+    known = ", ".join(METHODS)
+    parser = Parser(prog="gossip compare", description=__doc__)
+    parser.add_argument("task", help="digits, mnist, text, recommender, line, or FILE.py:task")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+                        help="an option of the task")  # fmt: skip
+    parser.add_argument("--methods", default=" ".join(DEFAULT_METHODS), metavar="'A B:K=V'",
+                        help=f"known: {known}; options as in diloco:every=50,a=0.8")  # fmt: skip
+    parser.add_argument("--peers", type=int, default=8)
+    parser.add_argument("--seeds", default="0", help="as 0,1,2 or 0..2")
+    parser.add_argument("--steps", type=int, help=f"local steps of each peer ({DEFAULT_STEPS})")
+    parser.add_argument("--budget", type=int, metavar="SAMPLES",
+                        help="of all peers together, instead of --steps")  # fmt: skip
+    parser.add_argument("--inner", default="adamw", help=f"from {', '.join(INNER_NAMES)}; several")
+    parser.add_argument("--rates", help="the grid of learning rates to begin with, as 3e-3,6e-3")
+    parser.add_argument("--split", choices=[each.value for each in Split], default="disjoint",
+                        help="peers own different shards, or all draw from all")  # fmt: skip
+    parser.add_argument("--loss", type=float, default=0.0, help="share of swaps that are lost")
+    parser.add_argument("--spread", type=float, default=1.0, help="fastest peer over slowest")
+    parser.add_argument("--churn", type=float, default=0.0,
+                        help="share of peers replaced every 25 steps")  # fmt: skip
+    parser.add_argument("--attackers", type=int, default=0)
+    parser.add_argument("--attack", choices=[each.value for each in Attack], default="noise")
+    parser.add_argument("--link", choices=[each.name for each in LINKS], default="wan",
+                        help="for the report's seconds")  # fmt: skip
+    parser.add_argument("--step-ms", type=float, default=100.0, help="a local step, modelled")
+    parser.add_argument("--straggle", type=float, default=0.1, help="sigma of its duration")
+    parser.add_argument("--html", type=Path, help="write a report in one file")
+    parser.add_argument("--json", action="store_true", help="the rows as JSON, nothing else")
+    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="keep runs; skip those done")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_STEPS} steps, one rate fewer")
+    return parser
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    task_options = tuple(sorted(_settings(options.settings).items()))
+    task = load_task(options.task, dict(task_options))
+    if options.peers < 2 or options.workers < 1:
+        raise UsageError("peers must be at least 2, workers at least 1")
+    specs = tuple(read_specs(options.methods))
+    for spec in specs:
+        make_method(spec, options.peers)
+    inners = [name.strip() for name in options.inner.split(",")]
+    for name in inners:
+        if name not in INNER_NAMES:
+            raise UsageError(f"unknown inner optimizer {name!r}; known: {', '.join(INNER_NAMES)}")
+    conditions = {
+        "loss": options.loss,
+        "spread": options.spread,
+        "churn": options.churn,
+        "attackers": options.attackers,
+        "attack": options.attack,
+    }
+    typed = {key: str(value) for key, value in conditions.items()}
+    conditions_of(typed)
+    base = Job(
+        task=options.task,
+        task_options=task_options,
+        method="",
+        inner="",
+        rate=0.0,
+        peers=options.peers,
+        seed=0,
+        steps=_steps(options, task),
+        split=options.split,
+        conditions=tuple(sorted(typed.items())),
+    )
+    return Plan(base, specs, _rates(options, inners), _seeds(options.seeds))
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair}: should look like --set key=value")
+        settings[key] = value
+    return settings
+
+
+def _steps(options: argparse.Namespace, task: Task) -> int:
+    if options.steps is not None and options.budget is not None:
+        raise UsageError("give --steps or --budget, not both")
+    steps = QUICK_STEPS if options.quick else DEFAULT_STEPS
+    if options.steps is not None:
+        steps = options.steps
+    if options.budget is not None:
+        steps = options.budget // (options.peers * task.batch_samples)
+    if steps < 1:
+        raise UsageError("the budget is below one step of all peers")
+    return int(steps)
+
+
+def _rates(options: argparse.Namespace, inners: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    if options.rates is None:
+        return {name: RATES[name][1:] if options.quick else RATES[name] for name in inners}
+    try:
+        rates = tuple(sorted({float(text) for text in options.rates.split(",")}))
+    except ValueError:
+        raise UsageError(f"--rates {options.rates}: should look like 3e-3,6e-3") from None
+    if not all(math.isfinite(rate) and rate > 0 for rate in rates):
+        raise UsageError("learning rates must be above 0")
+    return dict.fromkeys(inners, rates)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        if ".." in text:
+            first, last = text.split("..")
+            seeds = tuple(range(int(first), int(last) + 1))
+        else:
+            seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--seeds {text}: should look like 0,1,2 or 0..2") from None
+    if not seeds:
+        raise UsageError(f"--seeds {text}: there is none")
+    return seeds
+
+
+class _Watch:
+    """One line per run as it ends."""
+
+    def __init__(self, plan: Plan, console: Console, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._done = 0
+        self._began_s = time.monotonic()
+        if not quiet:
+            task = load_task(plan.base.task, dict(plan.base.task_options))
+            console.print(task.describe(), highlight=False)
+            console.print(
+                f"{plan.base.peers} peers, {plan.base.steps} steps each, "
+                f"seeds {', '.join(map(str, plan.seeds))}",
+                highlight=False,
+            )
+
+    def told(self, outcome: Outcome, running: int) -> None:
+        """A run ended."""
+        self._done += 1
+        if self._quiet:
+            return
+        job, passed_s = outcome.job, time.monotonic() - self._began_s
+        self._console.print(
+            f"[dim]{passed_s:6.0f} s[/dim]  {job.method}  {job.inner} {job.rate:g}  seed "
+            f"{job.seed}  loss {outcome.loss:.4f}  ({outcome.seconds:.0f} s; {running} under way)",
+            highlight=False,
+            markup=True,
+        )
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("method", overflow="fold")
+    for title in ("rate", "loss", "vs ddp", "sent per peer", "fewer", "worst peer", "finished"):
+        table.add_column(title, justify="right")
+    for link in LINKS:
+        table.add_column(f"{link.name} s", justify="right")
+    inner = ""
+    for row in rows:
+        if row.inner != inner:
+            inner = row.inner
+            table.add_row(f"[bold]{inner}[/bold]")
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Row) -> list[str]:
+    half = "" if math.isnan(row.loss_half) else f" ± {row.loss_half:.4f}"
+    gap = "" if math.isnan(row.gap) else f"{100 * row.gap:+.2f} %"
+    if not math.isnan(row.gap_half) and row.gap != 0:
+        gap += f" ± {100 * row.gap_half:.2f}"
+    fewer = "" if not math.isfinite(row.fewer_bytes) else f"{row.fewer_bytes:.1f} x"
+    return [
+        row.spec.text,
+        f"{row.rate:g}",
+        f"{row.loss:.4f}{half}",
+        gap,
+        f"{row.sent_bytes / 1e6:.2f} MB",
+        fewer,
+        f"{row.worst:.4f}",
+        f"{row.finished:.4f}",
+        *(f"{row.seconds[link.name]:.0f}" for link in LINKS),
+    ]
+
+
+def _plain(row: Row) -> dict[str, object]:
+    """A row without its runs; JSON knows neither NaN nor infinity, so they become null."""
+    values = asdict(row)
+    del values["outcomes"]
+    values["spec"] = row.spec.text
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }
+
+
+def _how_to_go_on(folder: Path | None) -> str:
+    if folder is None:
+        return "\ninterrupted; nothing was kept (give --resume FOLDER to keep runs)\n"
+    return f"\ninterrupted; runs that ended are kept: repeat the command with --resume {folder}\n"

@@ -1,0 +1,228 @@
+"""One HTML file with everything: charts, table, what was run. Works offline; loads nothing."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from gossip.errors import UsageError
+from simulations.compare.chart import Axis, Series, draw
+from simulations.compare.links import LINKS, Link, Machine, run_s
+from simulations.compare.results import Outcome, Point
+from simulations.compare.summary import Row, interval
+from simulations.compare.sweep import Plan
+
+LOSS_ROOM: Final = 1.6
+"""Charts of loss end at the best loss times this: the first steps would squeeze all the rest."""
+
+STYLE: Final = """
+:root { --paper: #fff; --ink: #1c2024; --soft: #62696f; --line: #e1e4e8; --stripe: #f6f8fa;
+  --c0: #2f6fde; --c1: #d6602b; --c2: #2c8f4b; --c3: #a13fb8; --c4: #b58900; --c5: #c2304a;
+  --c6: #138d90; --c7: #6c5ce7; --c8: #7a6652; --c9: #4a5560; }
+@media (prefers-color-scheme: dark) { :root { --paper: #14171a; --ink: #e6e9ec; --soft: #9aa3ab;
+  --line: #2b3138; --stripe: #1b1f24; --c0: #6ea0ff; --c1: #ff9a62; --c2: #62cf84; --c3: #d68bea;
+  --c4: #e3bd4c; --c5: #ff7d90; --c6: #55cfd2; --c7: #a79bff; --c8: #c4ab8f; --c9: #a9b4be; } }
+body { margin: 0 auto; padding: 1rem; max-width: 74rem; background: var(--paper);
+  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.4rem; margin: .4rem 0; } h2 { font-size: 1.05rem; margin: 1.4rem 0 .3rem; }
+p, li { max-width: 46rem; } .soft { color: var(--soft); }
+.charts { display: grid; gap: 1rem 1.6rem;
+  grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); }
+.charts svg { width: 100%; height: auto; } figure { margin: 0; } figcaption { font-weight: 600; }
+.grid { stroke: var(--line); } .line { fill: none; stroke-width: 2; } .band { opacity: .16; }
+.tick { fill: var(--soft); font-size: 12px; text-anchor: end; } .tick.x { text-anchor: middle; }
+.axis { fill: var(--soft); font-size: 12px; text-anchor: middle; }
+.axis.y { text-anchor: start; }
+.key { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; list-style: none; padding: 0; }
+.key li::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .4em;
+  border-radius: 50%; background: var(--k); }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; }
+th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } th { border-bottom: 1px solid var(--line); }
+tbody tr:nth-child(even) { background: var(--stripe); }
+code { font-size: 13px; overflow-wrap: anywhere; }
+"""
+
+
+def write_report(path: Path, plan: Plan, rows: Sequence[Row], machine: Machine, link: Link) -> None:
+    """Write the report. Raises UsageError when the file cannot be written."""
+    try:
+        path.write_text(report(plan, rows, machine, link), encoding="utf-8")
+    except OSError as wrong:
+        raise UsageError(f"cannot write {path}: {wrong.strerror}") from wrong
+
+
+def report(plan: Plan, rows: Sequence[Row], machine: Machine, link: Link) -> str:
+    """The page's text."""
+    base = plan.base
+    sections = "\n".join(
+        _section(inner, [row for row in rows if row.inner == inner], machine, link)
+        for inner in plan.rates
+    )
+    colors = "\n".join(
+        f".s{c} {{ stroke: var(--c{c}); }} "
+        f".dot.s{c}, .band.s{c} {{ fill: var(--c{c}); stroke: none; }}"
+        for c in range(10)
+    )
+    title = f"{base.task}: {base.peers} peers side by side"
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title><style>{STYLE}{colors}</style></head><body>
+<h1>{escape(title)}</h1>
+<p class="soft">Equal samples, equal data, each method at its own best learning rate of the same
+sweep. Loss is that of the mean model on held-out data unless it says otherwise; bytes are what one
+peer sends. Bands and &#177; are 95&#160;% intervals over seeds.</p>
+{sections}
+<h2>What was run</h2>
+{_settings(plan, rows, machine)}
+</body></html>
+"""
+
+
+def _section(inner: str, rows: Sequence[Row], machine: Machine, link: Link) -> str:
+    if not rows:
+        return ""
+    best = min(row.loss for row in rows)
+    charts = [
+        ("Loss against bytes sent per peer", _pareto(rows, best * LOSS_ROOM)),
+        ("Loss against samples", _curves(rows, best * LOSS_ROOM)),
+        (f"Loss against modelled seconds, {_of(link)}", _timed(rows, best, machine, link)),
+        ("Mean model, worst peer, worst peer after finishing", _peers(rows)),
+    ]
+    figures = "\n".join(
+        f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>" for title, svg in charts
+    )
+    keys = "\n".join(
+        f'<li style="--k: var(--c{place % 10})">{escape(row.spec.text)}</li>'
+        for place, row in enumerate(rows)
+    )
+    return f"""<h2>Inner optimizer: {escape(inner)}</h2>
+<ul class="key">{keys}</ul>
+<div class="charts">{figures}</div>
+<div class="wide">{_table(rows)}</div>"""
+
+
+def _of(link: Link) -> str:
+    return f"{link.bits_per_s / 1e6:g} Mbit/s and {link.latency_s * 1000:g} ms"
+
+
+def _pareto(rows: Sequence[Row], y_max: float) -> str:
+    series = [
+        Series(
+            row.spec.text,
+            [row.sent_bytes / 1e6],
+            [row.loss],
+            place,
+            [row.loss - row.loss_half] if not math.isnan(row.loss_half) else (),
+            [row.loss + row.loss_half] if not math.isnan(row.loss_half) else (),
+            joined=False,
+        )
+        for place, row in enumerate(rows)
+        if row.sent_bytes > 0
+    ]
+    return draw(series, Axis("MB sent per peer", log=True), Axis("loss"), "loss and bytes", y_max)
+
+
+def _curves(rows: Sequence[Row], y_max: float) -> str:
+    series = [
+        _curve(row, place, [float(point.samples) for point in row.outcomes[0].curve], y_max)
+        for place, row in enumerate(rows)
+    ]
+    return draw(series, Axis("samples of all peers"), Axis("loss"), "loss and samples", y_max)
+
+
+def _timed(rows: Sequence[Row], best: float, machine: Machine, link: Link) -> str:
+    y_max = best * LOSS_ROOM
+    series = []
+    for place, row in enumerate(rows):
+        first = row.outcomes[0]
+        times = [run_s(first, link, machine, point.step) for point in first.curve]
+        series.append(_curve(row, place, times, y_max))
+    axis = Axis("modelled seconds", log=True)
+    return draw(series, axis, Axis("loss"), "loss and modelled seconds", y_max)
+
+
+def _curve(row: Row, color: int, x: Sequence[float], y_max: float) -> Series:
+    """Means over seeds where the loss is within the chart."""
+    columns: list[tuple[float, float, float]] = []
+    kept: list[float] = []
+    for at, points in zip(x, _columns(row.outcomes), strict=False):
+        mean, half = interval([point.loss for point in points])
+        if mean <= y_max:
+            kept.append(at)
+            columns.append((mean, mean - half, mean + half))
+    banded = len(row.outcomes) > 1
+    return Series(
+        row.spec.text,
+        kept,
+        [mean for mean, _, _ in columns],
+        color,
+        [low for _, low, _ in columns] if banded else (),
+        [min(high, y_max) for _, _, high in columns] if banded else (),
+    )
+
+
+def _columns(outcomes: Sequence[Outcome]) -> list[tuple[Point, ...]]:
+    return list(zip(*(each.curve for each in outcomes), strict=False))
+
+
+def _peers(rows: Sequence[Row]) -> str:
+    series = [
+        Series(row.spec.text, [1.0, 2.0, 3.0], [row.loss, row.worst, row.finished], place)
+        for place, row in enumerate(rows)
+        if math.isfinite(row.worst)
+    ]
+    x = Axis("1: mean model    2: worst peer    3: worst peer, finished")
+    return draw(series, x, Axis("loss"), "mean model and worst peer")
+
+
+def _table(rows: Sequence[Row]) -> str:
+    heads = ["method", "rate", "loss", "against ddp", "MB per peer", "fewer bytes"]
+    heads += ["worst peer", "finished", *(f"{each.name} s" for each in LINKS)]
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(row)) + "</tr>"
+        for row in rows
+    )
+    head = "".join(f"<th>{title}</th>" for title in heads)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cells(row: Row) -> list[str]:
+    half = "" if math.isnan(row.loss_half) else f" ± {row.loss_half:.4f}"
+    gap = "" if math.isnan(row.gap) else f"{100 * row.gap:+.2f} %"
+    if not math.isnan(row.gap_half) and row.gap != 0:
+        gap += f" ± {100 * row.gap_half:.2f}"
+    return [
+        row.spec.text,
+        f"{row.rate:g}",
+        f"{row.loss:.4f}{half}",
+        gap,
+        f"{row.sent_bytes / 1e6:.2f}",
+        "" if math.isinf(row.fewer_bytes) else f"{row.fewer_bytes:.1f}",
+        f"{row.worst:.4f}",
+        f"{row.finished:.4f}",
+        *(f"{row.seconds[each.name]:.0f}" for each in LINKS),
+    ]
+
+
+def _settings(plan: Plan, rows: Sequence[Row], machine: Machine) -> str:
+    base = plan.base
+    parameters = rows[0].outcomes[0].parameters if rows else 0
+    lines = [
+        f"task {base.task} {' '.join(f'{key}={value}' for key, value in base.task_options)}",
+        f"{base.peers} peers, {base.steps} local steps each, {parameters:,} parameters",
+        f"seeds {', '.join(map(str, plan.seeds))}; the rate swept on the first",
+        f"data: {base.split} shards; " + ", ".join(f"{k} {v}" for k, v in base.conditions),
+        f"modelled step {machine.step_s * 1000:g} ms, spread {machine.spread:g}; links "
+        + "; ".join(f"{each.name}: {_of(each)}" for each in LINKS),
+        f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores",
+    ]
+    return "<ul>" + "".join(f"<li><code>{escape(line)}</code></li>" for line in lines) + "</ul>"
