@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gossip.codecs import CODEC_NAMES, REPLY_CODECS, WRAP_CODECS, make_codec
 from gossip.codecs.digest import chunk_digest
 from gossip.config import ExchangeConfig
+from gossip.errors import UsageError
 from gossip.machine import Applied, Apply, Compute, Computed, Release, Replace, Reserve
 from gossip.messages import Blob, Chunk, ExchangeId, Leg, PeerId, Transfer
 from gossip.mixing.flat import FlatModel
@@ -382,3 +383,16 @@ def test_random_rounding_is_the_same_for_the_same_exchange() -> None:
     assert torch.equal(second_swap(dither=True, seq=2), second_swap(dither=True, seq=2))
     assert not torch.equal(second_swap(dither=True, seq=2), second_swap(dither=True, seq=3))
     assert torch.equal(second_swap(dither=False, seq=2), second_swap(dither=False, seq=3))
+
+
+def test_codecs_are_made_before_training_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one in a process compiles its loops: not on the I/O thread beside training."""
+    desk = Desk(a_replica(1), config=ExchangeConfig(codec="wrap4", reply_codec="int4"))
+
+    def too_late() -> None:
+        raise AssertionError("made when the first swap wants it")
+
+    monkeypatch.setattr("gossip.codecs.kernels.warm_up", too_late)
+    assert desk._shelf.pair("wrap4", "int4") is not None
+    with pytest.raises(UsageError):
+        Desk(a_replica(1), config=ExchangeConfig(codec="wrap4", reply_codec="fp32"))
