@@ -106,6 +106,7 @@ class Glance:
     census: Census = Census()
     unsettled_swaps: int = 0
     sent_bytes: int = 0
+    bulk_sent_bytes: int = 0
     received_bytes: int = 0
 
 
@@ -301,6 +302,7 @@ class Daemon:
             samples_total=self.core.samples_total,
             unsettled_swaps=self.core.unsettled_swaps,
             sent_bytes=counters.sent_bytes,
+            bulk_sent_bytes=counters.bulk_sent_bytes,
             received_bytes=counters.received_bytes,
         )
 

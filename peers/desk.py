@@ -28,7 +28,7 @@ from gossip.codecs import (
 )
 from gossip.codecs.digest import blob_digest, chunk_digest
 from gossip.config import ExchangeConfig
-from gossip.errors import CodeError
+from gossip.errors import CodeError, UsageError
 from gossip.machine import Applied, Apply, Compute, Computed, Input, Replace, Reserve
 from gossip.messages import Blob, Chunk, Leg, PeerId, Transfer
 from gossip.mixing.correction import CorrectionStream
@@ -80,7 +80,7 @@ class Desk:
 
     ``is_busy`` tells whether a transfer's bytes are in use; of ``config`` the codecs and ``dither``
     are read. Where codes wrap around, the desk keeps their steps (``gossip.mixing.steps``): it
-    sees every correction.
+    sees every correction. Raises UsageError for codecs that do not go together.
     """
 
     def __init__(
@@ -94,6 +94,10 @@ class Desk:
         self._is_busy = is_busy
         self._dither = config.dither
         self._shelf = Shelf()
+        # Now, not when the first swap wants them on the I/O thread: the first codec of a process
+        # compiles its loops, which would hold up training.
+        if self._shelf.pair(config.codec, config.reply_codec) is None:
+            raise UsageError(f"no codecs {config.codec!r} and {config.reply_codec!r} for a swap")
         wraps = config.codec in WRAP_CODECS
         self._steps = StepBook(self._shelf.wrap(config.codec).bits) if wraps else None
         self._scratch = Scratch()

@@ -211,6 +211,7 @@ class Runner:
                 "one_sided": peer.tally.one_sided,
                 "disagreement": peer.disagreement,
                 "sent_bytes": view.sent_bytes,
+                "bulk_sent_bytes": view.bulk_sent_bytes,
                 "received_bytes": view.received_bytes,
                 "members": len(view.mates),
                 "census": view.census,

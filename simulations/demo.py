@@ -37,7 +37,7 @@ from simulations.local.supervisor import LocalPlan, RunFailed, Supervisor
 from simulations.local.watch import Watch
 
 EVERY_STEPS: Final = 32
-CODEC: Final = "int8"
+CODEC: Final = "wrap4"
 PACE: Final = 60.0
 """Steps/s of each peer: five of them then leave two busy cores some air, so that the longest stall
 shows the trainer and not the machine's scheduler."""

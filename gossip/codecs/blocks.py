@@ -102,15 +102,19 @@ def wrap_code_BE(quotient_BE: Tensor, bits: int) -> Tensor:
 
 
 def checksum_B(quotient_BE: Tensor, bits: int) -> Tensor:
-    """One byte (int32) over what is not sent: ``sum of (2 i + 1) (q_i >> bits)`` modulo 256.
+    """One byte (int32) over what is not sent: ``sum of w_i (q_i >> bits)`` modulo 256, with w_i of
+    2 i + 1, but 129 for the last of 64.
 
-    With E = 64 the weights are odd, different, and no two of them add up to 256. So whoever is
-    wrong by one turn in one or two elements is always found out, and so is whoever is wrong by odd
-    numbers of turns in an odd number of elements. Any other error is accepted by chance: 1 in 256
-    over random ones, 1 in 128 over those by one turn in an even number, four or more.
+    The weights are odd, different, and no two of them add up to 256. So whoever is wrong by one
+    turn in one or two elements is always found out, and so is whoever is wrong by odd numbers of
+    turns in an odd number of elements. They add up to 4098, so that a block that moved as a whole
+    (biases, gains) is found out too, unless by a multiple of 128 turns. Any other error is accepted
+    by chance: 1 in 256 over random ones, 1 in 128 over those by one turn in an even number of
+    elements, four or more.
     """
     elements = quotient_BE.shape[1]
     weight_E = 2 * torch.arange(elements, dtype=torch.int32) + 1
+    weight_E[-1] += 2
     return ((quotient_BE >> bits) * weight_E).sum(dim=1, dtype=torch.int32) & 0xFF
 
 

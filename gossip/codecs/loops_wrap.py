@@ -29,7 +29,8 @@ from gossip.codecs.loops import (
 
 @inlined
 def turn_weight(quotient: Any, bits: Any, weight: Any) -> Any:
-    """A quotient's part of the checksum."""
+    """A quotient's part of the checksum. The last element's weight is 2 more than the row's
+    (``blocks.checksum_B``); that is added after the loop, which would be half as fast with it."""
     return np.int32(np.int32(quotient >> bits) * np.int32(weight))
 
 
@@ -88,6 +89,11 @@ def encode_wrap4(
                 turned = turn_weight(low, FOUR, 2 * j + 1) + turn_weight(high, FOUR, 2 * j + 65)
                 total = np.int32(total + np.int32(turned))
                 code_BS[b, j] = pack(low, high)
+        if dithered:
+            last = noisy(x_BE[b, 63] * inverse, b * 64 + 63, salt)
+        else:
+            last = nearest(x_BE[b, 63] * inverse)
+        total = np.int32(total + turn_weight(last, FOUR, 2))
         index_B[b] = np.uint8(index)
         sum_B[b] = np.uint8(total & np.int32(255))
     return True
@@ -121,6 +127,11 @@ def encode_wrap8(
                 quotient = nearest(x_BE[b, i] * inverse)
                 total = np.int32(total + turn_weight(quotient, EIGHT, 2 * i + 1))
                 code_BS[b, i] = np.uint8(quotient)
+        if dithered:
+            last = noisy(x_BE[b, 63] * inverse, b * 64 + 63, salt)
+        else:
+            last = nearest(x_BE[b, 63] * inverse)
+        total = np.int32(total + turn_weight(last, EIGHT, 2))
         index_B[b] = np.uint8(index)
         sum_B[b] = np.uint8(total & np.int32(255))
     return True
@@ -163,6 +174,7 @@ def encode_wrap3(
                 bit = (quotient[j + 8 * k] >> TWO) & np.int32(1)
                 byte = byte | np.int32(bit << np.int32(k))
             code_BS[b, 16 + j] = np.uint8(byte)
+        total = np.int32(total + turn_weight(quotient[63], THREE, 2))
         index_B[b] = np.uint8(index)
         sum_B[b] = np.uint8(total & np.int32(255))
     return True
@@ -213,6 +225,8 @@ def decode_wrap4(
                 total = np.int32(total + np.int32(turned))
                 est_BE[b, j] = np.float32(low) * step
                 est_BE[b, j + 32] = np.float32(high) * step
+            last = _read4(np.int32(code_BS[b, 31]) >> FOUR, nearest(own_BE[b, 63] * inverse))
+            total = np.int32(total + turn_weight(last, FOUR, 2))
             wrapped = np.uint8(total & np.int32(255)) != sum_B[b]
         wrapped_B[b] = wrapped
         if wrapped:
@@ -241,6 +255,8 @@ def decode_wrap8(
                 quotient = _read8(np.int32(code_BS[b, i]), own)
                 total = np.int32(total + turn_weight(quotient, EIGHT, 2 * i + 1))
                 est_BE[b, i] = np.float32(quotient) * step
+            last = _read8(np.int32(code_BS[b, 63]), nearest(own_BE[b, 63] * inverse))
+            total = np.int32(total + turn_weight(last, EIGHT, 2))
             wrapped = np.uint8(total & np.int32(255)) != sum_B[b]
         wrapped_B[b] = wrapped
         if wrapped:
@@ -279,6 +295,8 @@ def decode_wrap3(
                 quotient = _read3(code[i], nearest(own_BE[b, i] * inverse))
                 total = np.int32(total + turn_weight(quotient, THREE, 2 * i + 1))
                 est_BE[b, i] = np.float32(quotient) * step
+            last = _read3(code[63], nearest(own_BE[b, 63] * inverse))
+            total = np.int32(total + turn_weight(last, THREE, 2))
             wrapped = np.uint8(total & np.int32(255)) != sum_B[b]
         wrapped_B[b] = wrapped
         if wrapped:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gossip.codecs import STEP_ELEMENTS, Codec
-from gossip.codecs.blocks import DECAY, SAFETY, next_step
+from gossip.codecs.blocks import STEP_OCTAVE_MIN, STEP_RESOLUTION, next_step
 from gossip.mixing.disagreement import PIECE_ELEMENTS
 from gossip.mixing.scratch import Scratch
 
@@ -35,15 +35,11 @@ FORGET_SHARE: Final = 0.1
 next code is a plain one. While the rate warms up, peers part faster than steps grow: doubling alone
 left half of all blocks unmixed for the first fifth of a run, and cost 4 % of loss."""
 
-RESOLUTION: Final = 2.0**-22
-"""A step is at least this share of its block's largest value, so that quotients are exact in fp32
-(24 bits, less the sign and one for the difference)."""
-
 REACH: Final = 16.0
 """Peers hardly differ by more than this many times their largest value."""
 
-STEP_MIN: Final = 2.0**-100
-"""Of a block of zeros: far above the smallest normal number, so that products stay normal."""
+STEP_MIN: Final = 2.0**STEP_OCTAVE_MIN
+"""Of a block of zeros: what is below it is sent as it, so doubling has to start there."""
 
 
 def blocks_of(part: slice) -> slice:
@@ -63,9 +59,9 @@ def block_peaks_(values_N: Tensor, out_B: Tensor, scratch: Scratch) -> None:
 def bound_steps_(step_B: Tensor, values_N: Tensor, bits: int, scratch: Scratch) -> None:
     """Bring steps within what the values they will code allow, in place.
 
-    At least RESOLUTION times the block's largest value. At most so large that a code reaches REACH
-    times as far as the largest value of all: a neighbor that lies about wrapped blocks can make
-    the code say next to nothing, but not for longer than the steps take to come down from there.
+    At least STEP_RESOLUTION times the block's largest value. At most so large that a code reaches
+    REACH times as far as the largest value of all: a neighbor that lies about wrapped blocks can
+    make the code say next to nothing, but only until the steps have come down from there.
     Steps are left alone where a value is not finite: the codec refuses those.
     """
     peak_B = scratch.take("block peaks", step_B.numel())
@@ -73,7 +69,7 @@ def bound_steps_(step_B: Tensor, values_N: Tensor, bits: int, scratch: Scratch) 
     largest = float(peak_B.amax())
     if math.isfinite(largest):
         step_B.clamp_(max=REACH * largest / (1 << (bits - 1)))
-        torch.maximum(step_B, peak_B.mul_(RESOLUTION).clamp_(min=STEP_MIN), out=step_B)
+        torch.maximum(step_B, peak_B.mul_(STEP_RESOLUTION).clamp_(min=STEP_MIN), out=step_B)
 
 
 class Sighting:
@@ -129,7 +125,7 @@ class StepBook:
             if skipped:
                 return
             step_B = torch.zeros(blocks)
-        new_B = next_step(step_B, seen.peak_B, self._bits, seen.skipped_B, SAFETY, DECAY)
+        new_B = next_step(step_B, seen.peak_B, self._bits, seen.skipped_B)
         if not own_code:
             new_B = torch.where(seen.skipped_B, step_B, new_B)
         new_B.clamp_(max=torch.finfo(torch.float32).max)

@@ -77,6 +77,21 @@ def test_one_seed_is_one_transcript_under_any_hash_seed() -> None:
     assert {told[0]} == set(told)
 
 
+def test_a_run_in_wrap_around_codes_can_be_repeated() -> None:
+    """Steps are learned, codes rounded at random: all of it from the seed."""
+
+    def digest(dither: bool) -> str:
+        plan = line_plan(11, "wrap4", loss=0.1, lines=True, reply_codec="int4")
+        exchange = replace(plan.config.exchange, dither=dither)
+        world = World(replace(plan, config=replace(plan.config, exchange=exchange)))
+        eventful(world)
+        return world.transcript.digest
+
+    assert digest(dither=False) == digest(dither=False)
+    assert digest(dither=True) == digest(dither=True)
+    assert digest(dither=True) != digest(dither=False)
+
+
 def test_another_seed_is_another_transcript() -> None:
     """The fingerprint is not a constant."""
     assert digest_of(5) != digest_of(6)
@@ -90,7 +105,7 @@ def test_a_recorded_life_asks_a_fresh_core_for_the_same_effects(seed: int, loss:
 
     The late one may hear no answer in its few seconds: its life is short then.
     """
-    world = World(line_plan(seed, "int8", loss, journals=True))
+    world = World(line_plan(seed, "wrap4", loss, journals=True, reply_codec="int4"))
     eventful(world)
 
     assert len(world.lives) == 5

@@ -66,6 +66,15 @@ def test_an_odd_number_of_odd_turns_never_passes(bits: int, turns: list[int]) ->
     assert blocks.checksum_B(quotient_BE, bits) != blocks.checksum_B(wrong_BE, bits)
 
 
+@pytest.mark.parametrize("bits", [3, 4, 8])
+def test_a_block_that_moved_as_a_whole_never_passes(bits: int) -> None:
+    """Every element wrong by the same number of turns, up to 127: weights must not add up to 0."""
+    quotient_BE = torch.arange(-32, 32, dtype=torch.int32)[None]
+    for turns in (*range(-127, 0), *range(1, 128)):
+        moved_BE = quotient_BE + (turns << bits)
+        assert blocks.checksum_B(quotient_BE, bits) != blocks.checksum_B(moved_BE, bits), turns
+
+
 def test_other_errors_pass_as_rarely_as_stated() -> None:
     """Random turns: 1 in 256; four elements one turn off: 1 in 128. Within five deviations."""
     generator = torch.Generator().manual_seed(5)

@@ -16,7 +16,8 @@ Content = Hashable
 class Anchor(Protocol):
     """One life's phi and its ledger."""
 
-    def encode(self, fragment: int, codec: str) -> Content: ...
+    def encode(self, fragment: int, codec: str) -> tuple[Content, str]:
+        """The code, and the codec it is in: the one asked for, or another."""
 
     def correct(self, fragment: int, code: Any, codec: str, reply_codec: str) -> Content: ...
 
@@ -42,8 +43,8 @@ class RationalAnchor:
         self.published = [Fraction(0)] * fragments
         self.corrections: list[tuple[ExchangeId, int, Fraction]] = []
 
-    def encode(self, fragment: int, codec: str) -> Fraction:
-        return self._rounded(self.phi[fragment], codec)
+    def encode(self, fragment: int, codec: str) -> tuple[Fraction, str]:
+        return self._rounded(self.phi[fragment], codec), codec
 
     def correct(self, fragment: int, code: Fraction, codec: str, reply_codec: str) -> Fraction:
         return self._rounded(self.phi[fragment] - code, reply_codec)

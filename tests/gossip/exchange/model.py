@@ -168,8 +168,9 @@ class ModelPeer:
             return
         asked = self.to_compute.popleft()
         content: Content = None
+        codec = asked.codec
         if not fails and asked.transfer.leg is Leg.CODE:
-            content = self.anchor.encode(asked.fragment, asked.codec)
+            content, codec = self.anchor.encode(asked.fragment, asked.codec)
         elif not fails:
             source = self._complete(Transfer(asked.transfer.exchange, Leg.CODE))
             if source is not None:
@@ -179,7 +180,8 @@ class ModelPeer:
         blob = None if content is None else self.world.blob_of(content)
         if blob is not None:
             self.made[asked.transfer] = blob.digest
-        self.inbox.append(Computed(asked.transfer, blob))
+        told = "" if codec == asked.codec else codec
+        self.inbox.append(Computed(asked.transfer, blob, told))
 
     def run_hook(self, count: int, refuse: bool) -> None:
         for _ in range(min(count, len(self.hook))):

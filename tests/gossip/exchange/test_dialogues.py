@@ -15,6 +15,7 @@ from gossip.machine import (
     AnchorNotFinite,
     Apply,
     Compute,
+    Computed,
     Fault,
     OneSided,
     Release,
@@ -79,6 +80,18 @@ def test_an_initiator_says_offer_want_done() -> None:
     assert [SwapClosed(a.mine, HIGH, Role.INITIATOR, 0, Outcome.APPLIED, "applied", 1.0)] == told(
         ended
     )
+
+
+def test_an_offer_names_the_codec_its_code_was_made_in() -> None:
+    """The driver may take another than it was asked for: B has to read that one."""
+    a = Bench(config=ExchangeConfig(codec="wrap4", reply_codec="int4"))
+    code = Transfer(a.mine, Leg.CODE)
+
+    assert [Compute(code, 0, "wrap4")] == a.start()
+    offered = a.swaps.computed(Computed(code, CODE, "int8"), a.now)
+
+    assert [Send(HIGH, Offer(a.mine, LINEAGE, 0, CODE, "int8", "int4", math.inf))] == offered
+    assert offered == a.wait(a.config.retry_s), "and so does its repetition"
 
 
 def test_a_responder_says_want_reply_and_keeps_its_move() -> None:
