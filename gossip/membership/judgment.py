@@ -62,9 +62,14 @@ class Judgment:
         if weight == Weight.TOO_FEW or record.status != Status.DOWN:
             return []
         contested_s = self._config.contested_s
+        if claim.asked and claim.apply_at > now:
+            return []  # the answers count, not the same accusers again, now that they are live here
         if weight == Weight.IN_TIME:
+            claim.doubted = True
             in_time_at = claim.since + self._config.suspicion_s(view.roster.others + 1)
             claim.apply_at = min(claim.apply_at, in_time_at)
+        elif claim.doubted and not claim.asked:
+            return self._ask_around(claim, now)
         elif not self._contests(record, now):
             claim.apply_at = now
         elif view.sightings.heard_within(record.peer, contested_s, now):

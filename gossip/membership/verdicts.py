@@ -37,7 +37,8 @@ class Weight(IntEnum):
 class Claim:
     """A verdict of the group that is not believed yet. Applied at ``apply_at`` if not refuted.
 
-    ``asked`` says that others were asked whether they have heard of a refutation.
+    ``asked`` says that others were asked whether they have heard of a refutation; ``doubted``, that
+    accusers from behind a split had to be counted once.
     """
 
     record: Record
@@ -45,6 +46,7 @@ class Claim:
     since: Seconds
     apply_at: Seconds = math.inf
     asked: bool = False
+    doubted: bool = False
 
 
 @dataclass(slots=True)

@@ -218,6 +218,35 @@ def test_accusers_that_are_gone_count_after_the_subject_had_time() -> None:
     assert down(4) == swim.record(peer(4))
 
 
+def test_who_was_asked_is_waited_for_though_the_accusers_count_by_now() -> None:
+    """M24: those on the far side of a split are live here a moment after it has healed, with an old
+    verdict; a neighbor that heard of a refutation says so first."""
+    swim, others = silent_4(), (2, 3, 5, 6)
+    bury(swim, 4, 7, 8, 9, by=2, now=10.0)
+    asked_at = 10.0 + CONFIG.suspicion_s(6) + 1.1
+    run(swim, asked_at, answering=others)
+
+    bury(swim, 4, 2, 3, 5, by=2, now=asked_at + 0.1)
+    run(swim, asked_at + 1.2, answering=others)
+    assert Status.DOWN > swim.records()[3].status
+    run(swim, asked_at + CONFIG.contested_s + 2.2, answering=others)
+    assert down(4) == swim.record(peer(4))
+
+
+def test_a_verdict_once_doubted_is_asked_about_when_it_counts() -> None:
+    """M24: the same, when the accusers are live here before the first of them has counted."""
+    swim, others = silent_4(), (2, 3, 5, 6)
+    bury(swim, 4, 7, 8, 9, by=2, now=10.0)
+    run(swim, 11.0, answering=others)
+
+    asking = bury(swim, 4, 2, 3, 5, by=2, now=11.1)
+    assert record(4) == swim.record(peer(4))
+    asked = [each.to for each in asking if isinstance(each, Send) and told_of(4, each)]
+    assert len(asked) == CONFIG.gossip_fanout
+    run(swim, 11.1 + CONFIG.contested_s + 2.2, answering=others)
+    assert down(4) == swim.record(peer(4))
+
+
 def test_a_claim_with_too_few_accusers_is_passed_on_and_in_the_end_given_up() -> None:
     """So that its subject hears of it, whatever I make of it."""
     swim, everyone = silent_4(), (2, 3, 4, 5, 6)
