@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 try:
-    from gossip.codecs import loops
+    from gossip.codecs import loops, loops_wrap
 
     _installed = True
 except ImportError:  # numba is an extra: without it the codecs run on torch alone, and slower
@@ -93,7 +93,9 @@ def encode_wrap(
     seed: int | None,
 ) -> bool:
     """``WrapCodec.encode``; False when a value is not finite or beyond all steps."""
-    encode = {3: loops.encode_wrap3, 4: loops.encode_wrap4, 8: loops.encode_wrap8}[bits]
+    encode = {3: loops_wrap.encode_wrap3, 4: loops_wrap.encode_wrap4, 8: loops_wrap.encode_wrap8}[
+        bits
+    ]
     fits: bool = encode(
         _numbers(x_BE), _numbers(x_BE.view(torch.int32)), _numbers(step_B.view(torch.int32)),
         steps.for_encoding, _arrays(heads), _numbers(code_BS), *_dither(seed),
@@ -111,7 +113,9 @@ def decode_wrap(
     wrapped_B: Tensor,
 ) -> None:
     """``WrapCodec.decode``."""
-    decode = {3: loops.decode_wrap3, 4: loops.decode_wrap4, 8: loops.decode_wrap8}[bits]
+    decode = {3: loops_wrap.decode_wrap3, 4: loops_wrap.decode_wrap4, 8: loops_wrap.decode_wrap8}[
+        bits
+    ]
     decode(
         _numbers(own_BE), _numbers(own_BE.view(torch.int32)), steps.for_decoding, _arrays(heads),
         _numbers(code_BS), _numbers(est_BE), _numbers(wrapped_B),

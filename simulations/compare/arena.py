@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gossip.errors import CodeError
 from gossip.mixing.disagreement import disagreement
 from peers.tasks.loading import load_task
 from peers.tasks.task import Task
@@ -46,7 +47,10 @@ def run_job(job: Job, spec: Spec, check: Callable[[], None] = lambda: None) -> O
     tick = 0
     while field.progress < job.steps:
         check()
-        method.advance(field, tick)
+        try:
+            method.advance(field, tick)
+        except CodeError:  # what is not finite cannot be coded
+            field.train_loss = math.inf
         churn.after(tick)
         tick += 1
         if not math.isfinite(field.train_loss):

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     store = Store(options.resume)
     watch = _Watch(plan, Console(stderr=True), quiet=options.json)
     try:
-        groups = run_plan(plan, store, options.workers, watch.told)
+        groups = run_plan(plan, store, options.processes, watch.told)
     except KeyboardInterrupt:
         sys.stderr.write(_how_to_go_on(options.resume))
         return INTERRUPTED
@@ -90,7 +90,7 @@ def _parser() -> Parser:
     parser.add_argument("--html", type=Path, help="write a report in one file")
     parser.add_argument("--json", action="store_true", help="the rows as JSON, nothing else")
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="keep runs; skip those done")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_STEPS} steps, one rate fewer")
     return parser
 
@@ -98,8 +98,8 @@ def _parser() -> Parser:
 def _plan(options: argparse.Namespace) -> Plan:
     task_options = tuple(sorted(_settings(options.settings).items()))
     task = load_task(options.task, dict(task_options))
-    if options.peers < 2 or options.workers < 1:
-        raise UsageError("peers must be at least 2, workers at least 1")
+    if options.peers < 2 or options.processes < 1:
+        raise UsageError("peers must be at least 2, processes at least 1")
     specs = tuple(read_specs(options.methods))
     for spec in specs:
         make_method(spec, options.peers)

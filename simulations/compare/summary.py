@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from simulations.compare.links import LINKS, Machine, run_s
@@ -89,8 +89,6 @@ def _with_bytes(plan: Plan, spec: Spec, outcomes: Sequence[Outcome]) -> list[Out
 
 
 def _scaled(outcome: Outcome, vectors: float, messages: int) -> Outcome:
-    from dataclasses import replace
-
     per_step = 4.0 * vectors * outcome.parameters
     curve = tuple(replace(point, sent_bytes=per_step * point.step) for point in outcome.curve)
     sent_bytes = per_step * outcome.job.steps

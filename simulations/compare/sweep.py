@@ -104,7 +104,7 @@ def groups_of_plan(plan: Plan) -> list[Group]:
 
 
 def run_plan(
-    plan: Plan, store: Store, workers: int, told: Callable[[Outcome, int], None]
+    plan: Plan, store: Store, processes: int, told: Callable[[Outcome, int], None]
 ) -> dict[tuple[str, str], Group]:
     """Run whatever is missing; ``told`` hears of each run as it ends, and how many are under way.
 
@@ -112,7 +112,7 @@ def run_plan(
     and what was done is in the store.
     """
     groups = groups_of_plan(plan)
-    if workers == 1:
+    if processes == 1:
         for group in groups:
             for job in _next_jobs(group, store):
                 outcome = run_job(job, group.spec)
@@ -120,7 +120,7 @@ def run_plan(
                 group.note(outcome)
                 told(outcome, 0)
     else:
-        _run_in_pool(groups, store, workers, told)
+        _run_in_pool(groups, store, processes, told)
     return {(group.spec.curve, group.inner): group for group in groups}
 
 
@@ -142,10 +142,10 @@ def _known(group: Group, job: Job, store: Store) -> bool:
 
 
 def _run_in_pool(
-    groups: Sequence[Group], store: Store, workers: int, told: Callable[[Outcome, int], None]
+    groups: Sequence[Group], store: Store, processes: int, told: Callable[[Outcome, int], None]
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread)
     running: dict[Future[Outcome], Group] = {}
     try:
         for group in groups:

@@ -57,7 +57,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "rich": ("peers", "simulations"),
     "sklearn": ("peers.tasks.digits",),
     "numba": ("gossip.codecs.loops",),
-    "numpy": ("gossip.codecs.loops",),
+    "numpy": ("gossip.codecs.loops", "gossip.codecs.loops_wrap"),
 }
 """Who may import what is not ours and not the standard library. Not listed: nobody."""
 

@@ -1,0 +1,238 @@
+"""P models at once: the same gradients and steps as one after another with torch's own parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from peers.tasks.digits import DigitsTask
+from peers.tasks.line import LineTask
+from simulations.compare.baselines import (
+    AsyncServer,
+    DiLoCo,
+    NoLoCo,
+    PeriodicAverage,
+    SharedBatch,
+)
+from simulations.compare.conditions import Conditions
+from simulations.compare.feed import Feed, Split
+from simulations.compare.field import Field, Method, Schedule
+from simulations.compare.gossiping import Gossip, GossipSettings
+from simulations.compare.inner import InnerSettings, hidden_matrices, make_inner
+from simulations.compare.stack import Form, Stack
+
+TASK = DigitsTask(hidden=(16, 12), batch=8)
+
+
+def field_of(
+    method: Method, peers: int = 4, steps: int = 20, conditions: Conditions | None = None
+) -> Field:
+    """A small field on digits, started."""
+    stack = Stack(TASK, method.models or peers, 0)
+    inner = make_inner(stack, InnerSettings("sgd", 0.05))
+    feed = Feed(TASK, peers, Split.DISJOINT, 0)
+    field = Field(stack, inner, feed, Schedule(steps), peers, 0, conditions or Conditions())
+    method.start(field)
+    return field
+
+
+def test_both_forms_give_the_gradients_that_torch_gives() -> None:
+    """Stacked, one by one, and plain backward: the same up to rounding."""
+    stack = Stack(TASK, 3, 0)
+    stack.theta_PN += 0.01 * torch.randn(stack.theta_PN.shape)
+    feed = Feed(TASK, 3, Split.SHARED, 0)
+    batches = [feed.batch(peer, 0) for peer in range(3)]
+    found: list[torch.Tensor] = []
+    for form in Form:
+        stack._form = form
+        losses_P = stack.gradients(batches)
+        found.append(stack.grad_PN.clone())
+        for peer in range(3):
+            model = stack.load(stack.theta_PN[peer])
+            model.zero_grad()
+            loss = TASK.loss(model, batches[peer])
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no type
+            assert float(losses_P[peer]) == pytest.approx(float(loss.detach()), rel=1e-5)
+            for part, parameter in zip(stack.parts, model.parameters(), strict=True):
+                mine = stack.view_P(stack.grad_PN, part)[peer]
+                torch.testing.assert_close(mine, parameter.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+def test_chosen_peers_alone_get_gradients() -> None:
+    """The other rows stay as they were."""
+    stack = Stack(TASK, 4, 0)
+    stack.grad_PN.fill_(7.0)
+    feed = Feed(TASK, 4, Split.SHARED, 0)
+    stack._form = Form.STACKED
+    stack.gradients([feed.batch(1, 0), feed.batch(3, 0)], [1, 3])
+    assert bool((stack.grad_PN[[0, 2]] == 7.0).all())
+    assert bool((stack.view_P(stack.grad_PN, stack.parts[0])[[1, 3]] != 7.0).all())
+
+
+def torch_optimizer(name: str, parameters: Any, rate: float) -> torch.optim.Optimizer:
+    """What the stacked optimizer of this name repeats."""
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=0.01)
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+    return torch.optim.Muon(
+        parameters, lr=rate, momentum=0.9, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+    )
+
+
+@pytest.mark.parametrize("name, tolerance", [("sgd", 1e-6), ("adamw", 1e-6), ("muon", 5e-3)])
+def test_inner_optimizers_are_torchs(name: str, tolerance: float) -> None:
+    """Six steps on drawn gradients with a falling rate. Torch's Muon iterates in bf16, ours in
+    fp32: hence its tolerance."""
+    generator = torch.Generator().manual_seed(1)
+    stack = Stack(TASK, 2, 0)
+    inner = make_inner(stack, InnerSettings(name, 0.02, beta1=0.9))
+    parts = hidden_matrices(stack) if name == "muon" else stack.parts
+    assert parts
+    leaves = [
+        [torch.nn.Parameter(stack.view_P(stack.theta_PN, part)[peer].clone()) for part in parts]
+        for peer in range(2)
+    ]
+    theirs = [torch_optimizer(name, each, 0.02) for each in leaves]
+    for step in range(6):
+        stack.grad_PN.copy_(torch.randn(stack.grad_PN.shape, generator=generator))
+        scale = 1 - step / 10
+        inner.step_(None, scale)
+        for peer, optimizer in enumerate(theirs):
+            for leaf, part in zip(leaves[peer], parts, strict=True):
+                leaf.grad = stack.view_P(stack.grad_PN, part)[peer].clone()
+            optimizer.param_groups[0]["lr"] = 0.02 * scale
+            optimizer.step()
+    for peer in range(2):
+        for leaf, part in zip(leaves[peer], parts, strict=True):
+            mine = stack.view_P(stack.theta_PN, part)[peer]
+            torch.testing.assert_close(mine, leaf.detach(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_chosen_peers_step_alone_and_newcomers_start_afresh(name: str) -> None:
+    """A step of some rows leaves the others; a reset row steps as a new optimizer does."""
+    stack = Stack(TASK, 3, 0)
+    inner = make_inner(stack, InnerSettings(name, 0.02))
+    stack.grad_PN.copy_(torch.randn(stack.grad_PN.shape))
+    inner.step_(None, 1.0)
+    before_PN = stack.theta_PN.clone()
+    inner.step_(torch.tensor([0, 2]), 1.0)
+    assert torch.equal(stack.theta_PN[1], before_PN[1])
+    assert not torch.equal(stack.theta_PN[0], before_PN[0])
+
+    inner.reset_(1)
+    stack.theta_PN[1] = before_PN[1]
+    fresh = Stack(TASK, 1, 0)
+    fresh.theta_PN[0] = before_PN[1]
+    fresh.grad_PN[0] = stack.grad_PN[1]
+    make_inner(fresh, InnerSettings(name, 0.02)).step_(None, 1.0)
+    inner.step_(torch.tensor([1]), 1.0)
+    torch.testing.assert_close(stack.theta_PN[1], fresh.theta_PN[0])
+
+
+def test_a_shared_batch_is_the_mean_of_all_gradients() -> None:
+    """DDP: one model's gradient on the union is the mean of the peers' on their batches."""
+    field = field_of(SharedBatch(1.5, 6))
+    field.stack.gradients([field.feed.union(3)], [0])
+    union_N = field.stack.grad_PN[0].clone()
+    single_N = torch.zeros_like(union_N)
+    for peer in range(4):
+        field.stack.gradients([field.feed.batch(peer, 3)], [0])
+        single_N += field.stack.grad_PN[0] / 4
+    torch.testing.assert_close(union_N, single_N, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PeriodicAverage(5),
+        lambda: DiLoCo(5, 0.0, 1.0),
+        lambda: PeriodicAverage(5, group=4),
+    ],
+)
+def test_averaging_all_is_what_several_methods_come_to(make: Callable[[], Method]) -> None:
+    """Local SGD, DiLoCo without momentum at rate 1, and groups of everybody: one trajectory."""
+    reference = field_of(PeriodicAverage(5))
+    method = make()
+    field = field_of(method)
+    baseline = PeriodicAverage(5)
+    baseline.start(reference)
+    for step in range(10):
+        baseline.advance(reference, step)
+        method.advance(field, step)
+    torch.testing.assert_close(field.stack.theta_PN, reference.stack.theta_PN)
+
+
+def test_bytes_of_the_baselines_are_those_of_their_papers() -> None:
+    """Per peer, of a model of V bytes: DDP 2 (N - 1) / N V a step, DiLoCo the same every H,
+    NoLoCo V every H, groups of four in 8 bits 1.5 V / 4 every H."""
+    for method, expected in (
+        (SharedBatch(1.5, 6), 1.5 * 10),
+        (DiLoCo(5, 0.9, 0.7), 1.5 * 2),
+        (NoLoCo(5, 0.5, 0.7), 2),
+        (PeriodicAverage(5, 4, 1.0), 1.5 / 4 * 2),
+        (AsyncServer(), 10),
+    ):
+        field = field_of(method)
+        for step in range(10):
+            method.advance(field, step)
+        assert field.traffic.sent_bytes == pytest.approx(expected * field.vector_bytes)
+
+
+def test_gossip_conserves_the_sum_and_brings_peers_together() -> None:
+    """Without training a swap moves no mass, whatever the codec; disagreement shrinks."""
+    method = Gossip(GossipSettings(fragments=2))
+    field = field_of(method)
+    field.stack.theta_PN += 0.05 * torch.randn(
+        field.stack.theta_PN.shape, generator=torch.Generator().manual_seed(2)
+    )
+    sum_N = field.stack.theta_PN.double().sum(dim=0)
+    spread = float(field.stack.theta_PN.std(dim=0).norm())
+    for _ in range(24):
+        method._swap(field, method._swaps % 2)
+        method._swaps += 1
+    after_N = field.stack.theta_PN.double().sum(dim=0)
+    torch.testing.assert_close(after_N, sum_N, rtol=0, atol=1e-5)
+    assert float(field.stack.theta_PN.std(dim=0).norm()) < 0.2 * spread
+
+
+def test_slow_and_fast_peers_take_equal_steps_in_all() -> None:
+    """With a spread of four the fastest takes four times the steps of the slowest, and the
+    total is that of equal peers."""
+    method = Gossip(GossipSettings())
+    field = field_of(method, conditions=Conditions(spread=4.0))
+    tick = 0
+    while field.progress < 20:
+        method.advance(field, tick)
+        tick += 1
+    assert sum(field.taken) == pytest.approx(4 * 20, abs=4)
+    assert field.taken[-1] == pytest.approx(4 * field.taken[0], abs=4)
+
+
+def test_an_attacker_hurts_less_when_corrections_are_clipped() -> None:
+    """One in four claims noise as large as the model: clipped, the honest mean moves less from
+    where it goes without."""
+    ends = {}
+    for name, attackers, clip in (("clean", 0, 0.0), ("open", 1, 0.0), ("clipped", 1, 1.0)):
+        method = Gossip(GossipSettings(clip=clip))
+        field = field_of(method, conditions=Conditions(attackers=attackers))
+        for step in range(20):
+            method.advance(field, step)
+        ends[name] = field.stack.theta_PN[:3].mean(dim=0)
+    hurt = {name: float((ends[name] - ends["clean"]).norm()) for name in ("open", "clipped")}
+    assert hurt["clipped"] < 0.75 * hurt["open"]
+
+
+def test_a_feed_depends_on_seed_peer_and_step_alone() -> None:
+    """The same batch for every method; disjoint peers see disjoint samples."""
+    one, two = (Feed(LineTask(), 4, Split.DISJOINT, 5) for _ in range(2))
+    for first, second in zip(one.batch(2, 7), two.batch(2, 7), strict=True):
+        assert torch.equal(first, second)
+    assert not torch.equal(one.batch(2, 7)[0], one.batch(2, 8)[0])
+    seen = [set(map(tuple, one.batch(peer, 0)[0].tolist())) for peer in range(4)]
+    assert not seen[0] & seen[1]
