@@ -47,7 +47,7 @@ class Bench:
         core.swim.records = self.look  # type: ignore[method-assign]  # to count and time it
         transport: Any = SimpleNamespace(
             poll=self.poll,
-            counters=SimpleNamespace(sent_bytes=0, received_bytes=0),
+            counters=SimpleNamespace(sent_bytes=0, bulk_sent_bytes=0, received_bytes=0),
             send=lambda *_: None,
             dial=lambda *_: None,
             hang_up=lambda *_: None,
