@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gossip.errors import UsageError
+from gossip.mixing.noloco import NoLoCoStep, noloco_step_
 from simulations.compare.field import Field
 from simulations.compare.partners import groups_of
 
@@ -166,25 +167,19 @@ class DiLoCo:
         del field, row, source
 
 
-@dataclass(slots=True)
 class NoLoCo:
-    """Every ``every`` steps random pairs: m = a m + b (mean of the pair's theta - phi), phi += m
-    (Kolehmainen et al., "NoLoCo", 2025, equations 2 and 3 with gamma = beta, where they need one
-    vector only). Stable for a < b alone.
-    """
+    """Every ``every`` steps random pairs take NoLoCo's outer step (``gossip.mixing.noloco``)."""
 
-    every: int
-    a: float
-    b: float
-    models: int = 0
-    _phi_PN: Tensor = field(default_factory=lambda: torch.empty(0))
-    _m_PN: Tensor = field(default_factory=lambda: torch.empty(0))
-    _rng: random.Random = field(default_factory=random.Random)
+    models = 0
+
+    def __init__(self, every: int, a: float, b: float) -> None:
+        self._every = every
+        self._step = NoLoCoStep(a, b)
+        self._phi_PN = self._m_PN = torch.empty(0)
+        self._rng = random.Random()
 
     def start(self, field: Field) -> None:
         """See Method."""
-        if not self.a < self.b:
-            raise UsageError(f"noloco is stable for a < b only, not a={self.a} b={self.b}")
         self._phi_PN = field.stack.theta_PN.clone()
         self._m_PN = torch.zeros_like(self._phi_PN)
         self._rng = field.rng("groups")
@@ -194,13 +189,12 @@ class NoLoCo:
     def advance(self, field: Field, step: int) -> None:
         """See Method."""
         field.local_steps(step)
-        if (step + 1) % self.every:
+        if (step + 1) % self._every:
             return
         mean_PN = field.stack.theta_PN.clone()
         for rows in groups_of(field.peers, 2, self._rng):
             mean_PN[rows] = field.stack.theta_PN[rows].mean(dim=0, keepdim=True)
-        self._m_PN.mul_(self.a).add_(mean_PN - self._phi_PN, alpha=self.b)
-        self._phi_PN.add_(self._m_PN)
+        noloco_step_(self._step, self._phi_PN, self._m_PN, mean_PN)
         field.stack.theta_PN.copy_(self._phi_PN)
         field.traffic.add(field.vector_bytes)
 

@@ -15,13 +15,11 @@ from torch import Tensor
 
 from gossip.errors import UsageError
 from gossip.mixing.outer import OuterStep
+from gossip.mixing.robust import SelfClip
 from simulations.compare.attacks import Attackers
 from simulations.compare.field import Field
 from simulations.compare.partners import Meeting, Meetings
 from simulations.compare.swapping import Swapper
-
-BOUND_DECAY = 0.9
-"""Of the running mean of a peer's own updates, per swap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class Gossip:
         self._phi_PN: Tensor | None = None
         self._m_PN: Tensor | None = None
         self._after_PN: Tensor | None = None
-        self._bound_PF = torch.zeros(0)
+        self._clips: list[list[SelfClip]] = []
         self._attackers: Attackers | None = None
 
     def start(self, field: Field) -> None:
@@ -97,7 +95,7 @@ class Gossip:
             self._phi_PN, self._m_PN = theta_PN.clone(), torch.zeros_like(theta_PN)
         if s.clip > 0:
             self._after_PN = theta_PN.clone()
-            self._bound_PF = torch.zeros(field.peers, s.fragments)
+            self._clips = [[SelfClip(s.clip) for _ in self._spans] for _ in range(field.peers)]
         if field.conditions.attackers:
             self._attackers = Attackers(field)
         field.traffic.messages = 2
@@ -169,19 +167,16 @@ class Gossip:
             values_PN[second, start:stop].add_(c_n, alpha=-amount)
 
     def _note_updates(self, field: Field, fragment: int) -> None:
-        """Running means of how far peers move between two swaps of the fragment."""
+        """How far peers moved by themselves since the fragment was swapped last."""
         if self._after_PN is None:
             return
         start, stop = self._spans[fragment]
         moved_P = (field.stack.theta_PN - self._after_PN)[:, start:stop].norm(dim=1)
-        known_P = self._bound_PF[:, fragment]
-        blended_P = BOUND_DECAY * known_P + (1 - BOUND_DECAY) * moved_P
-        self._bound_PF[:, fragment] = torch.where(known_P > 0, blended_P, moved_P)
+        for clips, moved in zip(self._clips, moved_P.tolist(), strict=True):
+            clips[fragment].note(moved)
 
     def _clip(self, pair: tuple[int, int], fragment: int, c_n: Tensor) -> float:
         """At most 1, and such that neither side moves by more than kappa times its own update."""
-        if self.settings.clip <= 0:
+        if not self._clips:
             return 1.0
-        bound = self.settings.clip * float(self._bound_PF[list(pair), fragment].min())
-        length = self.settings.weight * float(c_n.norm())
-        return 1.0 if length <= bound else bound / length
+        return min(self._clips[row][fragment].factor(c_n, self.settings.weight) for row in pair)

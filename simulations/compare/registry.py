@@ -20,6 +20,7 @@ from simulations.compare.baselines import (
 from simulations.compare.field import Method
 from simulations.compare.gossiping import Gossip, GossipSettings
 from simulations.compare.partners import Meeting
+from simulations.compare.strategies import Accelerated, Pull, PushSumGossip, Rule
 
 Options = Mapping[str, str]
 
@@ -108,6 +109,24 @@ def _gossip(peers: int, options: Options) -> Method:
     )
 
 
+def _accelerated(peers: int, options: Options) -> Method:
+    del peers
+    return Accelerated(_whole(options, "every"), _number(options, "mu"))
+
+
+def _push_sum(peers: int, options: Options) -> Method:
+    del peers
+    return PushSumGossip(_whole(options, "every"))
+
+
+def _pull(peers: int, options: Options) -> Method:
+    del peers
+    if options["rule"] not in [each.value for each in Rule]:
+        raise UsageError(f"rule={options['rule']!r} must be trimmed or nearest")
+    count, liars = _whole(options, "count"), _whole(options, "liars")
+    return Pull(_whole(options, "every"), count, liars, Rule(options["rule"]))
+
+
 def _gossip_defaults(**changed: str) -> dict[str, str]:
     plain = GossipSettings()
     values = {each.name: getattr(plain, each.name) for each in fields(GossipSettings)}
@@ -133,6 +152,13 @@ METHODS: Final[dict[str, _Entry]] = {
     "gossip": _Entry(_gossip, _gossip_defaults(), "ours: swaps with one neighbor at a time"),
     "gossip-nesterov": _Entry(
         _gossip, _gossip_defaults(every="25", a="0.8", b="0.7"), "ours, for rare swaps"
+    ),
+    "gasloc": _Entry(_accelerated, {"every": "1", "mu": "0.3"}, "pairs, with momentum between"),
+    "push-sum": _Entry(_push_sum, {"every": "1"}, "one-way pushes, exact mass"),
+    "pull": _Entry(
+        _pull,
+        {"every": "1", "count": "4", "liars": "1", "rule": "trimmed"},
+        "robust means of several pulled models",
     ),
 }
 """All there are."""
