@@ -105,14 +105,13 @@ class Core:
         self._leaving = False
         self._departed = False
         self._timers: Deadlines[str] = Deadlines()
-        self._exchange_due = math.inf
+        self._exchange_due = self._clip_bound = math.inf
         self._finishing: Finishing | None = None
         terms = Terms(layout.digest, config.exchange.fragments, layout.segments)
         self.swim = Swim(me, terms, config.membership, rng, now, known)
         self._lineages = Lineages(self.swim)
         self._turns = Turns(config.exchange, rng)
-        uploads = Uploads(config.exchange.upload_bytes_per_s, now)
-        self._uploads = uploads
+        self._uploads = uploads = Uploads(config.exchange.upload_bytes_per_s, now)
         self._swaps = Swaps(me.peer, me.boot, config.exchange, uploads)
         self._adoption = Adoption(config.exchange)
         self._donations = Donations(config.exchange, uploads)
@@ -191,8 +190,8 @@ class Core:
         if isinstance(happened, Received):
             return self._received(happened.sender, happened.message, now)
         match happened:
-            case Submitted(samples, swap_due):
-                return self._submitted(samples, swap_due, now)
+            case Submitted():
+                return self._submitted(happened, now)
             case Computed(transfer):
                 if transfer.leg is Leg.SNAPSHOT:
                     return self._donations.computed(happened)
@@ -389,14 +388,15 @@ class Core:
             decline = BusyReason.LEAVING
         elif self._lineage == NO_LINEAGE or self._adoption.state is AdoptionState.REPLACING:
             decline = BusyReason.NOT_ADOPTED
-        return Footing(self._lineage, decline)
+        return Footing(self._lineage, decline, self._clip_bound)
 
-    def _submitted(self, samples: int, swap_due: bool, now: Seconds) -> list[Effect]:
+    def _submitted(self, news: Submitted, now: Seconds) -> list[Effect]:
+        self._clip_bound = news.clip_bound
         if self._lineage == NO_LINEAGE or self._departed:
             return []
-        self._samples = max(self._samples, samples - self._samples_before)
+        self._samples = max(self._samples, news.samples - self._samples_before)
         self.swim.publish(self._samples, self._lineage, self._phase, now)
-        if not swap_due or self._leaving:
+        if not news.swap_due or self._leaving:
             return []
         effects: list[Effect] = []
         if self._finishing is None:

@@ -10,6 +10,7 @@ Inputs are past participles (it happened), effects are imperatives (please do), 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, TypeAlias
@@ -94,11 +95,13 @@ class Received:
 class Submitted:
     """The hook published its anchor: ``samples`` trained on in this boot so far.
 
-    ``swap_due`` says the cadence asks for a swap now.
+    ``swap_due`` says the cadence asks for a swap now. ``clip_bound`` is the largest norm of a
+    correction that this peer will take from now on.
     """
 
     samples: int
     swap_due: bool
+    clip_bound: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ applies the corrections that are ready, publishes when the cadence says so, and 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +16,17 @@ import torch
 from gossip.errors import UsageError
 from gossip.machine import Applied, Submitted
 from gossip.mixing.replica import Replica
+from gossip.mixing.robust import SelfClip
 from peers.mailbox import Correction, Mailbox, Replacement
 
 COUNT_TOLD_EVERY_S = 0.25
 """The swarm's sample count is this fresh, however rare swaps are."""
+
+AUTO = 0
+"""As ``Cadence.swap_every``: a swap after every step for which there is time."""
+
+AUTO_SHARE = 0.03
+"""Of the training time that hooks may take before ``AUTO`` swaps become rarer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,8 @@ class Cadence:
     """How often, in local optimizer steps.
 
     swap_every      a swap is due; with 1, as often as the last one is settled (never waiting).
+                    AUTO: the same, but rarer where that would cost more than AUTO_SHARE of the
+                    training time. The byte budget is kept by the core in any case.
     publish_every   the anchor follows theta, or the outer step is taken; 0 means with every swap.
     """
 
@@ -33,18 +43,18 @@ class Cadence:
     publish_every: int = 0
 
     def __post_init__(self) -> None:
-        if self.swap_every < 1:
-            raise UsageError("swap_every must be at least 1 step")
+        if self.swap_every < 0:
+            raise UsageError("swap_every must be AUTO (0) or at least 1 step")
         if self.publish_every < 0:
             raise UsageError("publish_every must be 0 (with every swap) or a number of steps")
 
     def swap_due(self, step: int) -> bool:
         """Whether a swap is due after local step ``step`` (counted from 1)."""
-        return step % self.swap_every == 0
+        return self.swap_every == AUTO or step % self.swap_every == 0
 
-    def publish_due(self, step: int) -> bool:
+    def publish_due(self, step: int, swap_due: bool) -> bool:
         """Whether the anchor moves after local step ``step``."""
-        return step % (self.publish_every or self.swap_every) == 0
+        return step % self.publish_every == 0 if self.publish_every else swap_due
 
 
 @dataclass(slots=True)
@@ -69,6 +79,27 @@ class StallMeter:
         self.last_ended_s = ended_s
 
 
+class Clip:
+    """How large a correction this peer will take: kappa times its own usual update.
+
+    An update is what training moved all parameters by between two publishes. One of F fragments has
+    a share of 1 / sqrt(F) of its norm, but moves F times before its next swap: sqrt(F) in all.
+    ``weight`` is the share of a correction that is applied.
+    """
+
+    def __init__(self, kappa: float, weight: float, fragments: int) -> None:
+        self._clip = SelfClip(kappa)
+        self._scale = math.sqrt(fragments) / weight
+
+    def note(self, replica: Replica) -> None:
+        """A publish was asked for; on accelerators the update measured is the one before."""
+        self._clip.note(replica.update_norm)
+
+    def bound(self) -> float:
+        """The largest norm of a correction; infinite until something was measured."""
+        return self._clip.bound * self._scale
+
+
 class Hook:
     """See the module. All methods but the constructor belong to the trainer's thread.
 
@@ -83,14 +114,16 @@ class Hook:
         mailbox: Mailbox,
         cadence: Cadence,
         clock: Callable[[], float] = time.monotonic,
+        clip: Clip | None = None,
     ) -> None:
         self._replica = replica
+        self._clip = clip
         self._mailbox = mailbox
         self.cadence = cadence
         self._clock = clock
         self._publish_due = False
         self._swap_due = False
-        self._told_s = clock()
+        self._told_s = self._began_s = clock()
         self._closed = False
         self._published_steps = 0
         self.steps = 0
@@ -103,8 +136,9 @@ class Hook:
         began_s = self._clock()
         self.steps += 1
         self.samples += samples
-        self._publish_due = self._publish_due or self.cadence.publish_due(self.steps)
-        self._swap_due = self._swap_due or self.cadence.swap_due(self.steps)
+        swap_due = self.cadence.swap_due(self.steps) and not self._overspent(began_s)
+        self._swap_due = self._swap_due or swap_due
+        self._publish_due = self._publish_due or self.cadence.publish_due(self.steps, swap_due)
         if self.apply_queued():
             if self._publish_due:
                 self._publish()
@@ -159,10 +193,18 @@ class Hook:
         self._published_steps = self.steps
         with torch.no_grad():
             self._replica.publish()
+            if self._clip is not None:
+                self._clip.note(self._replica)
 
     def _submit(self, now_s: float, swap_due: bool) -> None:
         self._told_s = now_s
-        self._mailbox.to_core(Submitted(self.samples, swap_due))
+        bound = math.inf if self._clip is None else self._clip.bound()
+        self._mailbox.to_core(Submitted(self.samples, swap_due, bound))
+
+    def _overspent(self, now_s: float) -> bool:
+        """Whether hooks took too much of the time already for a swap that nobody asked for."""
+        passed_s = now_s - self._began_s
+        return self.cadence.swap_every == AUTO and self.meter.total_stall_s > AUTO_SHARE * passed_s
 
     def _correct(self, work: Correction) -> None:
         self._replica.apply_correction(work.fragment, work.c_n, work.signed_weight, work.exchange)

@@ -45,7 +45,7 @@ from peers.daemon import Daemon, Glance, Outbox
 from peers.desk import Desk
 from peers.events import EventLog
 from peers.export import export_model
-from peers.hook import Hook
+from peers.hook import AUTO, Clip, Hook
 from peers.identity import Identity, fresh_identity, load_identity
 from peers.journal import Header, Journal
 from peers.mailbox import Mailbox
@@ -256,11 +256,14 @@ class Peer:
         )
         flat = FlatModel.from_module(self._model)
         config = settings.protocol_for(flat.elements)
-        replica = Replica(flat, settings.outer, config.exchange.fragments)
+        exchange = config.exchange
+        clips = settings.clip > 0
+        replica = Replica(flat, settings.outer, exchange.fragments, measures=clips)
         transport = open_transport(self.identity, self._config.run, settings)
         self._transport = transport
         desk = Desk(replica, transport.busy, config.exchange)
-        hook = Hook(replica, self._mailbox, settings.cadence)
+        clip = Clip(settings.clip, exchange.weight, exchange.fragments) if clips else None
+        hook = Hook(replica, self._mailbox, settings.cadence, clip=clip)
         record = Record(
             me,
             boot,
@@ -396,7 +399,7 @@ def join(
     run: str = "default",
     contacts: Sequence[str] = (),
     listen: str | None = UNTOLD,
-    every: int = 16,
+    every: int | str = 16,
     samples_per_step: int = 1,
     settings: PeerConfig | None = None,
 ) -> Peer:
@@ -406,7 +409,8 @@ def join(
                         With None, call ``peer.step()`` after each step of your own.
     contacts            HOST:PORT of any peers of the run; none founds it.
     listen              where others reach this peer; None: nowhere, it only dials out (NAT).
-    every               local steps between swaps.
+    every               local steps between swaps; "auto": as many swaps as the link and the byte
+                        budget carry, while they take little of the training's time.
     samples_per_step    what one optimizer step counts for in the swarm's progress.
     settings            all other knobs; the arguments above win over them.
 
@@ -416,12 +420,17 @@ def join(
     """
     if samples_per_step < 1:
         raise UsageError("samples_per_step must be at least 1")
+    if isinstance(every, str) and every != "auto":
+        raise UsageError(f'every must be "auto" or a number of steps, not {every!r}')
+    if every == 0:
+        raise UsageError("every must be at least 1 step")
+    steps = AUTO if isinstance(every, str) else every
     settings = settings or PeerConfig()
     settings = replace(
         settings,
         listen=listen or UNTOLD,
         dial_out=settings.dial_out or listen is None,
-        cadence=replace(settings.cadence, swap_every=every),
+        cadence=replace(settings.cadence, swap_every=steps),
         protocol=replace(settings.protocol, run=run),
     )
     return Peer(model, optimizer, contacts, settings, samples_per_step)

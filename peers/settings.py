@@ -13,6 +13,7 @@ from gossip.codecs import check_pair
 from gossip.config import Config
 from gossip.errors import UsageError
 from gossip.mixing.outer import OuterStep
+from gossip.mixing.robust import SelfClip
 from gossip.transport.keys import load_run_key
 from gossip.transport.transport import Transport
 from gossip.transport.zeromq import ZeroMQTransport
@@ -20,6 +21,8 @@ from peers.hook import Cadence
 from peers.identity import Identity
 
 FINISH_EXACT_BYTES = 64 << 20
+FRAGMENT_BYTES = 50_000_000
+FRAGMENTS_MAX = 16
 
 UNTOLD = "127.0.0.1:0"
 """Where a peer listens that nobody can dial: there have to be sockets, but nobody is told."""
@@ -40,6 +43,10 @@ class PeerConfig:
     journal         keep every input for ``gossip replay``.
     finish_codec    for the swaps of finalise(); ``auto``: fp32 for models up to 64 MiB, so that
                     peers agree exactly, above that the run's codec.
+    fragments       slices that are swapped in turn; 0: by the model's size, one up to 50 MB of
+                    fp32, more for larger ones (all peers of a run must have the same).
+    clip            kappa: no correction moves this peer by more than so many times its own usual
+                    update (for swarms with strangers; 1.0 costs little); 0: no bound.
     capacity        this peer's share of the data beside others' (2.0: twice as much).
     seed            of the core's random choices; None: drawn.
     protocol        the protocol's own knobs: codecs, fragments, byte budget, timers.
@@ -57,6 +64,8 @@ class PeerConfig:
     journal: bool = False
     finish_codec: str = "auto"
     seed: int | None = None
+    fragments: int = 0
+    clip: float = 0.0
     capacity: float = 1.0
     cadence: Cadence = field(default_factory=Cadence)
     outer: OuterStep = field(default_factory=OuterStep)
@@ -65,6 +74,9 @@ class PeerConfig:
     def __post_init__(self) -> None:
         if self.dial_out and self.advertise is not None:
             raise UsageError("a peer that only dials out has nothing to advertise")
+        if self.fragments < 0:
+            raise UsageError("fragments must be 0 (by the model's size) or a number of slices")
+        SelfClip(self.clip)
         exchange = self.protocol.exchange
         check_pair(exchange.codec, exchange.reply_codec)
         for finish_codec in (self.finish_codec, exchange.finish_codec):
@@ -72,12 +84,25 @@ class PeerConfig:
                 check_pair(finish_codec, finish_codec)  # finishing uses one for both legs
 
     def protocol_for(self, elements: int) -> Config:
-        """The protocol's config for a vector of so many elements (decides ``finish_codec``)."""
+        """The protocol's config for a vector of so many elements (decides ``finish_codec`` and
+        ``fragments``)."""
         exact = 4 * elements <= FINISH_EXACT_BYTES
-        if self.finish_codec == "auto" and not exact:
-            return self.protocol
-        codec = "fp32" if self.finish_codec == "auto" else self.finish_codec
-        return replace(self.protocol, exchange=replace(self.protocol.exchange, finish_codec=codec))
+        exchange = self.protocol.exchange
+        fragments = self.fragments or max(exchange.fragments, fragments_for(elements))
+        codec = self.finish_codec
+        if codec == "auto":
+            codec = "fp32" if exact else exchange.finish_codec
+        changed = replace(exchange, finish_codec=codec, fragments=fragments)
+        return replace(self.protocol, exchange=changed)
+
+
+def fragments_for(elements: int) -> int:
+    """Into how many slices a vector is cut: of at most FRAGMENT_BYTES each, up to FRAGMENTS_MAX.
+
+    Many small swaps mix better than few large ones at the same bytes, and no swap holds a large
+    model's memory for long. It follows from the length alone, so that all peers agree.
+    """
+    return min(FRAGMENTS_MAX, max(1, -(-4 * elements // FRAGMENT_BYTES)))
 
 
 def hookable(optimizer: Optimizer) -> Optimizer:

@@ -86,7 +86,7 @@ def describe_input(happened: Input) -> str:
     match happened:
         case Received(sender, message):
             return f"{type(message).__name__}<-{sender[:4]}"
-        case Submitted(samples, swap_due):
+        case Submitted(samples, swap_due, _):
             return f"Submitted {samples}{' swap' if swap_due else ''}"
         case Computed(transfer, blob):
             return f"Computed {_transfer(transfer)}{'' if blob is not None else ' failed'}"

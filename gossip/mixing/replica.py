@@ -46,7 +46,8 @@ class Replica:
 
     Invariant: phi changes only by what the ledger is told, and outside a pending publish every
     correction moves theta and phi by the same amount. Raises UsageError when the model has fewer
-    blocks than ``fragments``. phi starts as theta.
+    blocks than ``fragments``. phi starts as theta. With ``measures``, ``update_norm`` is how far
+    training alone moved the parameters between the last two publishes (NaN before the first).
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Replica:
         fragments: int = 1,
         ledger: Ledger | None = None,
         staging: Staging | None = None,
+        measures: bool = False,
     ) -> None:
         self.model = model
         self.spans = fragment_spans(model.elements, fragments)
@@ -66,7 +68,9 @@ class Replica:
         self._phi_N = self._staging.take(model.elements).zero_()
         self._m_n = torch.zeros(model.parameter_elements) if outer.a > 0 else None
         self._publishing = False
-        self._trainer_n = torch.empty(0 if outer.plain else PIECE_ELEMENTS)
+        self._measures = measures
+        self.update_norm = math.nan
+        self._trainer_n = torch.empty(0 if outer.plain and not measures else PIECE_ELEMENTS)
         self.scratch = Scratch()
         before_N = self._phi_N.clone() if self.ledger.keeps else None
         self._staging.capture()
@@ -157,6 +161,8 @@ class Replica:
             self.ledger.adopt(before_N, self._phi_N)
 
     def _take_effect(self) -> None:
+        if self._measures:
+            self.update_norm = self._own_update()
         before_N = self._phi_N.clone() if self.ledger.keeps else None
         if self._outer.plain:
             self._follow(0, self.model.elements)
@@ -165,6 +171,15 @@ class Replica:
             self._follow(self.model.parameter_elements, self.model.elements)
         if before_N is not None:
             self.ledger.publish(before_N, self._phi_N)
+
+    def _own_update(self) -> float:
+        """How far training moved the parameters since the last publish: norm(theta - phi)."""
+        total = 0.0
+        for _, begin, end in self._pieces(0, self.model.parameter_elements):
+            theta_n = self._trainer_n[: end - begin]
+            self._staging.read_(theta_n, begin)
+            total += squared_norm(theta_n.sub_(self._phi_N[begin:end]))
+        return math.sqrt(total)
 
     def _follow(self, start: int, stop: int) -> None:
         """Let phi be the captured theta over the range."""

@@ -11,7 +11,7 @@ from gossip.config import Config, ExchangeConfig, FinishConfig
 from gossip.errors import UsageError
 from gossip.messages import CHUNK_BYTES_MAX
 from gossip.mixing.outer import OuterStep
-from peers.hook import Cadence
+from peers.hook import AUTO, Cadence
 
 STRATEGIES = {"average": OuterStep(), "gossip-nesterov": OuterStep(0.8, 0.7)}
 """Plain gossip averaging, and the outer step for rare swaps (after DiLoCo, Douillard et al., 2023).
@@ -43,6 +43,11 @@ def count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} must be at least 1")
     return value
+
+
+def steps_or_auto(text: str) -> int:
+    """A whole number above 0, or ``auto``."""
+    return AUTO if text == "auto" else count(text)
 
 
 def upload_rate(text: str) -> float:
@@ -92,7 +97,11 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the founder's initial model")
     parser.add_argument("--threads", type=count, help="torch threads (default: torch's own)")
     parser.add_argument(
-        "--every", type=count, default=16, metavar="STEPS", help="steps between swaps (default: 16)"
+        "--every",
+        type=steps_or_auto,
+        default=16,
+        metavar="STEPS",
+        help="steps between swaps (default: 16); auto: as often as link and byte budget allow",
     )
     parser.add_argument(
         "--codec",
@@ -119,7 +128,17 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
         metavar="STEPS",
         help="steps between outer steps of gossip-nesterov (default: as --every)",
     )
-    parser.add_argument("--fragments", type=count, default=1, help="slices swapped in turn")
+    parser.add_argument(
+        "--fragments",
+        type=count,
+        help="slices swapped in turn (default: one up to 50 MB of parameters, else more)",
+    )
+    parser.add_argument(
+        "--clip",
+        type=positive,
+        metavar="KAPPA",
+        help="take no correction beyond KAPPA times this peer's own usual update (default: any)",
+    )
     parser.add_argument(
         "--upload",
         type=upload_rate,
@@ -142,7 +161,6 @@ def protocol_config(flags: argparse.Namespace) -> Config:
     exchange = ExchangeConfig(
         codec=flags.codec,
         reply_codec=reply_codec,
-        fragments=flags.fragments,
         upload_bytes_per_s=float("inf") if flags.upload is None else flags.upload * 1e6,
     )
     finish = FinishConfig(deadline_s=flags.finalise)

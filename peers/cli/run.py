@@ -119,6 +119,8 @@ def main(arguments: Sequence[str]) -> int:
         join_timeout_s=flags.join_timeout,
         journal=flags.journal,
         capacity=flags.capacity,
+        fragments=flags.fragments or 0,
+        clip=flags.clip or 0.0,
         cadence=cadence(flags),
         outer=outer(flags),
         protocol=protocol_config(flags),

@@ -160,6 +160,19 @@ def test_an_offer_to_a_peer_that_turns_out_busy_is_withdrawn() -> None:
     assert 0 == peer.unsettled_swaps
 
 
+def test_what_a_peer_will_take_is_in_its_offers() -> None:
+    """The bound of the last hook goes out with the next offer."""
+    peer = core()
+    peer.handle(LinkUp(OTHER), 0.0)
+    peer.handle(Asked(Join(())), 0.0)
+    greet(peer, peer.lineage, 5, 0.0)
+    offering = peer.handle(Submitted(32, swap_due=True, clip_bound=2.5), 0.1)
+    wanted = only(Compute, offering).transfer
+    effects = peer.handle(Computed(wanted, Blob(bytes(16), 64, 64)), 0.1)
+
+    assert 2.5 == only(Offer, sent(effects, OTHER)).clip_bound
+
+
 def test_a_peer_is_woken_for_whatever_is_due() -> None:
     """Words of members alone, which need nothing else, may start a timer of the core as well."""
     newcomer = core()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from gossip.machine import Applied, Input, Submitted
 from gossip.messages import ExchangeId, PeerId
 from gossip.mixing.flat import FlatModel
 from gossip.mixing.replica import Replica
-from peers.hook import Cadence, Hook
+from peers.hook import AUTO, Cadence, Clip, Hook
 from peers.mailbox import Correction, Mailbox, Replacement
 
 TICK_S = 0.0625
@@ -25,17 +26,26 @@ EXCHANGE = ExchangeId(PeerId("0" * 16), 1, 1)
 class Desk:
     """A hook with its surroundings, and a clock that ticks once a look."""
 
-    def __init__(self, cadence: Cadence) -> None:
+    def __init__(self, cadence: Cadence, clip: Clip | None = None, idle_s: float = 0.0) -> None:
         self.parameter = nn.Parameter(torch.zeros(256))
-        self.replica = Replica(FlatModel([("p", self.parameter)]))
+        self.replica = Replica(FlatModel([("p", self.parameter)]), measures=clip is not None)
         self.mailbox = Mailbox()
         ticks = itertools.count()
-        self.hook = Hook(self.replica, self.mailbox, cadence, lambda: next(ticks) * TICK_S)
+        self.idle_s = 0.0
+        self._idle_s = idle_s
+        self.hook = Hook(
+            self.replica,
+            self.mailbox,
+            cadence,
+            lambda: next(ticks) * TICK_S + self.idle_s,
+            clip,
+        )
 
     def step(self, change: float, samples: int = 8) -> list[Input]:
         """Train by adding a constant; return what the core is told."""
         with torch.no_grad():
             self.parameter.add_(change)
+        self.idle_s += self._idle_s
         self.hook.after_step(samples)
         return list(self.mailbox.news())
 
@@ -106,7 +116,7 @@ def test_the_sample_count_is_told_between_rare_swaps() -> None:
 def test_a_cadence_below_one_step_is_refused() -> None:
     """The error says what is allowed."""
     with pytest.raises(UsageError, match="at least 1"):
-        Cadence(swap_every=0)
+        Cadence(swap_every=-1)
     with pytest.raises(UsageError, match="0 "):
         Cadence(publish_every=-1)
 
@@ -122,3 +132,40 @@ def test_a_peer_that_idles_publishes_the_rest_once() -> None:
         desk.parameter.add_(1.0)
     desk.hook.publish_rest()
     assert 3.0 == float(desk.replica.phi_N[0]), "no step was taken in between"
+
+
+def test_auto_swaps_at_every_step_that_leaves_time_for_it() -> None:
+    """A hook of one tick between steps of a thousand is cheap: every step swaps. Between steps of
+    three it is not: swaps become rarer, and what they cost stays near the share allowed."""
+    cheap = Desk(Cadence(AUTO), idle_s=1_000 * TICK_S)
+    assert all(Submitted(8 * (step + 1), swap_due=True) in cheap.step(1.0) for step in range(20))
+
+    dear = Desk(Cadence(AUTO), idle_s=3 * TICK_S)
+    swaps = sum(
+        isinstance(each, Submitted) and each.swap_due for _ in range(400) for each in dear.step(1.0)
+    )
+    assert 0 < swaps < 100
+
+
+def test_a_peer_says_how_large_a_correction_it_will_take() -> None:
+    """Nothing is known before the first publish; then kappa times the usual update, over the
+    weight that is applied. Ones added to 256 elements are an update of norm 16."""
+    desk = Desk(Cadence(swap_every=2), Clip(kappa=1.5, weight=0.5, fragments=4))
+    (first,) = [each for _ in range(2) for each in desk.step(0.5)]
+    assert isinstance(first, Submitted)
+    assert first.clip_bound == pytest.approx(1.5 * 16 / 0.5 * 2)
+
+    c_n = desk.replica.take_n(0).fill_(100.0)
+    desk.mailbox.to_hook(Correction(EXCHANGE, 0, c_n, 0.5, undo=False))
+    told = [each for _ in range(2) for each in desk.step(0.5)]
+    (second,) = [each for each in told if isinstance(each, Submitted)]
+    assert second.clip_bound == pytest.approx(first.clip_bound), "what others did is not my update"
+
+
+def test_a_hook_without_a_clip_takes_any_correction() -> None:
+    """And measures nothing."""
+    desk = Desk(Cadence(swap_every=1))
+    (news,) = desk.step(1.0)
+    assert isinstance(news, Submitted)
+    assert math.isinf(news.clip_bound)
+    assert math.isnan(desk.replica.update_norm)
