@@ -96,6 +96,18 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
     parser.add_argument("--seed", type=int, default=0, help="of the founder's initial model")
     parser.add_argument("--threads", type=count, help="torch threads (default: torch's own)")
+    _add_swap_flags(parser)
+    parser.add_argument(
+        "--finalise",
+        type=positive,
+        default=20.0,
+        metavar="S",
+        help="agree for at most so long at the end (default: 20)",
+    )
+
+
+def _add_swap_flags(parser: argparse.ArgumentParser) -> None:
+    """When to swap, what, and how it is coded."""
     parser.add_argument(
         "--every",
         type=steps_or_auto,
@@ -144,13 +156,6 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
         type=upload_rate,
         metavar="MB/S",
         help="send at most so many MB of chunks a second",
-    )
-    parser.add_argument(
-        "--finalise",
-        type=positive,
-        default=20.0,
-        metavar="S",
-        help="agree for at most so long at the end (default: 20)",
     )
 
 

@@ -62,13 +62,13 @@ class PushSumGossip:
 
     def __init__(self, every: int) -> None:
         self._every = every
-        self._nodes: list[PushSum] = []
+        self._sums: list[PushSum] = []
         self._partners = random.Random()
         self._losses = random.Random()
 
     def start(self, field: Field) -> None:
         """See Method."""
-        self._nodes = [PushSum(theta_N.double()) for theta_N in field.stack.theta_PN]
+        self._sums = [PushSum(theta_N.double()) for theta_N in field.stack.theta_PN]
         self._partners, self._losses = field.rng("pairs"), field.rng("losses")
         field.traffic.messages = 1
 
@@ -76,27 +76,27 @@ class PushSumGossip:
         """See Method."""
         before_PN = field.stack.theta_PN.clone()
         field.local_steps(step)
-        for node, progress_N in zip(self._nodes, field.stack.theta_PN - before_PN, strict=True):
-            node.add(progress_N)
+        for sum_, progress_N in zip(self._sums, field.stack.theta_PN - before_PN, strict=True):
+            sum_.add(progress_N)
         if (step + 1) % self._every:
             return
         arriving = []
-        for sender, node in enumerate(self._nodes):
+        for sender, sum_ in enumerate(self._sums):
             receiver = self._partners.choice([row for row in range(field.peers) if row != sender])
-            (push,) = node.push([(sender, receiver)])
+            (push,) = sum_.push([(sender, receiver)])
             if self._losses.random() >= field.conditions.loss:
                 arriving.append((sender, receiver, push))
         for sender, receiver, push in arriving:
-            self._nodes[receiver].take((sender, receiver), push)
-        for row, node in enumerate(self._nodes):
-            field.stack.theta_PN[row] = node.estimate_N().float()
+            self._sums[receiver].take((sender, receiver), push)
+        for row, sum_ in enumerate(self._sums):
+            field.stack.theta_PN[row] = sum_.estimate_N().float()
         field.traffic.add(field.vector_bytes)
 
     def replaced(self, field: Field, row: int, source: int) -> None:
         """See Method: the newcomer's estimate is its source's; the mass it stands on is its own."""
         del source
-        node = self._nodes[row]
-        node.mass_N = field.stack.theta_PN[row].double() * node.weight
+        sum_ = self._sums[row]
+        sum_.mass_N = field.stack.theta_PN[row].double() * sum_.weight
 
 
 class Rule(Enum):

@@ -217,32 +217,32 @@ def test_push_sum_keeps_its_mass_whatever_the_links_do(
     """Under loss, repetition and reordering: mass and weight in peers and under way are what they
     were, weights stay positive, estimates stay within the range of the start."""
     rng, start_PN = random.Random(seed), drawn(seed, peers, N)
-    nodes = [PushSum(start_N.clone()) for start_N in start_PN]
+    sums = [PushSum(start_N.clone()) for start_N in start_PN]
     flying: list[tuple[int, int, object]] = []
     for _ in range(rounds):
         for sender in range(peers):
             others = [other for other in range(peers) if other != sender]
             links = [(sender, other) for other in rng.sample(others, rng.randint(1, len(others)))]
-            for link, push in zip(links, nodes[sender].push(links), strict=True):
+            for link, push in zip(links, sums[sender].push(links), strict=True):
                 if rng.random() >= loss:
                     flying.extend([(*link, push)] * rng.choice([1, 1, 2]))
         rng.shuffle(flying)
         for sender, receiver, push in flying[: len(flying) // 2]:
-            nodes[receiver].take((sender, receiver), push)  # type: ignore[arg-type]  # of one list
+            sums[receiver].take((sender, receiver), push)  # type: ignore[arg-type]  # of one list
         del flying[: len(flying) // 2]
-    mass_N = sum((node.mass_N for node in nodes), torch.zeros(N, dtype=torch.float64))
-    weight = sum(node.weight for node in nodes)
+    mass_N = sum((sum_.mass_N for sum_ in sums), torch.zeros(N, dtype=torch.float64))
+    weight = sum(sum_.weight for sum_ in sums)
     for sender in range(peers):
         for receiver in range(peers):
             if sender != receiver:
                 link = (sender, receiver)
-                moving_N, moving = nodes[sender].underway(nodes[receiver], link)
+                moving_N, moving = sums[sender].underway(sums[receiver], link)
                 mass_N, weight = mass_N + moving_N, weight + moving
     torch.testing.assert_close(mass_N, start_PN.sum(dim=0), rtol=0, atol=1e-9)
     assert weight == pytest.approx(peers, abs=1e-9)
-    for node in nodes:
-        assert node.weight > 0
-        estimate_N = node.estimate_N()
+    for sum_ in sums:
+        assert sum_.weight > 0
+        estimate_N = sum_.estimate_N()
         assert bool((estimate_N <= start_PN.max(dim=0).values + 1e-9).all())
         assert bool((estimate_N >= start_PN.min(dim=0).values - 1e-9).all())
 
