@@ -10,16 +10,15 @@ Shapes: S samples, P = 64 pixels, C = 10 classes.
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from gossip.errors import UsageError
+from peers.tasks.cutting import check_skew, cut, hold_out
 from peers.tasks.task import Batch
 
 CLASSES = 10
@@ -59,8 +58,7 @@ class DigitsTask:
         _require(all(width >= 1 for width in self.hidden), "hidden must be widths of at least 1")
         _require(0 < self.lr < 10, "lr must be above 0 and below 10")
         _require(0 <= self.momentum < 1, "momentum must be at least 0 and below 1")
-        if self.skew not in ("label", "none"):
-            dirichlet_alpha(self.skew)
+        check_skew("digits", self.skew)
 
     @property
     def name(self) -> str:
@@ -126,20 +124,6 @@ def _require(condition: bool, text: str) -> None:
         raise UsageError(f"task digits: {text}")
 
 
-def dirichlet_alpha(skew: str) -> float:
-    """ALPHA of ``dirichlet:ALPHA``. Raises UsageError if that is not what ``skew`` says."""
-    kind, _, text = skew.partition(":")
-    try:
-        alpha = float(text)
-    except ValueError:
-        alpha = 0.0
-    _require(
-        kind == "dirichlet" and 0.001 <= alpha <= 1000.0,
-        f"skew={skew!r} should be label, none or dirichlet:ALPHA with ALPHA 0.001 to 1000",
-    )
-    return alpha
-
-
 def _mlp(hidden: tuple[int, ...]) -> nn.Module:
     layers: list[nn.Module] = []
     width = PIXELS
@@ -178,68 +162,13 @@ def _images() -> Batch:
 
 @lru_cache(maxsize=1)
 def split() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Image numbers to train on (sorted by label, shuffled within) and held out.
-
-    Stratified: each digit gives its share of the 360, by largest remainder.
-    """
+    """Image numbers to train on (sorted by label, shuffled within) and held out."""
     _, labels_S = _images()
-    by_label: list[list[int]] = [[] for _ in range(CLASSES)]
-    for number, label in enumerate(labels_S.tolist()):
-        by_label[label].append(number)
-    taken = _shares([float(len(numbers)) for numbers in by_label], HELD_OUT)
-    rng = random.Random(_SPLIT_SEED)
-    kept: list[int] = []
-    held_out: list[int] = []
-    for numbers, count in zip(by_label, taken, strict=True):
-        rng.shuffle(numbers)
-        held_out += numbers[:count]
-        kept += numbers[count:]
-    return tuple(kept), tuple(held_out)
+    return hold_out(labels_S.tolist(), CLASSES, HELD_OUT, _SPLIT_SEED)
 
 
 @lru_cache(maxsize=8)
 def cuts(skew: str, shards: int) -> tuple[tuple[int, ...], ...]:
     """Image numbers of each shard: a partition of the 1,437, none empty."""
-    kept = list(split()[0])
-    rng = random.Random(_SKEW_SEED)
-    if skew not in ("label", "none"):
-        return _dirichlet_cuts(kept, dirichlet_alpha(skew), shards, rng)
-    if skew == "none":
-        rng.shuffle(kept)
-    ends = [len(kept) * cut // shards for cut in range(shards + 1)]
-    return tuple(tuple(kept[a:b]) for a, b in pairwise(ends))
-
-
-def _dirichlet_cuts(
-    kept: list[int], alpha: float, shards: int, rng: random.Random
-) -> tuple[tuple[int, ...], ...]:
-    """Each digit's images are spread over the shards by one Dirichlet(alpha) draw.
-
-    Source: Hsu, Qi and Brown, "Measuring the effects of non-identical data distribution for
-    federated visual classification", 2019.
-    """
     _, labels_S = _images()
-    labels = labels_S.tolist()
-    cut: list[list[int]] = [[] for _ in range(shards)]
-    for label in range(CLASSES):
-        numbers = [number for number in kept if labels[number] == label]
-        # A Dirichlet draw is a gamma draw, scaled; the floor keeps tiny alphas from all zeros.
-        drawn = [max(rng.gammavariate(alpha, 1.0), 1e-300) for _ in range(shards)]
-        for shard, count in enumerate(_shares(drawn, len(numbers))):
-            cut[shard] += numbers[:count]
-            numbers = numbers[count:]
-    for part in cut:
-        if not part:  # nobody trains on nothing: take one from the fullest
-            part.append(max(cut, key=len).pop())
-    return tuple(tuple(part) for part in cut)
-
-
-def _shares(sizes: list[float], total: int) -> list[int]:
-    """``total`` divided in proportion to ``sizes``, by largest remainder."""
-    whole = sum(sizes)
-    exact = [size / whole * total for size in sizes]
-    shares = [int(share) for share in exact]
-    by_remainder = sorted(range(len(sizes)), key=lambda place: shares[place] - exact[place])
-    for place in by_remainder[: total - sum(shares)]:
-        shares[place] += 1
-    return shares
+    return cut("digits", skew, split()[0], labels_S.tolist(), shards, _SKEW_SEED)

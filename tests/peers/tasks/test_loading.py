@@ -67,7 +67,11 @@ def test_options_are_read_as_the_type_of_their_default() -> None:
 @pytest.mark.parametrize(
     "spec, options, said",
     [
-        ("digit", {}, "unknown task 'digit'; known are digits, line and path/to/file.py:task"),
+        (
+            "digit",
+            {},
+            "unknown task 'digit'; known are digits, line, mnist, text and path/to/file.py:task",
+        ),
         ("x:y", {}, "unknown task 'x:y'"),
         ("some.py", {}, "say which object in it, as in some.py:task"),
         ("missing.py:task", {}, "task file missing.py does not exist"),
