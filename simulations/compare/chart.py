@@ -40,7 +40,7 @@ class Series:
 
 @dataclass(slots=True)
 class Axis:
-    """A scale from data to drawing; ``log`` for powers of ten."""
+    """A scale from data to drawing; ``log`` for powers of ten, ``names`` for 1, 2, 3 ..."""
 
     title: str
     log: bool = False
@@ -49,6 +49,7 @@ class Axis:
     begin: float = 0.0
     end: float = 1.0
     ticks: list[float] = field(default_factory=list)
+    names: tuple[str, ...] = ()
 
     def fit(self, values: Sequence[float], begin: float, end: float) -> None:
         """Cover all finite values, with a little room, between two places of the drawing."""
@@ -62,6 +63,13 @@ class Axis:
         room = 0.06 * (high - low) or 0.5
         self.low, self.high = low - room, high + room
         self.ticks = _log_ticks(self.low, self.high) if self.log else _ticks(self.low, self.high)
+        if self.names:
+            self.low, self.high = 0.5, len(self.names) + 0.5
+            self.ticks = [float(place + 1) for place in range(len(self.names))]
+
+    def label(self, tick: float) -> str:
+        """What a tick is called."""
+        return self.names[round(tick) - 1] if self.names else _number(tick)
 
     def place(self, value: float) -> float:
         """Where a value is drawn; beyond the edge for what is infinite."""
@@ -93,12 +101,14 @@ def _grid(x: Axis, y: Axis) -> list[str]:
         parts.append(
             f'<line class="grid" x1="{LEFT}" y1="{at:.1f}" x2="{WIDTH - RIGHT}" y2="{at:.1f}"/>'
         )
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{at + 4:.1f}">{_number(tick)}</text>')
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{at + 4:.1f}">{y.label(tick)}</text>')
     for tick in x.ticks:
         at = x.place(tick)
         foot = HEIGHT - BOTTOM
         parts.append(f'<line class="grid" x1="{at:.1f}" y1="{TOP}" x2="{at:.1f}" y2="{foot}"/>')
-        parts.append(f'<text class="tick x" x="{at:.1f}" y="{foot + 17}">{_number(tick)}</text>')
+        parts.append(
+            f'<text class="tick x" x="{at:.1f}" y="{foot + 17}">{escape(x.label(tick))}</text>'
+        )
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text class="axis" x="{middle}" y="{HEIGHT - 6}">{escape(x.title)}</text>')
     parts.append(f'<text class="axis y" x="{LEFT}" y="{TOP - 2}">{escape(y.title)}</text>')

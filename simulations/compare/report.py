@@ -34,11 +34,11 @@ body { margin: 0 auto; padding: 1rem; max-width: 74rem; background: var(--paper)
 h1 { font-size: 1.4rem; margin: .4rem 0; } h2 { font-size: 1.05rem; margin: 1.4rem 0 .3rem; }
 p, li { max-width: 46rem; } .soft { color: var(--soft); }
 .charts { display: grid; gap: 1rem 1.6rem;
-  grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
 .charts svg { width: 100%; height: auto; } figure { margin: 0; } figcaption { font-weight: 600; }
 .grid { stroke: var(--line); } .line { fill: none; stroke-width: 2; } .band { opacity: .16; }
-.tick { fill: var(--soft); font-size: 12px; text-anchor: end; } .tick.x { text-anchor: middle; }
-.axis { fill: var(--soft); font-size: 12px; text-anchor: middle; }
+.tick { fill: var(--soft); font-size: 13px; text-anchor: end; } .tick.x { text-anchor: middle; }
+.axis { fill: var(--soft); font-size: 13px; text-anchor: middle; }
 .axis.y { text-anchor: start; }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; list-style: none; padding: 0; }
 .key li::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .4em;
@@ -180,7 +180,7 @@ def _peers(rows: Sequence[Row]) -> str:
         for place, row in enumerate(rows)
         if math.isfinite(row.worst)
     ]
-    x = Axis("1: mean model    2: worst peer    3: worst peer, finished")
+    x = Axis("", names=("mean model", "worst peer", "worst peer, finished"))
     return draw(series, x, Axis("loss"), "mean model and worst peer")
 
 

@@ -78,6 +78,10 @@ class Stack:
         """How many copies there are."""
         return self.theta_PN.shape[0]
 
+    def use(self, form: Form) -> None:
+        """Take this form from now on, instead of trying which is faster."""
+        self._form = form
+
     def view_P(self, flat_PN: Tensor, part: Part) -> Tensor:
         """One tensor of all peers, shaped [P, *shape], sharing the flat tensor's memory."""
         end = part.start + part.elements

@@ -48,7 +48,7 @@ def test_both_forms_give_the_gradients_that_torch_gives() -> None:
     batches = [feed.batch(peer, 0) for peer in range(3)]
     found: list[torch.Tensor] = []
     for form in Form:
-        stack._form = form
+        stack.use(form)
         losses_P = stack.gradients(batches)
         found.append(stack.grad_PN.clone())
         for peer in range(3):
@@ -68,7 +68,7 @@ def test_chosen_peers_alone_get_gradients() -> None:
     stack = Stack(TASK, 4, 0)
     stack.grad_PN.fill_(7.0)
     feed = Feed(TASK, 4, Split.SHARED, 0)
-    stack._form = Form.STACKED
+    stack.use(Form.STACKED)
     stack.gradients([feed.batch(1, 0), feed.batch(3, 0)], [1, 3])
     assert bool((stack.grad_PN[[0, 2]] == 7.0).all())
     assert bool((stack.view_P(stack.grad_PN, stack.parts[0])[[1, 3]] != 7.0).all())
