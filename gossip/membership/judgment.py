@@ -8,6 +8,7 @@ says so itself.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from gossip.config import MembershipConfig
@@ -67,10 +68,12 @@ class Judgment:
         if weight == Weight.IN_TIME:
             claim.doubted = True
             in_time_at = claim.since + self._config.suspicion_s(view.roster.others + 1)
-            claim.apply_at = min(claim.apply_at, in_time_at)
-        elif claim.doubted and not claim.asked:
+            if math.isinf(claim.apply_at) or now < in_time_at:
+                claim.apply_at = max(now, min(claim.apply_at, in_time_at))
+            return []  # others are asked, and my own link, before it is believed
+        if claim.doubted and not claim.asked:
             return self._ask_around(claim, now)
-        elif not self._contests(record, now):
+        if not self._contests(record, now):
             claim.apply_at = now
         elif view.sightings.heard_within(record.peer, contested_s, now):
             claim.apply_at = now + contested_s  # its refutation may be on the way
@@ -78,8 +81,7 @@ class Judgment:
             claim.apply_at = claim.since + contested_s
         if claim.apply_at <= now:
             return self.believe(record, why, now)
-        if weight == Weight.ENOUGH:
-            view.owe_notice(record.peer, now)
+        view.owe_notice(record.peer, now)
         return []
 
     def _contests(self, record: Record, now: Seconds) -> bool:

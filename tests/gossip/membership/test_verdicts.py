@@ -233,6 +233,17 @@ def test_who_was_asked_is_waited_for_though_the_accusers_count_by_now() -> None:
     assert down(4) == swim.record(peer(4))
 
 
+def test_my_own_link_outweighs_accusers_that_are_gone() -> None:
+    """M24: a link to the subject stands, so it is given time again and again, not believed down on
+    the second look."""
+    swim, others = group(6), (2, 3, 5, 6)
+    run(swim, 9.9, answering=others)
+    swim._view.sightings.at(peer(4)).witness = Witness.UP
+    bury(swim, 4, 7, 8, 9, by=2, now=10.0)
+    run(swim, 10.0 + CONFIG.suspicion_s(6) + 2 * CONFIG.contested_s + 3.0, answering=others)
+    assert Status.DOWN > swim.records()[3].status
+
+
 def test_a_verdict_once_doubted_is_asked_about_when_it_counts() -> None:
     """M24: the same, when the accusers are live here before the first of them has counted."""
     swim, others = silent_4(), (2, 3, 5, 6)
