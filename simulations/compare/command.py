@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     link = link_named(options.link)
     store = Store(options.resume)
     watch = _Watch(plan, Console(stderr=True), quiet=options.json)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         groups = run_plan(plan, store, options.processes, watch.told)
     except KeyboardInterrupt:

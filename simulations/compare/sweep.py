@@ -7,6 +7,10 @@ way. Runs that are in the store already are not done again.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -26,6 +30,7 @@ RATES: Final[dict[str, tuple[float, ...]]] = {
 """Grids that held the best rate of most methods in our sweeps."""
 
 WIDENINGS_MAX: Final = 3
+PARENT_LOOKED_AT_EVERY_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,9 @@ def _run_in_pool(
     groups: Sequence[Group], store: Store, processes: int, told: Callable[[Outcome, int], None]
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread)
+    pool = ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_begin, initargs=(os.getpid(),)
+    )
     running: dict[Future[Outcome], Group] = {}
     try:
         for group in groups:
@@ -183,8 +190,17 @@ def _submit(
             return
 
 
-def _one_thread() -> None:
+def _begin(parent: int) -> None:
+    """In each process of the pool: one thread, and no life without the command that began it."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's to answer
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_LOOKED_AT_EVERY_S)
+    os._exit(1)
 
 
 def _factor(rates: Sequence[float]) -> float:

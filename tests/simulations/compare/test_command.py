@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gossip.errors import UsageError
@@ -266,3 +273,44 @@ def test_a_chart_draws_what_is_finite() -> None:
     assert "nan" not in svg
     assert "inf" not in svg
     assert svg.count("polyline") == 1
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_comparison_that_is_ended_leaves_nothing_behind(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Its processes end with it, however it ends."""
+    words = ["compare", "digits", "--steps", "100000", "--inner", "sgd", "--processes", "2"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "peers", *words, "--resume", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        begun = psutil.Process(command.pid)
+        children = wait_for(lambda: [each for each in begun.children() if busy(each)] or None)
+        command.send_signal(number)
+        command.wait(30)
+        gone, alive = psutil.wait_procs(children, timeout=30)
+        assert gone
+        assert not alive
+    finally:
+        command.kill()
+
+
+def busy(process: psutil.Process) -> bool:
+    """Whether it has begun to train."""
+    return process.is_running() and sum(process.cpu_times()[:2]) > 3.0
+
+
+def wait_for(look: Callable[[], list[psutil.Process] | None]) -> list[psutil.Process]:
+    """What ``look`` finds, within a minute."""
+    until_s = time.monotonic() + 60.0
+    pause = threading.Event()
+    while time.monotonic() < until_s:
+        found = look()
+        if found is not None:
+            return found
+        pause.wait(0.2)
+    raise AssertionError("nothing began to train within a minute")
