@@ -67,7 +67,7 @@ def test_run_commands_have_flags_that_exist(words: list[str]) -> None:
     elif words[1] == "simulate":
         assert simulate.make_parser().parse_args(words[2:]).scenario in shipped()
     else:
-        assert words[1] in ("demo", "local", "key", "replay")
+        assert words[1] in ("compare", "demo", "local", "key", "replay")
     assert callable(add_task_flags)
 
 
