@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gossip.errors import CodeError, UsageError
+from gossip.mixing.correction import clip_factor
 
 UPDATE_DECAY = 0.9
 """Of the running mean of a peer's own update norms, per publish."""
@@ -52,9 +53,7 @@ class SelfClip:
         """At most 1, such that ``weight * factor * norm(c)`` is within the bound. Raises CodeError
         when c is not finite."""
         norm = weight * float(torch.linalg.vector_norm(c_N, dtype=torch.float64))
-        if not math.isfinite(norm):
-            raise CodeError("a correction that is not finite")
-        return 1.0 if norm <= self.bound else self.bound / norm
+        return clip_factor(norm, self.bound)
 
 
 def trimmed_mean_N(own_N: Tensor, others_PN: Tensor, cut: int) -> Tensor:

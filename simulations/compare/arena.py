@@ -13,7 +13,7 @@ from gossip.errors import CodeError
 from gossip.mixing.disagreement import disagreement
 from peers.tasks.loading import load_task
 from peers.tasks.task import Task
-from simulations.compare.conditions import CHURN_EVERY_STEPS, Attack, Conditions
+from simulations.compare.conditions import CHURN_EVERY_STEPS, conditions_of
 from simulations.compare.feed import Feed, Split
 from simulations.compare.field import Field, Method, Schedule
 from simulations.compare.gossiping import Gossip
@@ -22,6 +22,7 @@ from simulations.compare.partners import Meeting, Meetings
 from simulations.compare.registry import Spec, make_method
 from simulations.compare.results import Job, Outcome, Point
 from simulations.compare.stack import Stack
+from simulations.compare.version import code_digest
 
 CURVE_POINTS = 20
 FINISH_EXTRA_ROUNDS = 3
@@ -72,17 +73,6 @@ def _field(job: Job, task: Task, method: Method) -> Field:
         job.peers,
         job.seed,
         conditions_of(dict(job.conditions)),
-    )
-
-
-def conditions_of(options: dict[str, str]) -> Conditions:
-    """Conditions as typed (``read_conditions`` has checked them)."""
-    return Conditions(
-        loss=float(options.get("loss", 0.0)),
-        spread=float(options.get("spread", 1.0)),
-        churn=float(options.get("churn", 0.0)),
-        attackers=int(options.get("attackers", 0)),
-        attack=Attack(options.get("attack", Attack.NOISE.value)),
     )
 
 
@@ -169,6 +159,8 @@ def _outcome(
         events=field.traffic.events,
         messages=field.traffic.messages,
         blocking=field.traffic.blocking,
+        paired=field.traffic.paired,
+        code=code_digest(),
         seconds=seconds,
         curve=curve,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, randn
+from torch import Tensor, randn, stack
 
 from gossip.errors import UsageError
 from simulations.compare.conditions import Attack
@@ -25,6 +25,14 @@ class Attackers:
         self._theta_PN = field.stack.theta_PN
         self._generator = field.generator("attack")
 
+    def shown_PN(self) -> Tensor:
+        """What all peers say that they are."""
+        claims = [
+            self.claim_n(row, 0, self._theta_PN.shape[1], self._theta_PN)
+            for row in range(self._theta_PN.shape[0])
+        ]
+        return stack(claims)
+
     def claim_n(self, row: int, start: int, stop: int, values_PN: Tensor) -> Tensor:
         """What peer ``row`` says its slice is: the truth, or an attack on the parameters."""
         true_n = values_PN[row, start:stop]
@@ -41,3 +49,13 @@ class Attackers:
                 return 2 * start_n - values_PN[: self._first, start:stop].mean(dim=0)
             case Attack.STALE:
                 return start_n
+
+
+def attackers_of(field: Field) -> Attackers | None:
+    """The field's attackers, if it has any."""
+    return Attackers(field) if field.conditions.attackers else None
+
+
+def shown_PN(field: Field, attackers: Attackers | None) -> Tensor:
+    """What peers say that they are: their models (the tensor itself), but for attackers."""
+    return field.stack.theta_PN if attackers is None else attackers.shown_PN()

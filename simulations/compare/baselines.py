@@ -15,8 +15,16 @@ from torch import Tensor
 
 from gossip.errors import UsageError
 from gossip.mixing.noloco import NoLoCoStep, noloco_step_
+from simulations.compare.attacks import Attackers, attackers_of, shown_PN
 from simulations.compare.field import Field
 from simulations.compare.partners import groups_of
+
+
+def all_reduce_messages(peers: int) -> int:
+    """Messages one after another in an all-reduce whose latency counts: recursive halving, then
+    doubling (Thakur et al., "Optimization of collective communication operations in MPICH", 2005,
+    section 4.5); its bytes are a ring's."""
+    return 2 * math.ceil(math.log2(max(2, peers)))
 
 
 @dataclass(slots=True)
@@ -71,19 +79,23 @@ class AsyncServer:
 
     def advance(self, field: Field, step: int) -> None:
         """See Method."""
-        del step
-        stack, step = field.stack, field.shared_step()
-        losses = 0.0
+        stack = field.stack
+        losses: list[float] = []
         for peer in range(field.peers):
+            if not field.steps_in(peer, step):
+                continue
             current_N = stack.theta_PN[0].clone()
             stack.theta_PN[0] = self._held[peer]
-            losses += float(stack.gradients([field.feed.batch(peer, step)], [0]).mean())
+            batch = field.feed.batch(peer, field.taken[peer])
+            losses.append(float(stack.gradients([batch], [0]).mean()))
             with torch.no_grad():
                 stack.theta_PN[0] = current_N
-                field.inner.step_(None, field.schedule.scale(step) / field.peers)
+                field.inner.step_(None, field.schedule.scale(field.progress) / field.peers)
             self._held[peer] = stack.theta_PN[0].clone()
-        field.train_loss = losses / field.peers
-        field.traffic.add(field.vector_bytes)
+            field.taken[peer] += 1
+        if losses:
+            field.train_loss = sum(losses) / len(losses)
+        field.traffic.add(field.vector_bytes * len(losses) / field.peers)
 
     def replaced(self, field: Field, row: int, source: int) -> None:
         """See Method: a newcomer looks at the server first."""
@@ -104,15 +116,18 @@ class PeriodicAverage:
     bytes_per_element: float = 4.0
     models: int = 0
     _rng: random.Random = field(default_factory=random.Random)
+    _losses: random.Random = field(default_factory=random.Random)
+    _attackers: Attackers | None = None
 
     def start(self, field: Field) -> None:
         """See Method."""
         if self.every < 1 or self.group == 1:
             raise UsageError("averaging needs every >= 1 and groups of at least 2")
-        self._rng = field.rng("groups")
+        self._rng, self._losses = field.rng("groups"), field.rng("losses")
+        self._attackers = attackers_of(field)
         size = self.group or field.peers
         field.traffic.blocking = True
-        field.traffic.messages = 2 * math.ceil(math.log2(max(2, size)))
+        field.traffic.messages = all_reduce_messages(size)
 
     def advance(self, field: Field, step: int) -> None:
         """See Method."""
@@ -120,9 +135,11 @@ class PeriodicAverage:
         if (step + 1) % self.every:
             return
         size = self.group or field.peers
-        theta_PN = field.stack.theta_PN
+        theta_PN, shown = field.stack.theta_PN, shown_PN(field, self._attackers)
         for rows in groups_of(field.peers, size, self._rng):
-            theta_PN[rows] = theta_PN[rows].mean(dim=0, keepdim=True)
+            # A group that loses a message gives up; all peers together try again, and wait.
+            if size == field.peers or self._losses.random() >= field.conditions.loss:
+                theta_PN[rows] = shown[rows].mean(dim=0, keepdim=True)
         share = 2 * (size - 1) / size
         field.traffic.add(share * self.bytes_per_element * field.stack.parameters)
 
@@ -143,20 +160,22 @@ class DiLoCo:
     models: int = 0
     _phi_N: Tensor = field(default_factory=lambda: torch.empty(0))
     _m_N: Tensor = field(default_factory=lambda: torch.empty(0))
+    _attackers: Attackers | None = None
 
     def start(self, field: Field) -> None:
         """See Method."""
+        self._attackers = attackers_of(field)
         self._phi_N = field.stack.theta_PN[0].clone()
         self._m_N = torch.zeros_like(self._phi_N)
         field.traffic.blocking = True
-        field.traffic.messages = 2 * math.ceil(math.log2(max(2, field.peers)))
+        field.traffic.messages = all_reduce_messages(field.peers)
 
     def advance(self, field: Field, step: int) -> None:
         """See Method."""
         field.local_steps(step)
         if (step + 1) % self.every:
             return
-        delta_N = field.stack.theta_PN.mean(dim=0) - self._phi_N
+        delta_N = shown_PN(field, self._attackers).mean(dim=0) - self._phi_N
         self._m_N.mul_(self.a).add_(delta_N)
         self._phi_N.add_(delta_N + self.a * self._m_N, alpha=self.b)
         field.stack.theta_PN.copy_(self._phi_N.expand_as(field.stack.theta_PN))
@@ -176,13 +195,15 @@ class NoLoCo:
         self._every = every
         self._step = NoLoCoStep(a, b)
         self._phi_PN = self._m_PN = torch.empty(0)
-        self._rng = random.Random()
+        self._rng, self._losses = random.Random(), random.Random()
+        self._attackers: Attackers | None = None
 
     def start(self, field: Field) -> None:
         """See Method."""
+        self._attackers = attackers_of(field)
         self._phi_PN = field.stack.theta_PN.clone()
         self._m_PN = torch.zeros_like(self._phi_PN)
-        self._rng = field.rng("groups")
+        self._rng, self._losses = field.rng("groups"), field.rng("losses")
         field.traffic.blocking = True
         field.traffic.messages = 2
 
@@ -191,9 +212,10 @@ class NoLoCo:
         field.local_steps(step)
         if (step + 1) % self._every:
             return
-        mean_PN = field.stack.theta_PN.clone()
+        mean_PN, shown = field.stack.theta_PN.clone(), shown_PN(field, self._attackers)
         for rows in groups_of(field.peers, 2, self._rng):
-            mean_PN[rows] = field.stack.theta_PN[rows].mean(dim=0, keepdim=True)
+            if self._losses.random() >= field.conditions.loss:
+                mean_PN[rows] = shown[rows].mean(dim=0, keepdim=True)
         noloco_step_(self._step, self._phi_PN, self._m_PN, mean_PN)
         field.stack.theta_PN.copy_(self._phi_PN)
         field.traffic.add(field.vector_bytes)

@@ -26,7 +26,8 @@ TICKS: Final = 6
 class Series:
     """Points in order of x; ``low`` and ``high`` are a band or error bars around y, or empty.
 
-    ``joined``: a line, else single points. ``color``: an index, taken modulo COLORS.
+    ``joined``: a line, else single points. ``color``: an index, taken modulo COLORS. ``dashed``:
+    a line of class ``front`` without a color of its own.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Series:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     joined: bool = True
+    dashed: bool = False
 
 
 @dataclass(slots=True)
@@ -116,7 +118,7 @@ def _grid(x: Axis, y: Axis) -> list[str]:
 
 
 def _drawn(series: Series, x: Axis, y: Axis) -> list[str]:
-    color = f"s{series.color % COLORS}"
+    color = "front" if series.dashed else f"s{series.color % COLORS}"
     points = [
         (x.place(a), y.place(b))
         for a, b in zip(series.x, series.y, strict=True)

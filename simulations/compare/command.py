@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 import signal
 import sys
 import time
@@ -20,15 +21,15 @@ from gossip.errors import UsageError
 from peers.cli import Parser
 from peers.tasks.loading import load_task
 from peers.tasks.task import Task
-from simulations.compare.arena import conditions_of
-from simulations.compare.conditions import Attack
+from simulations.compare.cadence import with_cadence
+from simulations.compare.conditions import Attack, conditions_of
 from simulations.compare.feed import Split
 from simulations.compare.inner import INNER_NAMES
 from simulations.compare.links import LINKS, Link, Machine, link_named
 from simulations.compare.registry import DEFAULT_METHODS, METHODS, make_method, read_specs
-from simulations.compare.report import write_report
-from simulations.compare.results import Job, Outcome, Store
-from simulations.compare.summary import Row, rows_of
+from simulations.compare.report import Report, write_report
+from simulations.compare.results import Job, Outcome, Store, plain
+from simulations.compare.summary import Row, remarks_on, rows_of
 from simulations.compare.sweep import RATES, Plan, run_plan
 
 DEFAULT_STEPS = 400
@@ -39,9 +40,9 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str]) -> int:
     """Run what is missing, show the table. Exit codes as in ``peers.cli``."""
     options = _parser().parse_args(list(arguments))
-    plan = _plan(options)
     machine = Machine(options.step_ms / 1000, options.straggle)
     link = link_named(options.link)
+    plan = _plan(options, machine, link)
     store = Store(options.resume)
     watch = _Watch(plan, Console(stderr=True), quiet=options.json)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -50,13 +51,16 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(_how_to_go_on(options.resume))
         return INTERRUPTED
-    rows = rows_of(plan, store, groups, machine)
+    rows = rows_of(plan, store, groups, machine, options.target)
+    remarks = remarks_on(plan, rows)
     if options.html is not None:
-        write_report(options.html, plan, rows, machine, link)
+        typed = ["gossip", "compare", *arguments]
+        write_report(options.html, Report(plan, rows, machine, link, remarks, shlex.join(typed)))
     if options.json:
         sys.stdout.write(json.dumps([_plain(row) for row in rows]) + "\n")
     else:
         Console().print(_table(rows, link))
+        Console().print("\n".join(remarks), highlight=False, markup=False)
         if options.html is not None:
             sys.stderr.write(f"report: {options.html}\n")
     return 0
@@ -70,9 +74,12 @@ def _parser() -> Parser:
                         help="an option of the task")  # fmt: skip
     parser.add_argument("--methods", default=" ".join(DEFAULT_METHODS), metavar="'A B:K=V'",
                         help=f"known: {known}; options as in diloco:every=50,a=0.8")  # fmt: skip
-    parser.add_argument("--peers", type=int, default=8)
+    parser.add_argument("--peers", default="8",
+                        help="how many; 2,4,8: each, with equal samples in all")  # fmt: skip
     parser.add_argument("--seeds", default="0", help="as 0,1,2 or 0..2")
-    parser.add_argument("--steps", type=int, help=f"local steps of each peer ({DEFAULT_STEPS})")
+    parser.add_argument(
+        "--steps", type=int, help=f"of each peer, of the first number of peers ({DEFAULT_STEPS})"
+    )
     parser.add_argument("--budget", type=int, metavar="SAMPLES",
                         help="of all peers together, instead of --steps")  # fmt: skip
     parser.add_argument("--inner", default="adamw", help=f"from {', '.join(INNER_NAMES)}; several")
@@ -86,7 +93,9 @@ def _parser() -> Parser:
     parser.add_argument("--attackers", type=int, default=0)
     parser.add_argument("--attack", choices=[each.value for each in Attack], default="noise")
     parser.add_argument("--link", choices=[each.name for each in LINKS], default="wan",
-                        help="for the modelled seconds shown")  # fmt: skip
+                        help="for the modelled seconds shown, and for every=auto")  # fmt: skip
+    parser.add_argument("--target", type=float, metavar="LOSS",
+                        help="a loss to time; without: 5 %% above DDP's")  # fmt: skip
     parser.add_argument("--step-ms", type=float, default=100.0, help="a local step, modelled")
     parser.add_argument("--straggle", type=float, default=0.1, help="sigma of its duration")
     parser.add_argument("--html", type=Path, help="write a report in one file")
@@ -97,14 +106,17 @@ def _parser() -> Parser:
     return parser
 
 
-def _plan(options: argparse.Namespace) -> Plan:
+def _plan(options: argparse.Namespace, machine: Machine, link: Link) -> Plan:
     task_options = tuple(sorted(_settings(options.settings).items()))
     task = load_task(options.task, dict(task_options))
-    if options.peers < 2 or options.processes < 1:
-        raise UsageError("peers must be at least 2, processes at least 1")
-    specs = tuple(read_specs(options.methods))
+    sizes = _numbers("--peers", options.peers)
+    if min(sizes) < 1 or max(sizes) < 2 or options.processes < 1:
+        raise UsageError("there must be at least 2 peers (1 only beside others) and 1 process")
+    typed_specs = read_specs(options.methods)
+    specs = tuple(with_cadence(spec, task, link, machine) for spec in typed_specs)
     for spec in specs:
-        make_method(spec, options.peers)
+        for peers in sizes:
+            make_method(spec, peers)
     inners = [name.strip() for name in options.inner.split(",")]
     for name in inners:
         if name not in INNER_NAMES:
@@ -124,13 +136,14 @@ def _plan(options: argparse.Namespace) -> Plan:
         method="",
         inner="",
         rate=0.0,
-        peers=options.peers,
+        peers=sizes[0],
         seed=0,
-        steps=_steps(options, task),
+        steps=_steps(options, task, sizes[0]),
         split=options.split,
         conditions=tuple(sorted(typed.items())),
     )
-    return Plan(base, specs, _rates(options, inners), _seeds(options.seeds))
+    seeds = _numbers("--seeds", options.seeds)
+    return Plan(base, specs, _rates(options, inners), seeds, sizes)
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:
@@ -143,14 +156,14 @@ def _settings(pairs: Sequence[str]) -> dict[str, str]:
     return settings
 
 
-def _steps(options: argparse.Namespace, task: Task) -> int:
+def _steps(options: argparse.Namespace, task: Task, peers: int) -> int:
     if options.steps is not None and options.budget is not None:
         raise UsageError("give --steps or --budget, not both")
     steps = QUICK_STEPS if options.quick else DEFAULT_STEPS
     if options.steps is not None:
         steps = options.steps
     if options.budget is not None:
-        steps = options.budget // (options.peers * task.batch_samples)
+        steps = options.budget // (peers * task.batch_samples)
     if steps < 1:
         raise UsageError("the budget is below one step of all peers")
     return int(steps)
@@ -168,18 +181,18 @@ def _rates(options: argparse.Namespace, inners: Sequence[str]) -> dict[str, tupl
     return dict.fromkeys(inners, rates)
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def _numbers(option: str, text: str) -> tuple[int, ...]:
     try:
         if ".." in text:
             first, last = text.split("..")
-            seeds = tuple(range(int(first), int(last) + 1))
+            numbers = tuple(range(int(first), int(last) + 1))
         else:
-            seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+            numbers = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
-        raise UsageError(f"--seeds {text}: should look like 0,1,2 or 0..2") from None
-    if not seeds:
-        raise UsageError(f"--seeds {text}: there is none")
-    return seeds
+        raise UsageError(f"{option} {text}: should look like 0,1,2 or 0..2") from None
+    if not numbers:
+        raise UsageError(f"{option} {text}: there is none")
+    return numbers
 
 
 class _Watch:
@@ -193,11 +206,8 @@ class _Watch:
         if not quiet:
             task = load_task(plan.base.task, dict(plan.base.task_options))
             console.print(task.describe(), highlight=False)
-            console.print(
-                f"{plan.base.peers} peers, {plan.base.steps} steps each, "
-                f"seeds {', '.join(map(str, plan.seeds))}",
-                highlight=False,
-            )
+            sizes = "; ".join(f"{n} peers, {plan.steps_of(n)} steps each" for n in plan.sizes)
+            console.print(f"{sizes}; seeds {', '.join(map(str, plan.seeds))}", highlight=False)
 
     def told(self, outcome: Outcome, running: int) -> None:
         """A run ended."""
@@ -206,8 +216,9 @@ class _Watch:
             return
         job, passed_s = outcome.job, time.monotonic() - self._began_s
         self._console.print(
-            f"[dim]{passed_s:6.0f} s[/dim]  {job.method}  {job.inner} {job.rate:g}  seed "
-            f"{job.seed}  loss {outcome.loss:.4f}  ({outcome.seconds:.0f} s; {running} under way)",
+            f"[dim]{passed_s:6.0f} s[/dim]  {job.method}  {job.inner} {job.rate:g}  {job.peers} "
+            f"peers  seed {job.seed}  loss {outcome.loss:.4f}  "
+            f"({outcome.seconds:.0f} s; {running} under way)",
             highlight=False,
             markup=True,
         )
@@ -217,13 +228,14 @@ def _table(rows: Sequence[Row], link: Link) -> Table:
     """What fits a terminal of eighty columns; the report has the rest."""
     table = Table(box=None, pad_edge=False)
     table.add_column("method", overflow="fold")
-    for title in ("rate", "loss", "vs ddp %", "MB", "fewer", "worst", f"{link.name} s"):
+    titles = ("rate", "loss", "vs ddp %", "MB", "fewer", "worst", f"{link.name} s", "to target")
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
-    inner = ""
+    heading = ""
     for row in rows:
-        if row.inner != inner:
-            inner = row.inner
-            table.add_row(f"[bold]{inner}[/bold]")
+        if row.heading != heading:
+            heading = row.heading
+            table.add_row(f"[bold]{heading}[/bold], target {row.target:.3f}")
         table.add_row(*_cells(row, link))
     return table
 
@@ -233,6 +245,7 @@ def _cells(row: Row, link: Link) -> list[str]:
     gap = "" if math.isnan(row.gap) else f"{100 * row.gap:+.1f}"
     if not math.isnan(row.gap_half) and row.gap != 0:
         gap += f" ±{100 * row.gap_half:.1f}"
+    target_s = row.target_s[link.name]
     return [
         row.spec.text,
         f"{row.rate:g}",
@@ -242,18 +255,19 @@ def _cells(row: Row, link: Link) -> list[str]:
         "" if math.isinf(row.fewer_bytes) else f"{row.fewer_bytes:.0f}x",
         f"{row.worst:.3f}",
         f"{row.seconds[link.name]:.0f}",
+        f"{target_s:.0f} s" if math.isfinite(target_s) else "never",
     ]
 
 
 def _plain(row: Row) -> dict[str, object]:
-    """A row without its runs; JSON knows neither NaN nor infinity, so they become null."""
+    """A row without its runs, but for their losses by seed."""
     values = asdict(row)
     del values["outcomes"]
     values["spec"] = row.spec.text
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in values.items()
-    }
+    values["losses"] = {each.job.seed: each.loss for each in row.outcomes}
+    shown = plain(values)
+    assert isinstance(shown, dict)
+    return shown
 
 
 def _how_to_go_on(folder: Path | None) -> str:

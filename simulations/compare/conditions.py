@@ -47,3 +47,14 @@ class Conditions:
             raise UsageError("spread must be at least 1 (all peers alike)")
         if self.attackers < 0:
             raise UsageError("attackers must not be negative")
+
+
+def conditions_of(options: dict[str, str]) -> Conditions:
+    """Conditions as typed. Raises UsageError for values that make no sense."""
+    return Conditions(
+        loss=float(options.get("loss", 0.0)),
+        spread=float(options.get("spread", 1.0)),
+        churn=float(options.get("churn", 0.0)),
+        attackers=int(options.get("attackers", 0)),
+        attack=Attack(options.get("attack", Attack.NOISE.value)),
+    )

@@ -22,13 +22,15 @@ class Traffic:
     """Bytes sent, mean over peers; and how a method talks, for modelled seconds.
 
     ``messages`` in a row per event, ``blocking``: training waits for the event and its slowest
-    peer; otherwise it goes on meanwhile.
+    peer; otherwise it goes on meanwhile. ``paired``: an event is a message and its answer, which
+    is over before the next one.
     """
 
     sent_bytes: float = 0.0
     events: int = 0
     messages: int = 0
     blocking: bool = False
+    paired: bool = False
 
     def add(self, bytes_per_peer: float) -> None:
         """One event."""
@@ -85,8 +87,10 @@ class Field:
         return sum(self.taken) / self.peers
 
     def local_steps(self, step: int) -> None:
-        """Every peer takes one step of its own, or as many peers as its speed allows in a tick."""
-        rows = [peer for peer in range(self.peers) if self._steps_in(peer, step)]
+        """Every peer takes one step of its own, unless it is slower; where peers wait for each
+        other at a barrier they take equal steps, and time passes instead (``links``)."""
+        blocking = self.traffic.blocking
+        rows = [peer for peer in range(self.peers) if blocking or self.steps_in(peer, step)]
         batches = [self.feed.batch(peer, self.taken[peer]) for peer in rows]
         scale = self.schedule.scale(self.progress)
         losses = self.stack.gradients(batches, None if len(rows) == self.peers else rows)
@@ -103,7 +107,8 @@ class Field:
         self.taken = [step + 1] * self.peers
         return step
 
-    def _steps_in(self, peer: int, tick: int) -> bool:
+    def steps_in(self, peer: int, tick: int) -> bool:
+        """Whether a peer is fast enough to take a step in this tick."""
         speed = speed_of(peer, self.peers, self.conditions.spread)
         return math.floor((tick + 1) * speed) > math.floor(tick * speed)
 
@@ -111,6 +116,11 @@ class Field:
     def vector_bytes(self) -> float:
         """One model in fp32, without padding."""
         return FP32_BYTES * self.stack.parameters
+
+
+def mean_speed(peers: int, spread: float) -> float:
+    """Steps per tick, mean over peers."""
+    return sum(speed_of(peer, peers, spread) for peer in range(peers)) / peers
 
 
 def speed_of(peer: int, peers: int, spread: float) -> float:

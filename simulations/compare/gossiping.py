@@ -1,13 +1,14 @@
 """Our own method: swaps of fragments between pairs, in any codec, with or without an outer step.
 
 The same as real peers do, in lock-step: the codecs are the wire's, to the byte; whoever was met
-longest ago is met next (or as ``meeting`` says); both sides move by the same decoded correction.
+longest ago is met next (or as ``meeting`` says); both sides move by the same decoded correction,
+the one that answers when the offer has reached it, the one that opened when the reply has.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from gossip.errors import UsageError
 from gossip.mixing.outer import OuterStep
 from gossip.mixing.robust import SelfClip
-from simulations.compare.attacks import Attackers
+from simulations.compare.attacks import Attackers, attackers_of
 from simulations.compare.field import Field
 from simulations.compare.partners import Meeting, Meetings
 from simulations.compare.swapping import Swapper
@@ -27,7 +28,8 @@ class GossipSettings:
     """every: local steps between swaps (of one fragment each, in turn). offer, reply: codecs.
     a, b: the outer step; 0 and 1 is plain averaging. moments: the inner optimizer's first moments
     are swapped too. weight: both sides move this share. clip: kappa, 0 for none. dither:
-    stochastic rounding.
+    stochastic rounding. delay: steps that a message takes one way; a swap's two are over before
+    the next swap.
     """
 
     every: int = 1
@@ -41,10 +43,13 @@ class GossipSettings:
     weight: float = 0.5
     clip: float = 0.0
     dither: bool = False
+    delay: int = 0
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.fragments < 1:
             raise UsageError("gossip: every and fragments must be at least 1")
+        if not 0 <= 2 * self.delay <= self.every:
+            raise UsageError("gossip: a swap takes 2 x delay steps, which must not exceed every")
         if not 0 < self.weight <= 0.5:
             raise UsageError("gossip: weight must be above 0 and at most 0.5")
         OuterStep(self.a, self.b)
@@ -56,6 +61,17 @@ class _Vector:
 
     values_PN: Tensor
     swapper: Swapper
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """A swap's offer (``x_n``: what its opener was), or its reply, until it arrives."""
+
+    due: int
+    vector: _Vector
+    pair: tuple[int, int]
+    fragment: int
+    x_n: Tensor
 
 
 class Gossip:
@@ -71,6 +87,8 @@ class Gossip:
         self._meetings: list[Meetings] = []
         self._losses = random.Random()
         self._swaps = 0
+        self._offers: list[_UnderWay] = []
+        self._replies: list[_UnderWay] = []
         self._phi_PN: Tensor | None = None
         self._m_PN: Tensor | None = None
         self._after_PN: Tensor | None = None
@@ -96,22 +114,25 @@ class Gossip:
         if s.clip > 0:
             self._after_PN = theta_PN.clone()
             self._clips = [[SelfClip(s.clip) for _ in self._spans] for _ in range(field.peers)]
-        if field.conditions.attackers:
-            self._attackers = Attackers(field)
+        self._attackers = attackers_of(field)
         field.traffic.messages = 2
+        field.traffic.paired = True
 
     def advance(self, field: Field, step: int) -> None:
         """See Method."""
         field.local_steps(step)
-        if (step + 1) % self.settings.every:
-            return
         with torch.no_grad():
+            self._arrive(field, step)
+            if (step + 1) % self.settings.every:
+                return
             self._publish(field.stack.theta_PN)
-            self._swap(field, self._swaps % self.settings.fragments)
+            self._swap(field, step, self._swaps % self.settings.fragments)
         self._swaps += 1
 
     def replaced(self, field: Field, row: int, source: int) -> None:
-        """See Method: a newcomer knows neither distances nor momentum."""
+        """See Method: a newcomer knows neither distances nor momentum, nor its swaps under way."""
+        self._offers = [each for each in self._offers if row not in each.pair]
+        self._replies = [each for each in self._replies if row not in each.pair]
         for vector in self._vectors:
             vector.swapper.forget(row)
         for state_PN in (self._phi_PN, self._after_PN):
@@ -134,37 +155,62 @@ class Gossip:
         self._phi_PN.add_(delta_PN, alpha=self._outer.b).add_(self._m_PN, alpha=self._outer.a)
         theta_PN.copy_(self._phi_PN)
 
-    def _swap(self, field: Field, fragment: int) -> None:
+    def _swap(self, field: Field, step: int, fragment: int) -> None:
+        """Open this round's swaps; without delay they are over at once."""
         start, stop = self._spans[fragment]
-        pairs = self._meetings[fragment].next()
+        meetings = self._meetings[fragment]
         self._note_updates(field, fragment)
         sent_bytes = 0
-        for first, second in pairs:
+        for pair in meetings.next():
+            # A slow peer takes fewer steps, and so opens fewer swaps.
+            if not field.steps_in(pair[0], step // self.settings.every):
+                meetings.forget(pair)
+                continue
             lost = self._losses.random() < field.conditions.loss
+            if lost:
+                meetings.forget(pair)
             for vector in self._vectors:
-                sent_bytes += vector.swapper.swap_bytes(first, start, stop)
+                sent_bytes += vector.swapper.swap_bytes(pair[0], start, stop)
                 if not lost:
-                    self._swap_pair(field, vector, (first, second), fragment)
+                    x_n = self._told_n(vector, pair[0], fragment).clone()
+                    due = step + self.settings.delay
+                    self._offers.append(_UnderWay(due, vector, pair, fragment, x_n))
+        self._arrive(field, step)
         if self._after_PN is not None:
             self._after_PN[:, start:stop] = field.stack.theta_PN[:, start:stop]
         field.traffic.add(sent_bytes / field.peers)
 
-    def _swap_pair(
-        self, field: Field, vector: _Vector, pair: tuple[int, int], fragment: int
-    ) -> None:
+    def _arrive(self, field: Field, step: int) -> None:
+        """What is due: answer offers, and take replies."""
+        offers, self._offers = _due(self._offers, step)
+        for offer in offers:
+            self._answer(field, offer)
+        replies, self._replies = _due(self._replies, step)
+        for reply in replies:
+            self._move(field, reply, reply.pair[0], reply.x_n)
+
+    def _answer(self, field: Field, offer: _UnderWay) -> None:
+        """The second of the pair codes its difference to the offer, and moves."""
+        start, stop = self._spans[offer.fragment]
+        y_n = self._told_n(offer.vector, offer.pair[1], offer.fragment)
+        c_n = offer.vector.swapper.correction_n(offer.pair, start, stop, offer.x_n, y_n)
+        moved_n = c_n * (self.settings.weight * self._clip(offer.pair, offer.fragment, c_n))
+        self._move(field, offer, offer.pair[1], -moved_n)
+        due = offer.due + self.settings.delay
+        self._replies.append(replace(offer, due=due, x_n=moved_n))
+
+    def _told_n(self, vector: _Vector, row: int, fragment: int) -> Tensor:
+        """What a peer says that it is."""
         start, stop = self._spans[fragment]
-        first, second = pair
-        x_n, y_n = (vector.values_PN[row, start:stop] for row in pair)
         if self._attackers is not None:
-            x_n, y_n = (self._attackers.claim_n(row, start, stop, vector.values_PN) for row in pair)
-        c_n = vector.swapper.correction_n(pair, start, stop, x_n, y_n)
-        amount = self.settings.weight * self._clip(pair, fragment, c_n)
-        moved = [vector.values_PN]
-        if self._phi_PN is not None and vector.values_PN is field.stack.theta_PN:
-            moved.append(self._phi_PN)
-        for values_PN in moved:
-            values_PN[first, start:stop].add_(c_n, alpha=amount)
-            values_PN[second, start:stop].add_(c_n, alpha=-amount)
+            return self._attackers.claim_n(row, start, stop, vector.values_PN)
+        return vector.values_PN[row, start:stop]
+
+    def _move(self, field: Field, swap: _UnderWay, row: int, by_n: Tensor) -> None:
+        start, stop = self._spans[swap.fragment]
+        swap.vector.values_PN[row, start:stop].add_(by_n)
+        if self._phi_PN is not None and swap.vector.values_PN is field.stack.theta_PN:
+            self._phi_PN[row, start:stop].add_(by_n)
 
     def _note_updates(self, field: Field, fragment: int) -> None:
         """How far peers moved by themselves since the fragment was swapped last."""
@@ -180,3 +226,9 @@ class Gossip:
         if not self._clips:
             return 1.0
         return min(self._clips[row][fragment].factor(c_n, self.settings.weight) for row in pair)
+
+
+def _due(swaps: list[_UnderWay], step: int) -> tuple[list[_UnderWay], list[_UnderWay]]:
+    """Those that arrive by ``step``, and the others."""
+    arrived = [each for each in swaps if each.due <= step]
+    return arrived, [each for each in swaps if each.due > step]

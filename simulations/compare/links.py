@@ -1,9 +1,9 @@
 """Modelled seconds of a run on a link: what it would have taken between machines that far apart.
 
 A method that blocks waits, at every event, for the slowest of N peers, then for its bytes and for
-each message in turn. One that does not block trains on meanwhile; only when its bytes exceed what
-the link carries does the run take longer here, and a real peer would then swap more rarely instead
-(``auto_every``).
+each message in turn. One that does not block trains on meanwhile; but a swap has to be over before
+the next one, and a line can be full: where that takes longer than the local steps between, the run
+is charged that time (a real peer would swap more rarely instead: ``every=auto``).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from statistics import NormalDist
 from typing import Final
 
 from gossip.errors import UsageError
+from simulations.compare.field import mean_speed
 from simulations.compare.results import Outcome
 
 
@@ -29,6 +30,11 @@ class Link:
         """Seconds to send so many bytes, latency apart."""
         return 8 * size_bytes / self.bits_per_s
 
+    def swap_s(self, bytes_per_peer: float) -> float:
+        """Seconds from a swap's offer to its reply's arrival: one peer of the pair sends the first,
+        the other the second."""
+        return 2 * self.latency_s + self.transfer_s(2 * bytes_per_peer)
+
 
 LINKS: Final = (
     Link("lan", 10e9, 0.0001),
@@ -40,10 +46,15 @@ LINKS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """step_s: one local step. spread: sigma of the steps' lognormal durations (0: all alike)."""
+    """step_s: one local step of the fastest peer. spread: sigma of the steps' lognormal durations
+    (0: all alike)."""
 
     step_s: float = 0.1
     spread: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step_s < math.inf or not 0 <= self.spread < 10:
+            raise UsageError("a modelled step must take some time, and its sigma be 0 to 10")
 
 
 def link_named(name: str) -> Link:
@@ -70,16 +81,23 @@ def slowest_of(peers: int, steps: float, machine: Machine) -> float:
 
 
 def run_s(outcome: Outcome, link: Link, machine: Machine, at_step: float | None = None) -> float:
-    """Seconds of the run, or of its first ``at_step`` steps."""
-    steps = outcome.job.steps if at_step is None else at_step
-    share = steps / outcome.job.steps
-    events = outcome.events * share
-    transfer_s = link.transfer_s(outcome.sent_bytes * share)
-    if not outcome.blocking or events == 0:
-        # Nobody waits; a line that is full all the time is the bound.
-        return max(machine.step_s * steps, transfer_s)
-    waiting_s = events * slowest_of(outcome.job.peers, steps / events, machine)
-    return waiting_s + transfer_s + events * outcome.messages * link.latency_s
+    """Seconds of the run, or of its first ``at_step`` steps (mean over peers)."""
+    job = outcome.job
+    steps = job.steps if at_step is None else at_step
+    events = outcome.events * steps / job.steps
+    event_bytes = outcome.sent_bytes / max(1, outcome.events)
+    spread = float(dict(job.conditions).get("spread", 1.0))
+    if events == 0:
+        return machine.step_s * steps * spread
+    if not outcome.blocking:
+        training_s = machine.step_s * steps / mean_speed(job.peers, spread)
+        if outcome.paired:
+            return max(training_s, events * link.swap_s(event_bytes))
+        # Nobody waits for an answer, and each message's bytes are counted with its sender.
+        return max(training_s, events * link.transfer_s(event_bytes))
+    training_s = spread * slowest_of(job.peers, steps / events, machine)
+    crossing_s = outcome.messages * link.latency_s + link.transfer_s(event_bytes)
+    return events * (training_s + crossing_s)
 
 
 def seconds_to(outcome: Outcome, target: float, link: Link, machine: Machine) -> float:
@@ -97,11 +115,3 @@ def seconds_to(outcome: Outcome, target: float, link: Link, machine: Machine) ->
             return run_s(outcome, link, machine, step)
         before_step, before_loss = float(point.step), point.loss
     return math.inf
-
-
-def auto_every(swap_bytes: float, link: Link, machine: Machine, share: float = 0.8) -> int:
-    """Steps between swaps of ``swap_bytes`` (sent per peer) that fill at most ``share`` of the link
-    and never make anybody wait: the swap before is over, both ways and two latencies, by then."""
-    sending_s = link.transfer_s(swap_bytes) / share
-    crossing_s = 2 * link.transfer_s(swap_bytes) + 2 * link.latency_s
-    return max(1, math.ceil(max(sending_s, crossing_s) / machine.step_s))

@@ -43,6 +43,12 @@ class Meetings:
         self._round += 1
         return [pair if self._rng.random() < 0.5 else (pair[1], pair[0]) for pair in pairs]
 
+    def forget(self, pair: tuple[int, int]) -> None:
+        """The pair did not come to swap: it has still not met, and is among the next to."""
+        first, second = (self._names[row] for row in pair)
+        self._met.pop((first, second), None)
+        self._met.pop((second, first), None)
+
     def _pairs(self) -> list[tuple[PeerId, PeerId]]:
         match self._meeting:
             case Meeting.RECENT:

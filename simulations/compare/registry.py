@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from itertools import product
 from typing import Final
 
 from gossip.errors import UsageError
@@ -16,6 +17,7 @@ from simulations.compare.baselines import (
     NoLoCo,
     PeriodicAverage,
     SharedBatch,
+    all_reduce_messages,
 )
 from simulations.compare.field import Method
 from simulations.compare.gossiping import Gossip, GossipSettings
@@ -27,8 +29,9 @@ Options = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One method as asked for: ``text`` is its whole name, ``curve`` the part of it that decides
-    what is trained (methods that differ in bytes alone share it)."""
+    """One method as asked for: ``text`` is its name as typed, ``curve`` what decides how it trains
+    (methods that differ in bytes alone share it; so do options typed in another order, or left at
+    their defaults)."""
 
     text: str
     name: str
@@ -37,7 +40,11 @@ class Spec:
     @property
     def curve(self) -> str:
         """Equal for two methods exactly if they train the same."""
-        return SAME_CURVE.get(self.name, self.text)
+        if self.name in SAME_CURVE:
+            return SAME_CURVE[self.name]
+        defaults = METHODS[self.name].defaults
+        told = [f"{key}={value}" for key, value in self.options if value != defaults[key]]
+        return f"{self.name}:{','.join(told)}" if told else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class _Entry:
 
 def _ddp(peers: int, options: Options) -> Method:
     del options
-    return SharedBatch(2 * (peers - 1) / peers, messages=2 * (peers - 1))
+    return SharedBatch(2 * (peers - 1) / peers, messages=all_reduce_messages(peers))
 
 
 def _single(peers: int, options: Options) -> Method:
@@ -105,6 +112,7 @@ def _gossip(peers: int, options: Options) -> Method:
             weight=_number(options, "weight"),
             clip=_number(options, "clip"),
             dither=_flag(options, "dither"),
+            delay=_whole(options, "delay"),
         )
     )
 
@@ -194,11 +202,25 @@ def read_spec(text: str) -> Spec:
 
 
 def read_specs(text: str) -> list[Spec]:
-    """Methods separated by spaces or semicolons. Raises UsageError, also for none."""
-    specs = [read_spec(part) for part in text.replace(";", " ").split()]
+    """Methods separated by spaces or semicolons; ``every=10|25`` stands for one with each value.
+
+    Raises UsageError, also for none.
+    """
+    parts = text.replace(";", " ").split()
+    specs = [read_spec(each) for part in parts for each in _alternatives(part)]
     if not specs:
         raise UsageError("no method given")
-    return specs
+    return list(dict.fromkeys(specs))
+
+
+def _alternatives(text: str) -> list[str]:
+    """``diloco:every=10|25,a=.8`` as two methods."""
+    name, colon, rest = text.partition(":")
+    choices: list[list[str]] = []
+    for part in rest.split(","):
+        key, equals, values = part.partition("=")
+        choices.append([f"{key}{equals}{value}" for value in values.split("|")])
+    return [f"{name}{colon}{','.join(chosen)}" for chosen in product(*choices)]
 
 
 def make_method(spec: Spec, peers: int) -> Method:

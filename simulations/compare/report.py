@@ -6,6 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from gossip.errors import UsageError
 from simulations.compare.chart import Axis, Series, draw
 from simulations.compare.links import LINKS, Link, Machine, run_s
 from simulations.compare.results import Outcome, Point
-from simulations.compare.summary import Row, interval
+from simulations.compare.summary import Row, front_of, interval
 from simulations.compare.sweep import Plan
 
 LOSS_ROOM: Final = 1.6
@@ -40,6 +41,7 @@ p, li { max-width: 46rem; } .soft { color: var(--soft); }
 .tick { fill: var(--soft); font-size: 13px; text-anchor: end; } .tick.x { text-anchor: middle; }
 .axis { fill: var(--soft); font-size: 13px; text-anchor: middle; }
 .axis.y { text-anchor: start; }
+.front { stroke: var(--soft); stroke-dasharray: 5 4; }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; list-style: none; padding: 0; }
 .key li::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .4em;
   border-radius: 50%; background: var(--k); }
@@ -51,27 +53,41 @@ code { font-size: 13px; overflow-wrap: anywhere; }
 """
 
 
-def write_report(path: Path, plan: Plan, rows: Sequence[Row], machine: Machine, link: Link) -> None:
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the page tells; ``link`` is the one whose seconds are drawn."""
+
+    plan: Plan
+    rows: Sequence[Row]
+    machine: Machine
+    link: Link
+    remarks: Sequence[str]
+    command: str
+
+
+def write_report(path: Path, report: Report) -> None:
     """Write the report. Raises UsageError when the file cannot be written."""
     try:
-        path.write_text(report(plan, rows, machine, link), encoding="utf-8")
+        path.write_text(page(report), encoding="utf-8")
     except OSError as wrong:
         raise UsageError(f"cannot write {path}: {wrong.strerror}") from wrong
 
 
-def report(plan: Plan, rows: Sequence[Row], machine: Machine, link: Link) -> str:
+def page(report: Report) -> str:
     """The page's text."""
-    base = plan.base
+    base = report.plan.base
+    headings = list(dict.fromkeys(row.heading for row in report.rows))
     sections = "\n".join(
-        _section(inner, [row for row in rows if row.inner == inner], machine, link)
-        for inner in plan.rates
+        _section(heading, [row for row in report.rows if row.heading == heading], report)
+        for heading in headings
     )
     colors = "\n".join(
         f".s{c} {{ stroke: var(--c{c}); }} "
         f".dot.s{c}, .band.s{c} {{ fill: var(--c{c}); stroke: none; }}"
         for c in range(10)
     )
-    title = f"{base.task}: {base.peers} peers side by side"
+    title = f"{base.task}: {', '.join(map(str, report.plan.sizes))} peers side by side"
+    remarks = "".join(f"<li>{escape(remark)}</li>" for remark in report.remarks)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -79,35 +95,76 @@ def report(plan: Plan, rows: Sequence[Row], machine: Machine, link: Link) -> str
 <h1>{escape(title)}</h1>
 <p class="soft">Equal samples, equal data, each method at its own best learning rate of the same
 sweep. Loss is that of the mean model on held-out data unless it says otherwise; bytes are what one
-peer sends. Bands and &#177; are 95&#160;% intervals over seeds.</p>
+peer sends. Bands and &#177; are 95&#160;% intervals over seeds. The dashed line joins the methods
+that no other beats in both loss and bytes.</p>
+<ul>{remarks}</ul>
+{_sizes(report)}
 {sections}
 <h2>What was run</h2>
-{_settings(plan, rows, machine)}
+{_settings(report)}
 </body></html>
 """
 
 
-def _section(inner: str, rows: Sequence[Row], machine: Machine, link: Link) -> str:
-    if not rows:
-        return ""
+def _section(heading: str, rows: Sequence[Row], report: Report) -> str:
     best = min(row.loss for row in rows)
+    link = report.link
     charts = [
         ("Loss against bytes sent per peer", _pareto(rows, best * LOSS_ROOM)),
         ("Loss against samples", _curves(rows, best * LOSS_ROOM)),
-        (f"Loss against modelled seconds, {_of(link)}", _timed(rows, best, machine, link)),
+        (
+            f"Loss against modelled seconds, {_of(link)}",
+            _timed(rows, best, report.machine, link),
+        ),
         ("Mean model, worst peer, worst peer after finishing", _peers(rows)),
     ]
     figures = "\n".join(
         f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>" for title, svg in charts
     )
-    keys = "\n".join(
-        f'<li style="--k: var(--c{place % 10})">{escape(row.spec.text)}</li>'
-        for place, row in enumerate(rows)
-    )
-    return f"""<h2>Inner optimizer: {escape(inner)}</h2>
-<ul class="key">{keys}</ul>
+    return f"""<h2>{escape(heading)}</h2>
+{_key([row.spec.text for row in rows])}
 <div class="charts">{figures}</div>
-<div class="wide">{_table(rows)}</div>"""
+<div class="wide">{_table(rows)}</div>
+<details><summary>Seed by seed</summary><div class="wide">{_by_seed(rows)}</div></details>"""
+
+
+def _key(names: Sequence[str]) -> str:
+    entries = "\n".join(
+        f'<li style="--k: var(--c{place % 10})">{escape(name)}</li>'
+        for place, name in enumerate(names)
+    )
+    return f'<ul class="key">{entries}</ul>'
+
+
+def _sizes(report: Report) -> str:
+    """Loss against the number of peers, where several were compared."""
+    if len(report.plan.sizes) < 2:
+        return ""
+    parts: list[str] = []
+    for inner in report.plan.rates:
+        rows = [row for row in report.rows if row.inner == inner]
+        names = list(dict.fromkeys(row.spec.text for row in rows))
+        series = [
+            _by_size([row for row in rows if row.spec.text == name], place)
+            for place, name in enumerate(names)
+        ]
+        svg = draw(series, Axis("peers", log=True), Axis("loss"), "loss and number of peers")
+        caption = f"Loss of equal samples against the number of peers, {inner}"
+        figure = f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>"
+        parts.append(f'{_key(names)}<div class="charts">{figure}</div>')
+    return "\n".join(parts)
+
+
+def _by_size(rows: Sequence[Row], color: int) -> Series:
+    banded = all(not math.isnan(row.loss_half) for row in rows)
+    return Series(
+        rows[0].spec.text,
+        [float(row.peers) for row in rows],
+        [row.loss for row in rows],
+        color,
+        [row.loss - row.loss_half for row in rows] if banded else (),
+        [row.loss + row.loss_half for row in rows] if banded else (),
+    )
 
 
 def _of(link: Link) -> str:
@@ -128,6 +185,15 @@ def _pareto(rows: Sequence[Row], y_max: float) -> str:
         for place, row in enumerate(rows)
         if row.sent_bytes > 0
     ]
+    front = [row for row in front_of(rows) if row.sent_bytes > 0]
+    joined = Series(
+        "beaten by none in both",
+        [row.sent_bytes / 1e6 for row in front],
+        [row.loss for row in front],
+        color=0,
+        dashed=True,
+    )
+    series = [joined, *series]
     return draw(series, Axis("MB sent per peer", log=True), Axis("loss"), "loss and bytes", y_max)
 
 
@@ -187,11 +253,23 @@ def _peers(rows: Sequence[Row]) -> str:
 def _table(rows: Sequence[Row]) -> str:
     heads = ["method", "rate", "loss", "against ddp", "MB per peer", "fewer bytes"]
     heads += ["worst peer", "finished", *(f"{each.name} s" for each in LINKS)]
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(row)) + "</tr>"
-        for row in rows
+    heads += [f"{each.name} s to {rows[0].target:.3f}" for each in LINKS]
+    return _html_table(heads, [_cells(row) for row in rows])
+
+
+def _by_seed(rows: Sequence[Row]) -> str:
+    seeds = [outcome.job.seed for outcome in rows[0].outcomes]
+    heads = ["method", *(f"seed {seed}" for seed in seeds)]
+    return _html_table(
+        heads, [[row.spec.text, *(f"{each.loss:.4f}" for each in row.outcomes)] for row in rows]
     )
-    head = "".join(f"<th>{title}</th>" for title in heads)
+
+
+def _html_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(title)}</th>" for title in heads)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in lines
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -210,15 +288,23 @@ def _cells(row: Row) -> list[str]:
         f"{row.worst:.4f}",
         f"{row.finished:.4f}",
         *(f"{row.seconds[each.name]:.0f}" for each in LINKS),
+        *(_seconds(row.target_s[each.name]) for each in LINKS),
     ]
 
 
-def _settings(plan: Plan, rows: Sequence[Row], machine: Machine) -> str:
+def _seconds(value: float) -> str:
+    return f"{value:.0f}" if math.isfinite(value) else "never"
+
+
+def _settings(report: Report) -> str:
+    plan, machine, rows = report.plan, report.machine, report.rows
     base = plan.base
     parameters = rows[0].outcomes[0].parameters if rows else 0
     lines = [
+        report.command,
         f"task {base.task} {' '.join(f'{key}={value}' for key, value in base.task_options)}",
-        f"{base.peers} peers, {base.steps} local steps each, {parameters:,} parameters",
+        "; ".join(f"{size} peers, {plan.steps_of(size)} local steps each" for size in plan.sizes)
+        + f"; {parameters:,} parameters",
         f"seeds {', '.join(map(str, plan.seeds))}; the rate swept on the first",
         f"data: {base.split} shards; " + ", ".join(f"{k} {v}" for k, v in base.conditions),
         f"modelled step {machine.step_s * 1000:g} ms, spread {machine.spread:g}; links "

@@ -17,8 +17,8 @@ from typing import Any
 from gossip.errors import UsageError
 
 RUNS_FILE = "runs.jsonl"
-FORMAT = 1
-"""Part of every key: runs of another arithmetic are not mixed with these."""
+FORMAT = 2
+"""Part of every key; raised when what a field means changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Outcome:
 
     worst, typical: the worst and the mean of single peers before any finishing; finished: the
     worst after it (gossip alone finishes). accuracy: of the mean model, NaN for tasks without.
-    events: exchanges per peer; messages, blocking: see Traffic.
+    events: exchanges per peer; messages, blocking, paired: see Traffic. code: see ``version``.
     """
 
     key: str
@@ -79,6 +79,8 @@ class Outcome:
     events: int
     messages: int
     blocking: bool
+    paired: bool
+    code: str
     seconds: float
     curve: tuple[Point, ...]
 
@@ -114,7 +116,7 @@ class Store:
         self._outcomes[outcome.key] = outcome
         if self._file is None:
             return
-        line = json.dumps(_plain(asdict(outcome))) + "\n"
+        line = json.dumps(plain(asdict(outcome))) + "\n"
         try:
             with self._file.open("ab") as file:
                 if file.tell() and not _ends_whole(self._file):
@@ -134,14 +136,14 @@ def _ends_whole(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no infinity and no NaN: they are written as text."""
+def plain(value: Any) -> Any:
+    """As JSON can say it: it has no infinity and no NaN, which are written as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 

@@ -14,7 +14,7 @@ from gossip.errors import UsageError
 from gossip.mixing.gasloc import AcceleratedStep, accelerated_step_
 from gossip.mixing.push_sum import PushSum
 from gossip.mixing.robust import nearest_mean_N, trimmed_mean_N
-from simulations.compare.attacks import Attackers
+from simulations.compare.attacks import Attackers, attackers_of, shown_PN
 from simulations.compare.field import Field
 from simulations.compare.partners import Meeting, Meetings
 
@@ -127,8 +127,7 @@ class Pull:
         if self._count >= field.peers:
             raise UsageError(f"pull: {self._count} others among {field.peers} peers")
         self._rng = field.rng("pairs")
-        if field.conditions.attackers:
-            self._attackers = Attackers(field)
+        self._attackers = attackers_of(field)
         field.traffic.messages = 2
 
     def advance(self, field: Field, step: int) -> None:
@@ -137,15 +136,12 @@ class Pull:
         if (step + 1) % self._every:
             return
         theta_PN = field.stack.theta_PN
-        shown_PN = theta_PN.clone()
-        if self._attackers is not None:
-            for row in range(field.peers):
-                shown_PN[row] = self._attackers.claim_n(row, 0, theta_PN.shape[1], theta_PN)
+        shown = shown_PN(field, self._attackers)
         mean = trimmed_mean_N if self._rule is Rule.TRIMMED else nearest_mean_N
         mixed_PN = torch.empty_like(theta_PN)
         for row in range(field.peers):
             others = self._rng.sample([o for o in range(field.peers) if o != row], self._count)
-            mixed_PN[row] = mean(theta_PN[row], shown_PN[others], self._liars)
+            mixed_PN[row] = mean(theta_PN[row], shown[others], self._liars)
         theta_PN.copy_(mixed_PN)
         field.traffic.add(self._count * field.vector_bytes)
 

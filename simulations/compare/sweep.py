@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import torch
 
@@ -29,27 +29,44 @@ RATES: Final[dict[str, tuple[float, ...]]] = {
 }
 """Grids that held the best rate of most methods in our sweeps."""
 
+GroupKey: TypeAlias = tuple[str, str, int]
+"""Curve, inner optimizer, number of peers."""
+
 WIDENINGS_MAX: Final = 3
 PARENT_LOOKED_AT_EVERY_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is compared. ``base`` gives task, peers, steps, split and conditions; its method, inner
-    optimizer, rate and seed are filled in per run. ``rates`` per inner optimizer."""
+    """What is compared. ``base`` gives task, steps, split and conditions, and the number of peers
+    that those steps are meant for; its method, inner optimizer, rate and seed are filled in per
+    run. ``rates`` per inner optimizer. ``peers``: each of these numbers, with as many samples in
+    all (empty: that of ``base`` alone)."""
 
     base: Job
     specs: tuple[Spec, ...]
     rates: dict[str, tuple[float, ...]]
     seeds: tuple[int, ...]
+    peers: tuple[int, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers of peers."""
+        return self.peers or (self.base.peers,)
+
+    def steps_of(self, peers: int) -> int:
+        """Local steps of each of so many peers, for equal samples of all together."""
+        return max(1, round(self.base.steps * self.base.peers / peers))
 
 
 class Group:
-    """One method under one inner optimizer: asks for its next runs until it is done."""
+    """One method under one inner optimizer, with so many peers: asks for its next runs until it is
+    done."""
 
-    def __init__(self, plan: Plan, spec: Spec, inner: str) -> None:
+    def __init__(self, plan: Plan, spec: Spec, inner: str, peers: int) -> None:
         self.spec = spec
         self.inner = inner
+        self.peers = peers
         self._plan = plan
         self._rates = sorted(plan.rates[inner])
         self._factor = _factor(self._rates)
@@ -60,8 +77,19 @@ class Group:
     def job(self, rate: float, seed: int) -> Job:
         """The run at one rate under one seed."""
         return replace(
-            self._plan.base, method=self.spec.curve, inner=self.inner, rate=rate, seed=seed
+            self._plan.base,
+            method=self.spec.curve,
+            inner=self.inner,
+            rate=rate,
+            seed=seed,
+            peers=self.peers,
+            steps=self._plan.steps_of(self.peers),
         )
+
+    @property
+    def key(self) -> GroupKey:
+        """What tells it from the plan's others."""
+        return self.spec.curve, self.inner, self.peers
 
     def wanted(self) -> list[Job]:
         """What is to be run next, given all that was noted; empty when nothing is left."""
@@ -98,22 +126,21 @@ class Group:
 
 def groups_of_plan(plan: Plan) -> list[Group]:
     """One group for each thing that is trained: methods that differ in bytes alone share one."""
-    seen: set[tuple[str, str]] = set()
-    groups: list[Group] = []
-    for inner in plan.rates:
-        for spec in plan.specs:
-            if (spec.curve, inner) not in seen:
-                seen.add((spec.curve, inner))
-                groups.append(Group(plan, spec, inner))
-    return groups
+    groups: dict[GroupKey, Group] = {}
+    for peers in plan.sizes:
+        for inner in plan.rates:
+            for spec in plan.specs:
+                group = Group(plan, spec, inner, peers)
+                groups.setdefault(group.key, group)
+    return list(groups.values())
 
 
 def run_plan(
     plan: Plan, store: Store, processes: int, told: Callable[[Outcome, int], None]
-) -> dict[tuple[str, str], Group]:
+) -> dict[GroupKey, Group]:
     """Run whatever is missing; ``told`` hears of each run as it ends, and how many are under way.
 
-    Returns the groups by curve and inner optimizer. On an error or Ctrl-C, runs under way are lost
+    Returns the groups by their keys. On an error or Ctrl-C, runs under way are lost
     and what was done is in the store.
     """
     groups = groups_of_plan(plan)
@@ -126,7 +153,7 @@ def run_plan(
                 told(outcome, 0)
     else:
         _run_in_pool(groups, store, processes, told)
-    return {(group.spec.curve, group.inner): group for group in groups}
+    return {group.key: group for group in groups}
 
 
 def _next_jobs(group: Group, store: Store) -> Iterator[Job]:

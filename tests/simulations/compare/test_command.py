@@ -19,20 +19,21 @@ import pytest
 
 from gossip.errors import UsageError
 from peers.cli import main
-from simulations.compare import results
+from peers.tasks.digits import DigitsTask
+from simulations.compare import results, summary
+from simulations.compare.cadence import auto_every, with_cadence
 from simulations.compare.chart import Axis, Series, draw
 from simulations.compare.links import (
     LINKS,
     Link,
     Machine,
-    auto_every,
     run_s,
     seconds_to,
     slowest_of,
 )
 from simulations.compare.registry import METHODS, make_method, read_spec, read_specs
 from simulations.compare.results import Job, Outcome, Point, Store
-from simulations.compare.summary import interval
+from simulations.compare.summary import Row, front_of, helpful_peers, interval, rows_of
 from simulations.compare.sweep import Group, Plan
 
 JOB = Job("digits", (), "diloco", "sgd", 0.1, 8, 0, 100, "disjoint", ())
@@ -58,6 +59,8 @@ def outcome_of(job: Job, loss: float = 1.0, blocking: bool = False, sent: float 
         events=100,
         messages=2,
         blocking=blocking,
+        paired=not blocking,
+        code="",
         seconds=1.0,
         curve=curve,
     )
@@ -133,7 +136,7 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 def test_the_grid_grows_until_the_best_lies_inside() -> None:
     """A loss that is best at 0.4 is found from a grid of 0.1 and 0.2, at the factor of the grid."""
     plan = Plan(JOB, (read_spec("diloco"),), {"sgd": (0.1, 0.2)}, (0, 1, 2))
-    group = Group(plan, plan.specs[0], "sgd")
+    group = Group(plan, plan.specs[0], "sgd", 8)
     asked: list[float] = []
     for _ in range(10):
         jobs = group.wanted()
@@ -156,16 +159,31 @@ def test_intervals_are_students() -> None:
 
 
 def test_modelled_time_grows_with_all_that_costs_time() -> None:
-    """Blocking methods pay bytes, latency and the slowest peer; others pay only a full line."""
+    """Blocking methods pay bytes, latency and the slowest peer; others a full line, and swaps that
+    take longer than the steps between them: 100 of them, two ways of 80 ms each."""
     machine = Machine(0.1, 0.2)
     waits, goes_on = (outcome_of(JOB, blocking=blocking) for blocking in (True, False))
-    assert run_s(goes_on, LINKS[1], machine) == pytest.approx(10.0)
+    assert run_s(goes_on, LINKS[0], machine) == pytest.approx(10.0)
+    assert run_s(goes_on, LINKS[1], machine) == pytest.approx(100 * (0.16 + 2 * 8e4 / 100e6))
+    assert run_s(replace(goes_on, events=10), LINKS[1], machine) == pytest.approx(10.0)
     times = [run_s(waits, link, machine) for link in LINKS]
     assert 10.0 < times[0] < times[1] < times[2]
     flooded = outcome_of(JOB, sent=1e9)
-    assert run_s(flooded, LINKS[2], machine) == pytest.approx(800.0)
+    assert run_s(flooded, LINKS[2], machine) == pytest.approx(1616.0)
+    assert run_s(replace(flooded, paired=False), LINKS[2], machine) == pytest.approx(800.0)
     assert slowest_of(8, 25, machine) < slowest_of(64, 25, machine)
     assert slowest_of(8, 25, Machine(0.1, 0.0)) == pytest.approx(2.5)
+
+
+def test_slow_peers_cost_a_barrier_more_than_they_cost_gossip() -> None:
+    """Speeds from a quarter to one: a barrier waits for the slowest, four times as long; who does
+    not wait loses what the mean speed loses."""
+    job = replace(JOB, conditions=(("spread", "4.0"),))
+    machine = Machine(0.1, 0.0)
+    waits, goes_on = (outcome_of(job, blocking=blocking, sent=0.0) for blocking in (True, False))
+    endless = Link("endless", math.inf, 0.0)
+    assert run_s(waits, endless, machine) == pytest.approx(40.0)
+    assert run_s(goes_on, endless, machine) == pytest.approx(10 / 0.625)
 
 
 def test_seconds_to_a_target_are_read_off_the_curve() -> None:
@@ -175,14 +193,69 @@ def test_seconds_to_a_target_are_read_off_the_curve() -> None:
     assert math.isinf(seconds_to(run, 0.5, LINKS[0], Machine()))
 
 
-def test_auto_cadence_fills_the_link_and_never_waits() -> None:
-    """More bits a second never mean rarer swaps; on an endless line, one at every step."""
+def test_auto_cadence_never_waits_and_never_idles() -> None:
+    """A swap is over before the next begins, and one step earlier it would not be; more bits a
+    second never mean rarer swaps; on an endless line, one at every step."""
     machine = Machine(0.1)
-    every = [auto_every(1e6, Link("x", bits, 0.01), machine) for bits in (1e6, 1e7, 1e8, 1e12)]
+    links = [Link("x", bits, 0.01) for bits in (1e6, 1e7, 1e8, 1e12)]
+    every = [auto_every(1e6, link, machine) for link in links]
     assert every == sorted(every, reverse=True)
     assert every[-1] == 1
-    for bits, steps in zip((1e6, 1e7, 1e8), every, strict=False):
-        assert 8 * 1e6 <= bits * steps * machine.step_s
+    for link, steps in zip(links[:-1], every, strict=False):
+        assert (steps - 1) * machine.step_s < link.swap_s(1e6) <= steps * machine.step_s
+
+
+def test_an_auto_cadence_is_a_cadence_and_a_delay() -> None:
+    """On the link of the comparison, for the bytes of the model's codes; others stay as typed."""
+    task, machine = DigitsTask(hidden=(16, 12)), Machine(0.1)
+    typed = read_spec("gossip:every=auto,offer=int8")
+    near, far = (with_cadence(typed, task, link, machine) for link in (LINKS[0], LINKS[1]))
+    assert dict(near.options) == {"every": "1", "delay": "0", "offer": "int8"}
+    assert dict(far.options) == {"every": "2", "delay": "1", "offer": "int8"}
+    assert far.text == typed.text
+    assert near.curve == read_spec("gossip:offer=int8").curve
+    fixed = read_spec("gossip:every=5")
+    assert with_cadence(fixed, task, LINKS[1], machine) == fixed
+
+
+def test_options_with_alternatives_are_several_methods() -> None:
+    """Every combination once; a method's curve does not depend on how it was typed."""
+    specs = read_specs("diloco:every=10|25,a=0.5|0.9 ddp ddp")
+    assert [spec.text for spec in specs] == [
+        "diloco:every=10,a=0.5",
+        "diloco:every=10,a=0.9",
+        "diloco:every=25,a=0.5",
+        "diloco:every=25,a=0.9",
+        "ddp",
+    ]
+    assert read_spec("diloco:a=0.9,every=25").curve == read_spec("diloco").curve
+    one, two = "gossip:fragments=3,offer=int8", "gossip:offer=int8,fragments=3"
+    assert read_spec(one).curve == read_spec(two).curve
+
+
+def row_of(loss: float, sent: float = 1e6, peers: int = 8) -> Row:
+    """A made-up row of one run."""
+    job = replace(JOB, peers=peers)
+    plan = Plan(job, (read_spec("diloco"),), {"sgd": (0.1,)}, (0,))
+    store, group = Store(None), Group(plan, plan.specs[0], "sgd", peers)
+    for wanted in group.wanted():
+        outcome = outcome_of(wanted, loss, sent=sent)
+        store.add(outcome)
+        group.note(outcome)
+    assert not group.wanted()
+    return rows_of(plan, store, {group.key: group}, Machine())[0]
+
+
+def test_the_front_holds_what_nobody_beats_in_both() -> None:
+    """Fewer bytes or a lower loss than every other."""
+    rows = [row_of(2.0, 1e6), row_of(1.5, 5e6), row_of(1.9, 6e6), row_of(1.4, 9e6)]
+    assert [row.loss for row in front_of(rows)] == [2.0, 1.5, 1.4]
+
+
+def test_more_peers_help_while_the_loss_stays() -> None:
+    """The largest number within two in a hundred of the best."""
+    rows = [row_of(2.0, peers=2), row_of(2.03, peers=4), row_of(2.2, peers=8)]
+    assert helpful_peers(rows) == 4
 
 
 class _Checker(HTMLParser):
@@ -239,12 +312,56 @@ def test_a_comparison_from_the_command_line(
     assert page.stat().st_size < 1_000_000
 
 
+def test_several_numbers_of_peers_get_equal_samples(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two and four peers: half the steps each; one command tells both, and the page draws a curve
+    over the number of peers."""
+    page = tmp_path / "report.html"
+    words = ["compare", "digits", "--steps", "40", "--inner", "sgd", "--rates", "0.1"]
+    words += ["--methods", "gossip", "--peers", "2,4", "--processes", "1", "--html", str(page)]
+    assert main([*words, "--resume", str(tmp_path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["peers"] for row in rows] == [2, 4]
+    assert rows[0]["sent_bytes"] == pytest.approx(2 * rows[1]["sent_bytes"], rel=0.1)
+    assert page.read_text().count("<svg") == 9
+    assert main([*words, "--resume", str(tmp_path)]) == 0
+    assert "of equal samples is within" in " ".join(capsys.readouterr().out.split())
+
+
+def test_runs_of_other_code_are_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store may be older than the code; its figures are shown, and that they are."""
+    words = ["compare", "digits", "--steps", "10", "--inner", "sgd", "--rates", "0.1"]
+    words += ["--methods", "gossip", "--peers", "2", "--processes", "1", "--resume", str(tmp_path)]
+    assert main(words) == 0
+    assert "other code" not in capsys.readouterr().out
+    monkeypatch.setattr(summary, "code_digest", lambda: "changed")
+    assert main(words) == 0
+    assert "other code" in capsys.readouterr().out
+
+
+def test_a_page_that_cannot_be_written_costs_no_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, and the runs are in the folder."""
+    words = ["compare", "digits", "--steps", "10", "--inner", "sgd", "--rates", "0.1"]
+    words += ["--methods", "gossip", "--peers", "2", "--processes", "1", "--resume", str(tmp_path)]
+    assert main([*words, "--html", str(tmp_path / "no" / "page.html")]) == UsageError.exit_code
+    assert "cannot write" in capsys.readouterr().err
+    assert (tmp_path / results.RUNS_FILE).read_text().count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "words, says",
     [
         (["nosuch"], "unknown task"),
         (["digits", "--methods", "nosuch"], "unknown method"),
         (["digits", "--peers", "1"], "at least 2"),
+        (["digits", "--peers", "few"], "should look like"),
+        (["digits", "--step-ms", "0"], "take some time"),
+        (["digits", "--methods", "gossip:every=2,delay=2"], "must not exceed every"),
         (["digits", "--inner", "lion"], "unknown inner optimizer"),
         (["digits", "--seeds", "a..b"], "should look like"),
         (["digits", "--rates", "fast"], "should look like"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from simulations.compare.feed import Feed, Split
 from simulations.compare.field import Field, Method, Schedule
 from simulations.compare.gossiping import Gossip, GossipSettings
 from simulations.compare.inner import InnerSettings, hidden_matrices, make_inner
+from simulations.compare.partners import Meeting, Meetings
 from simulations.compare.registry import make_method, read_spec
 from simulations.compare.stack import Form, Stack
 
@@ -195,7 +197,7 @@ def test_gossip_conserves_the_sum_and_brings_peers_together() -> None:
     sum_N = field.stack.theta_PN.double().sum(dim=0)
     spread = float(field.stack.theta_PN.std(dim=0).norm())
     for _ in range(24):
-        method._swap(field, method._swaps % 2)
+        method._swap(field, method._swaps, method._swaps % 2)
         method._swaps += 1
     after_N = field.stack.theta_PN.double().sum(dim=0)
     torch.testing.assert_close(after_N, sum_N, rtol=0, atol=1e-5)
@@ -213,6 +215,103 @@ def test_slow_and_fast_peers_take_equal_steps_in_all() -> None:
         tick += 1
     assert sum(field.taken) == pytest.approx(4 * 20, abs=4)
     assert field.taken[-1] == pytest.approx(4 * field.taken[0], abs=4)
+
+
+def test_a_slow_peer_opens_fewer_swaps() -> None:
+    """With a spread of four, peers swap as often per local step as equal ones do."""
+    sent: list[float] = []
+    for spread in (1.0, 4.0):
+        method = Gossip(GossipSettings(offer="int8", reply="int8"))
+        field = field_of(method, conditions=Conditions(spread=spread))
+        tick = 0
+        while field.progress < 60:
+            method.advance(field, tick)
+            tick += 1
+        sent.append(field.traffic.sent_bytes)
+    assert sent[1] == pytest.approx(sent[0], rel=0.1)
+
+
+def test_a_barrier_makes_slow_and_fast_peers_take_equal_steps() -> None:
+    """Time passes instead; who waits for nobody takes as many steps as it can."""
+    fields = [
+        field_of(method, conditions=Conditions(spread=4.0))
+        for method in (DiLoCo(5, 0.9, 0.7), AsyncServer())
+    ]
+    for method, field in zip((DiLoCo(5, 0.9, 0.7), AsyncServer()), fields, strict=True):
+        method.start(field)
+        for step in range(20):
+            method.advance(field, step)
+    assert fields[0].taken == [20] * 4
+    assert fields[1].taken == [5, 10, 15, 20]
+
+
+def test_a_delayed_swap_moves_its_peers_when_its_messages_arrive() -> None:
+    """Opened after step 4: the one that answers moves after step 6, the opener after step 8, by
+    the same amount; the sum is what it was."""
+    method = Gossip(GossipSettings(every=4, delay=2, offer="fp32", reply="fp32"))
+    field = field_of(method, peers=2)
+    field.stack.theta_PN[1] += 0.5
+    sum_N = field.stack.theta_PN.double().sum(dim=0)
+    moved: list[list[bool]] = []
+    with torch.no_grad():
+        before_PN = field.stack.theta_PN.clone()
+        method._swap(field, 3, 0)
+        for step in range(4, 8):
+            method._arrive(field, step)
+            moved.append(
+                [bool((field.stack.theta_PN[row] != before_PN[row]).any()) for row in (0, 1)]
+            )
+    assert [sum(each) for each in moved] == [0, 1, 1, 2]
+    torch.testing.assert_close(field.stack.theta_PN[0], field.stack.theta_PN[1])
+    torch.testing.assert_close(field.stack.theta_PN.double().sum(dim=0), sum_N, rtol=0, atol=1e-5)
+
+
+def test_a_newcomer_drops_the_swaps_under_way() -> None:
+    """They were its predecessor's."""
+    method = Gossip(GossipSettings(every=4, delay=2))
+    field = field_of(method)
+    with torch.no_grad():
+        method._swap(field, 3, 0)
+        assert len(method._offers) == 2
+        method.replaced(field, method._offers[0].pair[0], 0)
+        assert len(method._offers) == 1
+
+
+@pytest.mark.parametrize("name", ["group:every=5,size=2", "noloco:every=5"])
+def test_lost_groups_do_not_average(name: str) -> None:
+    """Nine tenths lost: peers end far apart beside those that lose nothing."""
+    spreads = []
+    for loss in (0.0, 0.9):
+        method = make_method(read_spec(name), 4)
+        field = field_of(method, conditions=Conditions(loss=loss))
+        for step in range(20):
+            method.advance(field, step)
+        spreads.append(float(field.stack.theta_PN.std(dim=0).norm()))
+    assert spreads[1] > 1.5 * spreads[0]
+
+
+@pytest.mark.parametrize("name", ["local-sgd:every=5", "diloco:every=5", "noloco:every=5"])
+def test_an_attacker_spoils_a_plain_mean(name: str) -> None:
+    """Nothing protects the baselines: one in four claims noise as large as the model."""
+    ends = []
+    for attackers in (0, 1):
+        method = make_method(read_spec(name), 4)
+        field = field_of(method, conditions=Conditions(attackers=attackers))
+        for step in range(20):
+            method.advance(field, step)
+        ends.append(field.stack.theta_PN[:3].mean(dim=0))
+    assert float((ends[1] - ends[0]).norm()) > 0.2 * float(ends[0].norm())
+
+
+def test_a_lost_meeting_is_made_up_for_first() -> None:
+    """Whoever did not come to swap is met before those met since."""
+    meetings = Meetings(4, Meeting.RECENT, random.Random(0))
+    first = meetings.next()
+    meetings.forget(first[0])
+    met = {frozenset(pair) for pair in first[1:]}
+    for _ in range(3):
+        met |= {frozenset(pair) for pair in meetings.next()}
+    assert frozenset(first[0]) in met
 
 
 def test_an_attacker_hurts_less_when_corrections_are_clipped() -> None:
