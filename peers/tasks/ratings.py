@@ -19,6 +19,7 @@ import random
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -203,7 +204,8 @@ def _separator(first: str) -> str:
     """What separates the columns of a file that begins with this line; a comma if nothing does."""
     line = first.rstrip("\r\n")
     splits = {each: line.split(each) for each in (",", "\t", "::")}
-    splits[","] = next(csv.reader([line]), [])
+    with suppress(csv.Error):  # whatever is wrong with it is told when the row is read
+        splits[","] = next(csv.reader([line]), [])
     fits = [each for each, fields in splits.items() if len(fields) in (3, 4)]
     with_number = [each for each in fits if _is_number(splits[each][2])]
     return (with_number or fits or [","])[0]
