@@ -1,8 +1,8 @@
 """Ratings of items by users: read strictly from a file, or generated; split; cut by user.
 
 A file holds a row a line: user, item, rating and perhaps a time, which is not used. Columns are
-separated by commas (quoted as CSV allows), by tabs or by ``::``, whichever fits the first line,
-and a header may come first: the forms MovieLens comes in.
+separated by commas (quoted as CSV allows), by tabs or by ``::``, whichever fits the first line
+that is not blank, and a header may come first: the forms MovieLens comes in.
 
 Everything follows from the set of rows, nothing from their order: users and items are numbered in
 the order of their ids, and a rating is held out by a hash of its user and item. Peers with the
@@ -160,9 +160,13 @@ def cut_by_user(user_ends: Sequence[int], shards: int) -> tuple[int, ...]:
 def _fields(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, list[str]]]:
     """Line number and columns of every row that is not blank, the header left out."""
     texts = _texts(path, lines)
-    first = next(texts, "")
-    separator = _separator(first)
-    everything = chain([first], texts)
+    top_lines: list[str] = []
+    for text in texts:
+        top_lines.append(text)
+        if text.strip():
+            break
+    separator = _separator(top_lines[-1] if top_lines else "")
+    everything = chain(top_lines, texts)
     rows = _plain_rows(everything) if separator == "::" else _csv_rows(path, everything, separator)
     top = True
     for line, fields in rows:

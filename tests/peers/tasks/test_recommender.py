@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gossip.errors import UsageError
 from peers.cli import main
+from peers.tasks import recommender as module
 from peers.tasks.loading import load_task
 from peers.tasks.ratings import MADE_NOISE, MADE_RATINGS, made_ratings
 from peers.tasks.recommender import RecommenderTask
@@ -115,14 +116,28 @@ def test_a_seed_is_a_model_and_evaluation_leaves_it_as_it_was() -> None:
     first, second, third = (task.model(seed) for seed in (1, 1, 2))
     assert torch.equal(torch.rand(1), expected)
     before = [parameter.clone() for parameter in first.parameters()]
-    figures = task.evaluate(first.train())
+    task.evaluate(first.train())
 
     assert first.training
-    assert figures["loss"] == pytest.approx(figures["rmse"] ** 2)
     assert sum(parameter.numel() for parameter in before) == (200 + 100) * (3 + 1) + 1
     assert all(torch.equal(a, b) for a, b in zip(before, second.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(before, third.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(before, first.parameters(), strict=True))
+
+
+def test_figures_are_those_of_all_held_out_ratings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each counts once, in however many pieces they are evaluated."""
+    task = RecommenderTask()
+    model = task.model(0)
+    with torch.no_grad():
+        expected = float(task.loss(model, made_ratings().held_out))
+
+    for at_once in (100, 65_536):
+        monkeypatch.setattr(module, "EVALUATED_AT_ONCE", at_once)
+        figures = task.evaluate(model)
+        assert set(figures) == {"loss", "rmse"}
+        assert figures["loss"] == pytest.approx(expected)
+        assert figures["rmse"] == pytest.approx(expected**0.5)
 
 
 def test_a_rating_is_mean_biases_and_product() -> None:
