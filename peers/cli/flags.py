@@ -79,7 +79,9 @@ def option(text: str) -> tuple[str, str]:
 
 def add_task_flags(parser: argparse.ArgumentParser) -> None:
     """What to train and how to mix."""
-    parser.add_argument("task", metavar="TASK", help="digits, line, mnist, text, or FILE.py:task")
+    parser.add_argument(
+        "task", metavar="TASK", help="digits, line, mnist, recommender, text, or FILE.py:task"
+    )
     parser.add_argument(
         "-o",
         "--option",

@@ -1,4 +1,4 @@
-"""From a name or a file to a task: ``digits``, ``mnist``, ``text``, ``path/to/file.py:task`` ...
+"""From a name or a file to a task: ``digits``, ``text``, ``path/to/file.py:task`` ...
 
 Every mistake a user can make here is a UsageError of one line that says what would be right.
 """
@@ -11,21 +11,27 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypeAlias, TypeGuard
 
 from gossip.errors import UsageError
 from peers.tasks.digits import DigitsTask
 from peers.tasks.line import LineTask
 from peers.tasks.mnist import MnistTask
+from peers.tasks.recommender import RecommenderTask
 from peers.tasks.task import REQUIRED, Task
 from peers.tasks.text import TextTask
 
 Option = int | float | str | tuple[int, ...]
 
-BUILT_IN: dict[str, type[DigitsTask] | type[LineTask] | type[MnistTask] | type[TextTask]] = {
+_BuiltIn: TypeAlias = (
+    type[DigitsTask] | type[LineTask] | type[MnistTask] | type[RecommenderTask] | type[TextTask]
+)
+
+BUILT_IN: dict[str, _BuiltIn] = {
     "digits": DigitsTask,
     "line": LineTask,
     "mnist": MnistTask,
+    "recommender": RecommenderTask,
     "text": TextTask,
 }
 """Tasks that are known by name."""

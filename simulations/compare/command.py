@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> Parser:
     known = ", ".join(METHODS)
     parser = Parser(prog="gossip compare", description=__doc__)
-    parser.add_argument("task", help="digits, line, mnist, text, or FILE.py:task")
+    parser.add_argument("task", help="digits, line, mnist, recommender, text, or FILE.py:task")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                         help="an option of the task")  # fmt: skip
     parser.add_argument("--methods", default=" ".join(DEFAULT_METHODS), metavar="'A B:K=V'",

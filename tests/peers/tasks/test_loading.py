@@ -70,7 +70,8 @@ def test_options_are_read_as_the_type_of_their_default() -> None:
         (
             "digit",
             {},
-            "unknown task 'digit'; known are digits, line, mnist, text and path/to/file.py:task",
+            "unknown task 'digit'; known are digits, line, mnist, recommender, text and "
+            "path/to/file.py:task",
         ),
         ("x:y", {}, "unknown task 'x:y'"),
         ("some.py", {}, "say which object in it, as in some.py:task"),
