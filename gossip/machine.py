@@ -218,7 +218,8 @@ class Compute:
 class Apply:
     """Queue ``signed_weight`` times the correction on the fragment's theta and phi; answer Applied.
 
-    ``undo`` marks a refund: its Applied is not awaited by an exchange.
+    ``undo`` marks a refund: its Applied is not awaited by an exchange. A correction that is longer
+    than ``clip_bound``, though it was asked not to be, is not applied.
     """
 
     transfer: Transfer
@@ -227,6 +228,7 @@ class Apply:
     codec: str
     signed_weight: float
     undo: bool = False
+    clip_bound: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)

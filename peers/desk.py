@@ -32,12 +32,16 @@ from gossip.errors import CodeError, UsageError
 from gossip.machine import Applied, Apply, Compute, Computed, Input, Replace, Reserve
 from gossip.messages import Blob, Chunk, Leg, PeerId, Transfer
 from gossip.mixing.correction import CorrectionStream
+from gossip.mixing.disagreement import squared_norm
 from gossip.mixing.dither import Seeds, seeds_of
 from gossip.mixing.replica import Replica
 from gossip.mixing.scratch import Scratch
 from gossip.mixing.steps import FIRST_CODEC, Sighting, StepBook
 from peers.buffers import Buffers
 from peers.shelf import Shelf
+
+CLIP_SLACK = 1.5
+"""Rounding to two bits makes a vector longer by up to a third; to more bits, by far less."""
 
 
 @dataclass(slots=True)
@@ -186,7 +190,7 @@ class Desk:
         only after the hook has answered. An undo is not answered, so its vector is the hook's own
         to give back to the replica.
 
-        None when the bytes are not what was announced, or not finite.
+        None when the bytes are not what was announced, not finite, or longer than the bound.
         """
         held = self._held.get(effect.transfer)
         if held is None or held.broken or blob_digest(held.digests) != effect.blob.digest:
@@ -197,6 +201,8 @@ class Desk:
             if codec is None or held.buffer is None:
                 return None
             values_n = self._decode_whole(held, codec, effect)
+        if not within(values_n, effect.clip_bound):
+            return None
         if held.seen is not None and self._steps is not None and not effect.undo:
             self._steps.learn(effect.fragment, held.seen, own_code=held.source is not None)
             held.seen = None
@@ -379,3 +385,10 @@ class Desk:
         blob = Blob(blob_digest(digests), len(buffer), codec.chunk_bytes)
         self._held[transfer] = _Held(blob, digests, buffer=buffer)
         return blob
+
+
+def within(c_n: Tensor, clip_bound: float) -> bool:
+    """Whether a correction is as short as was asked, but for the rounding of its codec."""
+    if math.isinf(clip_bound):
+        return True
+    return math.sqrt(squared_norm(c_n)) <= CLIP_SLACK * clip_bound

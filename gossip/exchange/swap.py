@@ -101,9 +101,15 @@ class Swap:
         )
 
     def apply(self, signed_weight: float, undo: bool = False) -> Apply:
-        """Move this side by ``signed_weight`` times the correction."""
+        """Move this side by ``signed_weight`` times the correction; the one that another made
+        must keep the bound that it was told."""
         assert self.correction is not None
-        transfer = self.transfer(Leg.CORRECTION)
         return Apply(
-            transfer, self.fragment, self.correction, self.reply_codec, signed_weight, undo
+            self.transfer(Leg.CORRECTION),
+            self.fragment,
+            self.correction,
+            self.reply_codec,
+            signed_weight,
+            undo,
+            self.clip_bound if self.role is Role.INITIATOR else math.inf,
         )

@@ -193,8 +193,15 @@ class Gossip:
         """The second of the pair codes its difference to the offer, and moves."""
         start, stop = self._spans[offer.fragment]
         y_n = self._told_n(offer.vector, offer.pair[1], offer.fragment)
-        c_n = offer.vector.swapper.correction_n(offer.pair, start, stop, offer.x_n, y_n)
-        moved_n = c_n * (self.settings.weight * self._clip(offer.pair, offer.fragment, c_n))
+        c_n = offer.vector.swapper.correction_n(
+            offer.pair,
+            start,
+            stop,
+            offer.x_n,
+            y_n,
+            lambda d_n: self._clip(offer.pair, offer.fragment, d_n),
+        )
+        moved_n = c_n * self.settings.weight
         self._move(field, offer, offer.pair[1], -moved_n)
         due = offer.due + self.settings.delay
         self._replies.append(replace(offer, due=due, x_n=moved_n))
@@ -221,11 +228,11 @@ class Gossip:
         for clips, moved in zip(self._clips, moved_P.tolist(), strict=True):
             clips[fragment].note(moved)
 
-    def _clip(self, pair: tuple[int, int], fragment: int, c_n: Tensor) -> float:
+    def _clip(self, pair: tuple[int, int], fragment: int, d_n: Tensor) -> float:
         """At most 1, and such that neither side moves by more than kappa times its own update."""
         if not self._clips:
             return 1.0
-        return min(self._clips[row][fragment].factor(c_n, self.settings.weight) for row in pair)
+        return min(self._clips[row][fragment].factor(d_n, self.settings.weight) for row in pair)
 
 
 def _due(swaps: list[_UnderWay], step: int) -> tuple[list[_UnderWay], list[_UnderWay]]:

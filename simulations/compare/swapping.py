@@ -7,6 +7,8 @@ offer is a plain int8 code again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -56,9 +58,16 @@ class Swapper:
         return offer.code_bytes(stop - start) + self._reply.code_bytes(stop - start)
 
     def correction_n(
-        self, pair: tuple[int, int], start: int, stop: int, x_n: Tensor, y_n: Tensor
+        self,
+        pair: tuple[int, int],
+        start: int,
+        stop: int,
+        x_n: Tensor,
+        y_n: Tensor,
+        clip: Callable[[Tensor], float],
     ) -> Tensor:
-        """Returns c = Q(y - est(x)), as both sides decode it; the steps of both learn from it."""
+        """Returns c = Q(clip (y - est(x))), as both sides decode it; the steps of both learn from
+        it. ``clip`` is what both sides allow of a difference, at most 1."""
         self._swaps += 1
         x_n, y_n = x_n.contiguous(), y_n.contiguous()
         est_n = torch.empty_like(x_n)
@@ -70,6 +79,7 @@ class Swapper:
         else:
             self._through(self._plain, x_n, est_n, None)
         d_n, c_n = y_n - est_n, torch.empty_like(y_n)
+        d_n.mul_(clip(d_n))
         self._through(self._reply, d_n, c_n, wrapped_B if own_code else None)
         if self._wrap is not None:
             self._learn(pair, start, stop, c_n, wrapped_B, own_code)

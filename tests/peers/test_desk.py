@@ -159,6 +159,27 @@ def test_a_correction_that_is_not_what_was_announced_is_not_applied() -> None:
     assert b.decode(Apply(CORRECTION, 0, forged, "fp32", 0.5)) is None
 
 
+@pytest.mark.parametrize("reply_codec", REPLY_CODECS)
+def test_a_correction_longer_than_was_asked_is_not_applied(reply_codec: str) -> None:
+    """Who opened the swap told its bound; an answer that keeps it is taken, whatever the codec,
+    and one by a liar that does not is refused."""
+    a, b = Desk(a_replica(1)), Desk(a_replica(2))
+    code = offer(a, "int8")
+    for told, kept in ((1.0, True), (1e9, False)):
+        transfer = Reserve(CODE, code, 0, "int8", reply_codec, told, source=A)
+        assert b.reserve(transfer) is None
+        assert copy_blob(a, b, CODE, code)
+        correction = b.compute(Compute(CORRECTION, 0, "int8", code, reply_codec, told)).blob
+        assert correction is not None
+        assert a.reserve(Reserve(CORRECTION, correction, 0, reply_codec, source=A)) is None
+        assert copy_blob(b, a, CORRECTION, correction)
+        apply = Apply(CORRECTION, 0, correction, reply_codec, 0.5, clip_bound=1.0)
+        assert (a.decode(apply) is not None) is kept
+        for desk in (a, b):
+            desk.release(CORRECTION)
+        b.release(CODE)
+
+
 def test_a_snapshot_is_the_whole_anchor() -> None:
     """Computed by one desk, stored by another, equal to the first one's phi."""
     replica_a = a_replica(1)
