@@ -40,14 +40,26 @@ class Feed:
 
     def batch(self, peer: int, step: int) -> Batch:
         """What ``peer`` trains on at its local ``step``."""
-        generator = torch.Generator().manual_seed(stream_seed(self._seed, "batch", peer, step))
-        drawn_S = torch.randint(self._samples[peer], (self._batch,), generator=generator)
-        drawn_S += self._first[peer]
-        return tuple(column.rows(drawn_S) for column in self._columns)
+        return self.batches([peer], [step])[0]
+
+    def batches(self, peers: Sequence[int], steps: Sequence[int]) -> list[Batch]:
+        """What each of these peers trains on at its own local step, looked up at once."""
+        generator = torch.Generator()
+        drawn: list[Tensor] = []
+        for peer, step in zip(peers, steps, strict=True):
+            generator.manual_seed(stream_seed(self._seed, "batch", peer, step))
+            drawn_S = torch.randint(self._samples[peer], (self._batch,), generator=generator)
+            drawn.append(drawn_S.add_(self._first[peer]))
+        if not drawn:
+            return []
+        found = [column.rows(torch.cat(drawn)) for column in self._columns]
+        columns = [torch.split(rows, self._batch) for rows in found]
+        return list(zip(*columns, strict=True))
 
     def union(self, step: int) -> Batch:
         """What all peers see at this step, as one batch."""
-        batches = [self.batch(peer, step) for peer in range(len(self._samples))]
+        peers = range(len(self._samples))
+        batches = self.batches(peers, [step] * len(peers))
         return tuple(torch.cat(column) for column in zip(*batches, strict=True))
 
 

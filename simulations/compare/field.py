@@ -87,7 +87,7 @@ class Field:
     def local_steps(self, step: int) -> None:
         """Every peer takes one step of its own, or as many peers as its speed allows in a tick."""
         rows = [peer for peer in range(self.peers) if self._steps_in(peer, step)]
-        batches = [self.feed.batch(peer, self.taken[peer]) for peer in rows]
+        batches = self.feed.batches(rows, [self.taken[peer] for peer in rows])
         scale = self.schedule.scale(self.progress)
         losses = self.stack.gradients(batches, None if len(rows) == self.peers else rows)
         if len(rows) > 0:
