@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Sequence
 from enum import Enum
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -27,30 +29,62 @@ class Feed:
     """Draws batches with replacement from each peer's shards, by seed, peer and step alone."""
 
     def __init__(self, task: Task, peers: int, split: Split, seed: int) -> None:
-        self._shards: list[Batch] = [task.shard(index) for index in range(task.shards)]
-        self._owned = [owned_shards(task.shards, peers, peer, split) for peer in range(peers)]
+        shards: list[Batch] = [task.shard(index) for index in range(task.shards)]
         self._batch = task.batch_samples
         self._seed = seed
-        sizes = [shard[0].shape[0] for shard in self._shards]
-        self._edges = [torch.tensor([0, *(sizes[i] for i in own)]).cumsum(0) for own in self._owned]
+        owned = [owned_shards(task.shards, peers, peer, split) for peer in range(peers)]
+        sizes = [shard[0].shape[0] for shard in shards]
+        self._first = [sum(sizes[: own[0]]) for own in owned]
+        self._samples = [sum(sizes[index] for index in own) for own in owned]
+        self._columns = [_Column(column) for column in zip(*shards, strict=True)]
 
     def batch(self, peer: int, step: int) -> Batch:
         """What ``peer`` trains on at its local ``step``."""
-        edges = self._edges[peer]
-        generator = torch.Generator().manual_seed(stream_seed(self._seed, "batch", peer, step))
-        drawn_S = torch.randint(int(edges[-1]), (self._batch,), generator=generator)
-        place_S = torch.searchsorted(edges, drawn_S, right=True) - 1
-        rows: list[list[Tensor]] = []
-        for drawn, place in zip(drawn_S.tolist(), place_S.tolist(), strict=True):
-            shard = self._shards[self._owned[peer][place]]
-            row = drawn - int(edges[place])
-            rows.append([tensor[row] for tensor in shard])
-        return tuple(torch.stack(column) for column in zip(*rows, strict=True))
+        return self.batches([peer], [step])[0]
+
+    def batches(self, peers: Sequence[int], steps: Sequence[int]) -> list[Batch]:
+        """What each of these peers trains on at its own local step, looked up at once."""
+        generator = torch.Generator()
+        drawn: list[Tensor] = []
+        for peer, step in zip(peers, steps, strict=True):
+            generator.manual_seed(stream_seed(self._seed, "batch", peer, step))
+            drawn_S = torch.randint(self._samples[peer], (self._batch,), generator=generator)
+            drawn.append(drawn_S.add_(self._first[peer]))
+        if not drawn:
+            return []
+        found = [column.rows(torch.cat(drawn)) for column in self._columns]
+        columns = [torch.split(rows, self._batch) for rows in found]
+        return list(zip(*columns, strict=True))
 
     def union(self, step: int) -> Batch:
         """What all peers see at this step, as one batch."""
-        batches = [self.batch(peer, step) for peer in range(len(self._owned))]
+        peers = range(len(self._samples))
+        batches = self.batches(peers, [step] * len(peers))
         return tuple(torch.cat(column) for column in zip(*batches, strict=True))
+
+
+class _Column:
+    """One tensor of all shards, one after another, of which samples are taken by number.
+
+    Shards that are views (the windows of a text overlap, a file may be mapped) stay views: a copy
+    could be far larger than what they show.
+    """
+
+    def __init__(self, shards: Sequence[Tensor]) -> None:
+        joined = all(shard.nbytes == shard.untyped_storage().nbytes() for shard in shards)
+        self._shards = [torch.cat(list(shards))] if joined else list(shards)
+        sizes = [shard.shape[0] for shard in self._shards]
+        self._firsts = list(accumulate(sizes, initial=0))[:-1]
+
+    def rows(self, drawn_S: Tensor) -> Tensor:
+        """The samples of these numbers, in their order."""
+        if len(self._shards) == 1:
+            return self._shards[0][drawn_S]
+        rows: list[Tensor] = []
+        for drawn in drawn_S.tolist():
+            place = bisect_right(self._firsts, drawn) - 1
+            rows.append(self._shards[place][drawn - self._firsts[place]])
+        return torch.stack(rows)
 
 
 def owned_shards(shards: int, peers: int, peer: int, split: Split) -> Sequence[int]:

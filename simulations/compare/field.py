@@ -91,7 +91,7 @@ class Field:
         other at a barrier they take equal steps, and time passes instead (``links``)."""
         blocking = self.traffic.blocking
         rows = [peer for peer in range(self.peers) if blocking or self.steps_in(peer, step)]
-        batches = [self.feed.batch(peer, self.taken[peer]) for peer in rows]
+        batches = self.feed.batches(rows, [self.taken[peer] for peer in rows])
         scale = self.schedule.scale(self.progress)
         losses = self.stack.gradients(batches, None if len(rows) == self.peers else rows)
         if len(rows) > 0:

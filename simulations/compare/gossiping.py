@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from gossip.config import ExchangeConfig
 from gossip.errors import UsageError
 from gossip.mixing.outer import OuterStep
 from gossip.mixing.robust import SelfClip
@@ -29,7 +30,8 @@ class GossipSettings:
     a, b: the outer step; 0 and 1 is plain averaging. moments: the inner optimizer's first moments
     are swapped too. weight: both sides move this share. clip: kappa, 0 for none. dither:
     stochastic rounding. delay: steps that a message takes one way; a swap's two are over before
-    the next swap.
+    the next swap. attempts: how often a swap that is lost is tried before waiting for the next
+    (the protocol's default).
     """
 
     every: int = 1
@@ -44,10 +46,11 @@ class GossipSettings:
     clip: float = 0.0
     dither: bool = False
     delay: int = 0
+    attempts: int = ExchangeConfig().attempts_max
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.fragments < 1:
-            raise UsageError("gossip: every and fragments must be at least 1")
+        if min(self.every, self.fragments, self.attempts) < 1:
+            raise UsageError("gossip: every, fragments and attempts must be at least 1")
         if not 0 <= 2 * self.delay <= self.every:
             raise UsageError("gossip: a swap takes 2 x delay steps, which must not exceed every")
         if not 0 < self.weight <= 0.5:
@@ -166,11 +169,11 @@ class Gossip:
             if not field.steps_in(pair[0], step // self.settings.every):
                 meetings.forget(pair)
                 continue
-            lost = self._losses.random() < field.conditions.loss
+            tries, lost = self._tries(field.conditions.loss)
             if lost:
                 meetings.forget(pair)
             for vector in self._vectors:
-                sent_bytes += vector.swapper.swap_bytes(pair[0], start, stop)
+                sent_bytes += tries * vector.swapper.swap_bytes(pair[0], start, stop)
                 if not lost:
                     x_n = self._told_n(vector, pair[0], fragment).clone()
                     due = step + self.settings.delay
@@ -179,6 +182,13 @@ class Gossip:
         if self._after_PN is not None:
             self._after_PN[:, start:stop] = field.stack.theta_PN[:, start:stop]
         field.traffic.add(sent_bytes / field.peers)
+
+    def _tries(self, loss: float) -> tuple[int, bool]:
+        """How often a swap was begun, and whether it was lost in the end."""
+        for tries in range(1, self.settings.attempts + 1):
+            if self._losses.random() >= loss:
+                return tries, False
+        return self.settings.attempts, True
 
     def _arrive(self, field: Field, step: int) -> None:
         """What is due: answer offers, and take replies."""

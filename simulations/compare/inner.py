@@ -80,8 +80,8 @@ class Sgd:
         theta_PN, grad_PN, m_PN = _chosen(
             rows, self._stack.theta_PN, self._stack.grad_PN, self._m_PN
         )
-        grad_PN = grad_PN.add(theta_PN, alpha=self._settings.decay)
-        m_PN.mul_(self._settings.beta1).add_(grad_PN)
+        # Nothing of the size of all peers is made here: fresh memory costs more than the sums.
+        m_PN.mul_(self._settings.beta1).add_(grad_PN).add_(theta_PN, alpha=self._settings.decay)
         theta_PN.add_(m_PN, alpha=-rate)
         _store(rows, (self._stack.theta_PN, theta_PN), (self._m_PN, m_PN))
 

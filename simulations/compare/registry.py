@@ -113,6 +113,7 @@ def _gossip(peers: int, options: Options) -> Method:
             clip=_number(options, "clip"),
             dither=_flag(options, "dither"),
             delay=_whole(options, "delay"),
+            attempts=_whole(options, "attempts"),
         )
     )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,26 @@ from torch.func import functional_call, grad_and_value, vmap
 from gossip.errors import UsageError
 from gossip.mixing.flat import padded
 from peers.tasks.task import Batch, Task
+from simulations.compare.traced import Flat, Recordings, traced
+
+TRACE_AFTER: Final = 100
+"""Calls with the same shapes before one is recorded: as long as recording takes."""
+AGREEMENT: Final = 1e-4
+"""Largest distance of recorded gradients from those taken one by one, over the latter's norm."""
+
+_RECORDINGS: Final = Recordings()
+"""Of all stacks of this process: a comparison makes one for each of hundreds of runs."""
 
 
 class Form(Enum):
-    """How the gradients of P models are taken."""
+    """How the gradients of P models are taken: as P models, by ``vmap``, by a recording of that.
+
+    TRACED falls back to STACKED for losses that cannot be recorded, those with dropout among them.
+    """
 
     ONE_BY_ONE = auto()
     STACKED = auto()
+    TRACED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +85,10 @@ class Stack:
         for part, parameter in zip(self.parts, self.model.parameters(), strict=True):
             self.view_P(self.theta_PN, part).copy_(parameter.detach())
         self._loss = _Loss(task, self.model)
-        self._stacked = vmap(grad_and_value(self._loss_of), randomness="different")
+        self._vmapped = vmap(grad_and_value(self._loss_of), randomness="different")
         self._form: Form | None = None
+        self._trace_after = TRACE_AFTER
+        self._trusted: dict[Hashable, bool] = {}
 
     @property
     def peers(self) -> int:
@@ -82,6 +98,7 @@ class Stack:
     def use(self, form: Form) -> None:
         """Take this form from now on, instead of trying which is faster."""
         self._form = form
+        self._trace_after = 0
 
     def view_P(self, flat_PN: Tensor, part: Part) -> Tensor:
         """One tensor of all peers, shaped [P, *shape], sharing the flat tensor's memory."""
@@ -91,16 +108,21 @@ class Stack:
     def gradients(self, batches: Sequence[Batch], chosen: Sequence[int] | None = None) -> Tensor:
         """Fill ``grad_PN`` of the chosen peers (default: all) from one batch each; losses_P.
 
-        The first call with several peers tries both forms and keeps the faster one.
+        The first call with several peers tries one by one and stacked, and keeps the faster; from
+        stacked it goes on to traced for shapes that come often.
         """
         rows = list(range(self.peers)) if chosen is None else list(chosen)
         if len(rows) < 2:
             return self._one_by_one(batches, rows)
         if self._form is None:
             self._form = self._faster(batches, rows)
-        if self._form is Form.STACKED:
-            return self._all_at_once(batches, rows)
-        return self._one_by_one(batches, rows)
+        match self._form:
+            case Form.ONE_BY_ONE:
+                return self._one_by_one(batches, rows)
+            case Form.STACKED:
+                return self._all_at_once(batches, rows, self._stacked)
+            case Form.TRACED:
+                return self._all_at_once(batches, rows, self._recorded(batches, rows))
 
     def load(self, flat_N: Tensor) -> nn.Module:
         """The model with these parameters (the one model of this stack, overwritten)."""
@@ -111,18 +133,18 @@ class Stack:
 
     def _faster(self, batches: Sequence[Batch], rows: Sequence[int]) -> Form:
         seconds: dict[Form, float] = {}
-        forms: dict[Form, Callable[[Sequence[Batch], Sequence[int]], Tensor]] = {
-            Form.ONE_BY_ONE: self._one_by_one,
-            Form.STACKED: self._all_at_once,
+        forms: dict[Form, Callable[[], Tensor]] = {
+            Form.ONE_BY_ONE: lambda: self._one_by_one(batches, rows),
+            Form.TRACED: lambda: self._all_at_once(batches, rows, self._stacked),
         }
         with warnings.catch_warnings():
             # torch warns that some operation is slow when stacked: that is what is measured here.
             warnings.simplefilter("ignore", UserWarning)
             for take in forms.values():
-                take(batches, rows)  # the first call allocates
+                take()  # the first call allocates
         for form, take in forms.items():
             began_s = time.perf_counter()
-            take(batches, rows)
+            take()
             seconds[form] = time.perf_counter() - began_s
         return min(seconds, key=lambda form: seconds[form])
 
@@ -146,17 +168,54 @@ class Stack:
             losses[place] = loss.detach()
         return losses
 
-    def _all_at_once(self, batches: Sequence[Batch], rows: Sequence[int]) -> Tensor:
+    def _all_at_once(self, batches: Sequence[Batch], rows: Sequence[int], take: Flat) -> Tensor:
         whole = len(rows) == self.peers
-        theta_PN = self.theta_PN if whole else self.theta_PN[list(rows)]
-        values = {f"model.{part.name}": self.view_P(theta_PN, part) for part in self.parts}
-        together = tuple(torch.stack(parts) for parts in zip(*batches, strict=True))
-        grads, losses = self._stacked(values, together)
-        for part in self.parts:
+        *grads, losses = take(*self._inputs(batches, rows))
+        for part, grad_P in zip(self.parts, grads, strict=True):
             view = self.view_P(self.grad_PN, part)
             if whole:
-                view.copy_(grads[f"model.{part.name}"])
+                view.copy_(grad_P)
             else:
-                view[list(rows)] = grads[f"model.{part.name}"]
-        result: Tensor = losses.detach()
-        return result
+                view[list(rows)] = grad_P
+        return losses.detach()
+
+    def _inputs(self, batches: Sequence[Batch], rows: Sequence[int]) -> list[Tensor]:
+        """The chosen peers' parameters, tensor by tensor, and then their batches, all stacked."""
+        theta_PN = self.theta_PN if len(rows) == self.peers else self.theta_PN[list(rows)]
+        together = (torch.stack(parts) for parts in zip(*batches, strict=True))
+        return [*(self.view_P(theta_PN, part) for part in self.parts), *together]
+
+    def _stacked(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of all parameters and the losses, by ``vmap``; ``inputs`` as above."""
+        names = [f"model.{part.name}" for part in self.parts]
+        values = dict(zip(names, inputs, strict=False))
+        grads, losses_P = self._vmapped(values, inputs[len(names) :])
+        return *(grads[name] for name in names), losses_P
+
+    def _recorded(self, batches: Sequence[Batch], rows: Sequence[int]) -> Flat:
+        """The recording for these shapes, once there is one that this stack trusts; else vmap."""
+        shapes = tuple((tensor.shape, tensor.dtype) for tensor in batches[0])
+        key = (repr(self.task), tuple(self.parts), len(rows), shapes)
+        recording = _RECORDINGS.get(key, self._trace_after, lambda: self._record(batches, rows))
+        if recording is None:
+            return self._stacked
+        if key not in self._trusted:
+            self._trusted[key] = self._agrees(recording, batches, rows)
+        return recording if self._trusted[key] else self._stacked
+
+    def _record(self, batches: Sequence[Batch], rows: Sequence[int]) -> Flat | None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # as in _faster
+            return traced(self._stacked, self._inputs(batches, rows))
+
+    def _agrees(self, recording: Flat, batches: Sequence[Batch], rows: Sequence[int]) -> bool:
+        """Whether the recording gives what one by one does, on other values than were recorded."""
+        others = batches[::-1]
+        losses_P = self._all_at_once(others, rows, recording)
+        found_PN = self.grad_PN[list(rows)]
+        expected_P = self._one_by_one(others, rows)
+        expected_PN = self.grad_PN[list(rows)]
+        distance, norm = (found_PN - expected_PN).norm(), expected_PN.norm()
+        return bool(distance <= AGREEMENT * norm) and torch.allclose(
+            losses_P, expected_P, rtol=AGREEMENT, atol=AGREEMENT
+        )
