@@ -157,9 +157,9 @@ class Conditions:
 class Rate:
     """The rate of step t is ``first * (last / first)^(t / steps)``."""
 
-    steps: int = 400
+    steps: int
     first: float = 0.4
-    last: float = 4e-4
+    last: float = 2e-4
 
     def at(self, step: int) -> float:
         """Of one step, from 0."""

@@ -22,23 +22,26 @@ from tests.gossip.mixing.quadratics import (
 )
 
 NEAR = 0.02
-"""Of the distance at the start. The last rate is 4e-4; what it leaves of peers that are pulled
-apart is some ten to thirty times that where mixing is slowest (a ring of twelve, three in ten swaps
-lost, corrections three steps late)."""
+"""Of the distance at the start. The last rate is 2e-4. What it leaves of peers that are pulled
+apart is a hundred times as much where mixing is slowest: a path of eleven (an odd ring), three in
+ten swaps lost, corrections three steps late."""
 
 CODECS = (("fp32", "fp32"), ("int8", "int8"), ("wrap4", "int4"))
-RATE = Rate()
 ROUNDING = 1e-6
 """Of fp32, as a share of all values."""
 
-HARDEST = ((40, 1, 2), (41, 2, 3), (200, 5, 6))
+DISTURBED = [(10, 1, 2), (11, 2, 3), (50, 5, 6)]
 
-churns = st.lists(
-    st.tuples(st.integers(0, RATE.steps // 2), st.integers(0, 11), st.integers(0, 11)), max_size=4
-)
+churns = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 11), st.integers(0, 11)), max_size=4)
+"""At which percent of the run who is replaced by a copy of whom."""
 
 
-@settings(max_examples=8, deadline=None)
+def rate_of(delay: int) -> Rate:
+    """As many steps as let swaps take part that block their fragment for so long."""
+    return Rate(steps=250 * (1 + delay))
+
+
+@settings(max_examples=5, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     peers=st.integers(2, 12),
@@ -49,8 +52,8 @@ churns = st.lists(
     delay=st.integers(0, 3),
     churn=churns,
 )
-@example(1, 12, Topology.RING, ("wrap4", "int4"), 2, 0.3, 3, [*HARDEST])
-@example(2, 12, Topology.GRAPH, ("int8", "int8"), 1, 0.3, 3, [*HARDEST])
+@example(1, 11, Topology.RING, ("wrap4", "int4"), 2, 0.3, 3, DISTURBED)
+@example(2, 12, Topology.GRAPH, ("int8", "int8"), 1, 0.3, 3, DISTURBED)
 def test_every_peer_comes_to_the_optimum_of_all_data(
     seed: int,
     peers: int,
@@ -62,9 +65,10 @@ def test_every_peer_comes_to_the_optimum_of_all_data(
     churn: list[tuple[int, int, int]],
 ) -> None:
     """Whoever meets whom, whatever is lost, late, rounded or replaced."""
-    among = tuple((step, who % peers, source % peers) for step, who, source in churn)
+    rate = rate_of(delay)
+    among = tuple((rate.steps * at // 100, who % peers, of % peers) for at, who, of in churn)
     conditions = Conditions(topology, codecs, fragments, loss, delay, among)
-    swarm = Quadratics(seed, peers, conditions, RATE)
+    swarm = Quadratics(seed, peers, conditions, rate)
     swarm.run()
     story, start = swarm.story, swarm.start_error
 
@@ -74,18 +78,18 @@ def test_every_peer_comes_to_the_optimum_of_all_data(
     for event in rounds:
         assert event.push <= event.allowed
         assert event.drift <= ROUNDING
-    assert disagreement(swarm.theta_PN.double()) <= disagreement_bound(swarm)
-    assert len(rounds) >= RATE.steps // (delay + 1)
+    assert disagreement(swarm.theta_PN.double()) <= disagreement_bound(swarm) + ROUNDING * start
+    assert len(rounds) >= rate.steps // (delay + 1)
     assert max(swarm.errors()) <= NEAR
     assert story.mean_error[-1] <= NEAR * start
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**31), peers=st.integers(2, 12))
 def test_peers_that_do_not_mix_come_to_optima_of_their_own(seed: int, peers: int) -> None:
     """The test above could fail: each is eight times as far off as allowed. As curvatures differ,
     even the mean of all is outside."""
-    swarm = Quadratics(seed, peers, Conditions(mixes=False), RATE)
+    swarm = Quadratics(seed, peers, Conditions(mixes=False), rate_of(0))
     swarm.run()
 
     assert min(swarm.errors()) > 8 * NEAR
@@ -105,4 +109,4 @@ def test_what_a_constant_rate_leaves_is_rate_times_how_unlike_the_losses_are() -
     base = left(0.03, 1.0)
     assert left(0.06, 1.0) == pytest.approx(2 * base, rel=0.25)
     assert left(0.03, 2.0) == pytest.approx(2 * base, rel=0.25)
-    assert left(0.03, 0.0) < 0.01 * base
+    assert left(0.03, 0.0) < 0.03 * base
