@@ -38,7 +38,8 @@ measure, and one of their disagreement. Wrap-around codes begin with int8, and s
 
 
 class Topology(Enum):
-    """Who may meet whom. GRAPH: the edges of a random connected graph."""
+    """Who may meet whom. GRAPH: the edges of a random tree and as many
+    chords, without which a tree may mix more slowly than any rate falls."""
 
     ALL = Meeting.RANDOM
     RECENT = Meeting.RECENT
@@ -335,7 +336,7 @@ class Quadratics:
             while True:
                 yield meetings.next()
         edges = {(self._rng.randrange(peer), peer) for peer in range(1, peers)}
-        more = [sorted(self._rng.sample(range(peers), 2)) for _ in range(peers // 2)]
+        more = [sorted(self._rng.sample(range(peers), 2)) for _ in range(peers)]
         edges |= {(low, high) for low, high in more}
         while True:
             yield self._maximal(sorted(edges))
