@@ -206,6 +206,15 @@ def test_random_scenarios_run_and_differ(seed: int) -> None:
     assert outcome.ok, outcome.broken
 
 
+@pytest.mark.parametrize("seed", [312])
+def test_a_seed_that_once_failed_keeps_every_rule(seed: int) -> None:
+    """312: a newcomer is welcomed between two splits by a peer that has not heard of the end of the
+    first."""
+    outcome = Execution(soak_scenario(seed), seed).run()
+
+    assert outcome.ok, outcome.broken
+
+
 def record(number: int) -> Record:
     """Somebody."""
     host, peer = f"10.0.0.{number}", PeerId(f"{number:016x}")
