@@ -149,6 +149,8 @@ class Guard:
         me = life.core.swim.me
         if me is not life.issued:
             self._look_at_self(life, me)
+        if life.leaving:
+            self._look_for_farewell(me, effects)
         for effect in effects:
             if isinstance(effect, Send):
                 message = effect.message
@@ -170,6 +172,12 @@ class Guard:
         if me.status is Status.DOWN or (me.status is Status.LEFT and not life.leaving):
             self._broken("M7", life, f"holds itself {me.status.name.lower()}")
         self.truth.subjects[life.me.peer].issue(me)
+
+    def _look_for_farewell(self, me: Record, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.message, Gossip):
+                left = me.status is Status.LEFT and me in effect.message.rumors.records
+                self.truth.subjects[me.peer].bade_farewell |= left
 
     def _look_at_health(self, life: SimulatedPeer) -> None:
         health = getattr(life.core.swim, "health", None)  # a puppet has none

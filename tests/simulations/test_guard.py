@@ -464,3 +464,25 @@ def test_calm_is_no_calm_while_somebody_sees_others_wrongly(
     again = agreement.first_disagreement()
     assert again is not None
     assert found.text == again.text
+
+
+@pytest.mark.parametrize(
+    "said, heard_by, rule", [(True, (), ""), (False, (), "M19"), (True, (2,), "M19")]
+)
+def test_a_farewell_that_nobody_heard_looks_like_an_end(
+    scene: Scene, said: bool, heard_by: tuple[int, ...], rule: str
+) -> None:
+    """Then those that remain may hold it down; not if one of them knows better, or none was told."""
+    gone = scene.life(1)
+    scene.world.leave(1)
+    puppet(gone).swim.me = left = scene.of(1, Status.LEFT)
+    scene.say(1, [Send(scene.of(0).peer, Gossip(Rumors((left,))))] if said else [])
+    gone.departed = True
+    scene.world.deliver(gone, LinkUp(scene.of(0).peer))
+    for who in (0, 2, 3):
+        status = Status.LEFT if who in heard_by else Status.DOWN
+        puppet(scene.life(who)).swim.records[gone.me.peer] = scene.of(1, status)
+
+    found = Agreement(scene.world, scene.guard.truth).first_disagreement()
+
+    assert rule == ("" if found is None else found.rule)
