@@ -472,7 +472,7 @@ def test_calm_is_no_calm_while_somebody_sees_others_wrongly(
 def test_a_farewell_that_nobody_heard_looks_like_an_end(
     scene: Scene, said: bool, heard_by: tuple[int, ...], rule: str
 ) -> None:
-    """Then those that remain may hold it down; not if one of them knows better, or none was told."""
+    """Then those that remain may hold it down; not if one knows better, or none was told."""
     gone = scene.life(1)
     scene.world.leave(1)
     puppet(gone).swim.me = left = scene.of(1, Status.LEFT)
