@@ -2,7 +2,7 @@
 
     M8, M23  everybody that runs is alive, in its own newest version, in everybody's eyes
     M10      who ended without a farewell is down, or forgotten
-    M19      who left is left, or forgotten
+    M19      who left is left, or forgotten; or down, if no word of it came to anybody who is here
     M22      news of a new life reaches everybody within ceil(log2 N) + 3 rounds (measured)
     M25      with nothing new, nobody gossips
     M26      messages a second and peer stay within the bound, whatever N
@@ -54,12 +54,12 @@ class Agreement:
         if self._last is not None:
             observer, peer = self._last
             if observer.running and observer in self._observers():
-                found = disagreement(observer, peer, self._truth.subjects[peer])
+                found = self._look(observer, peer, self._truth.subjects[peer])
                 if found is not None:
                     return found
         for observer in self._observers():
             for peer, subject in self._truth.subjects.items():
-                found = disagreement(observer, peer, subject)
+                found = self._look(observer, peer, subject)
                 if found is not None:
                     self._last = (observer, peer)
                     return found
@@ -73,9 +73,18 @@ class Agreement:
         """Every one of the peers that look."""
         for observer in self._observers():
             for peer, subject in self._truth.subjects.items():
-                found = disagreement(observer, peer, subject)
+                found = self._look(observer, peer, subject)
                 if found is not None:
                     yield found
+
+    def _look(self, observer: SimulatedPeer, peer: PeerId, subject: Subject) -> Disagreement | None:
+        """What is wrong with one peer's view of another, if anything is."""
+        found = disagreement(observer, peer, subject)
+        if found is None or found.rule != "M19" or not subject.bade_farewell:
+            return found
+        held = [each.core.swim.record(peer) for each in self._observers()]
+        lost = all(each is None or each.status is Status.DOWN for each in held)
+        return None if lost else found  # nobody who is here can know that it was a farewell
 
     def _observers(self) -> list[SimulatedPeer]:
         lives = [life for life in self._world.running if not life.leaving]
@@ -84,7 +93,7 @@ class Agreement:
 
 
 def disagreement(observer: SimulatedPeer, peer: PeerId, subject: Subject) -> Disagreement | None:
-    """What is wrong with one peer's view of another, if anything is."""
+    """What is wrong with what one peer holds of another, if anything is."""
     there = subject.life
     held = observer.core.swim.record(peer)
     name = there.name

@@ -1,8 +1,8 @@
 """Faults of a scenario, at their times, each with dice of its own.
 
-What is chosen for one fault does not depend on the others, so a fault can be taken out and the
-rest stays as it was. ``injected`` counts what really happened: a scenario whose fault never
-happened has shown nothing.
+A fault hits those it names, or dice choose. What is chosen for one fault does not depend on the
+others, so a fault can be taken out and the rest stays as it was. ``injected`` counts what really
+happened: a scenario whose fault never happened has shown nothing.
 
 A group cannot tell a peer that two members rightly call unreachable from one that is gone. So a
 peer has one bad path at a time, and there is none while the group is split or holds an accuser:
@@ -12,6 +12,7 @@ beyond that the design promises nothing.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
@@ -49,11 +50,15 @@ class Faults:
         self._world = world
         self._calm_at_s = scenario.calm_at_s
         self._peers = scenario.peers
+        aimed: Counter[FaultKind] = Counter()
         for index, fault in enumerate(scenario.faults):
+            aimed[fault.kind] += bool(fault.targets)
             if fault.kind in disabled:
                 continue
             self.injected.setdefault(fault.kind, 0)
-            dice = generator(world.plan.seed, "fault", index)
+            # One with targets keeps its dice when those of other kinds are taken out of the file.
+            name = (fault.kind, aimed[fault.kind]) if fault.targets else (index,)
+            dice = generator(world.plan.seed, "fault", *name)
             if fault.at_s is not None:
                 world.call(fault.at_s, self._happen, fault, dice)
             else:
@@ -104,16 +109,24 @@ class Faults:
             FaultKind.CLOCK: self._set_clock,
             FaultKind.ACCUSE: self._accuse,
         }[fault.kind]
-        count = max(fault.count, round(fault.share * self._peers))
+        count = len(fault.targets) or max(fault.count, round(fault.share * self._peers))
         if fault.kind in ENDINGS:
             count = min(count, self._world.running_count - 1)  # somebody has to be left
         if fault.kind is FaultKind.ACCUSE:
             busy = self._world.now < max(self._split_until_s, self._accused_until_s) + SETTLE_S
             count = 0 if busy or self._has_bad_paths else 1
-        victims = self._pick(count, dice) if count > 0 else []
+        victims = self._choose(fault, count, dice) if count > 0 else []
         for life in victims:
             act(fault, dice, life)
         return len(victims)
+
+    def _choose(self, fault: Fault, count: int, dice: random.Random) -> list[SimulatedPeer]:
+        """The targets of a fault, or as many drawn ones; only who is well can be hit."""
+        if not fault.targets:
+            return self._pick(count, dice)
+        known = len(self._world.current)
+        lives = [self._world.current[number] for number in fault.targets if number < known]
+        return [life for life in lives if self._is_well(life)][:count]
 
     def _pick(self, count: int, dice: random.Random) -> list[SimulatedPeer]:
         """Different peers that run and that nothing is wrong with."""
@@ -132,8 +145,10 @@ class Faults:
         return life.running and life.resumes_at is None and not life.leaving and not deaf
 
     def _contacts(self, dice: random.Random) -> list[int]:
-        """Addresses that somebody wrote down; who is there now is another matter."""
-        return [life.number for life in self._pick(CONTACTS, dice)] or [0]
+        """Addresses that somebody wrote down, the first peer's always; who is there now is another
+        matter. Where peer 0 stays, two that come at once never know only each other."""
+        numbers = [life.number for life in self._pick(CONTACTS, dice)]
+        return numbers if 0 in numbers else [*numbers, 0]
 
     def _fall(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
         if fault.kind is FaultKind.CRASH:
@@ -194,7 +209,7 @@ class Faults:
             self._world.start(number, contacts, disk)
 
     def _cut(self, fault: Fault, dice: random.Random) -> int:
-        pair, for_s = self._pick_path(dice), self._lasts_s(fault, dice)
+        pair, for_s = self._pick_path(fault, dice), self._lasts_s(fault, dice)
         if pair is None:
             return 0
         self._bad_path(pair, for_s)
@@ -202,7 +217,7 @@ class Faults:
         return 1
 
     def _make_lossy(self, fault: Fault, dice: random.Random) -> int:
-        pair, for_s = self._pick_path(dice), self._lasts_s(fault, dice)
+        pair, for_s = self._pick_path(fault, dice), self._lasts_s(fault, dice)
         if pair is None:
             return 0
         self._bad_path(pair, for_s)
@@ -212,14 +227,16 @@ class Faults:
         self._world.call(self._world.now + for_s, network.make_lossy, one, other, 0.0)
         return 1
 
-    def _pick_path(self, dice: random.Random) -> tuple[SimulatedPeer, SimulatedPeer] | None:
+    def _pick_path(
+        self, fault: Fault, dice: random.Random
+    ) -> tuple[SimulatedPeer, SimulatedPeer] | None:
         """Two peers with no bad path, while nothing else makes live peers look gone."""
         now = self._world.now
         if now < max(self._split_until_s, self._accused_until_s) + SETTLE_S:
             return None
         pair = [
             life
-            for life in self._pick(2, dice)
+            for life in self._choose(fault, 2, dice)
             if self._bad_path_until_s.get(life.me.peer, -SETTLE_S) + SETTLE_S <= now
         ]
         return (pair[0], pair[1]) if len(pair) == 2 else None
@@ -234,15 +251,18 @@ class Faults:
         return self._world.now < last_s + SETTLE_S
 
     def _split(self, fault: Fault, dice: random.Random) -> int:
-        """Two sides, the second with ``share`` of all (default: half)."""
+        """Two sides, the second with its targets, or with ``share`` of all (default: half)."""
         if self._has_bad_paths or self._world.now < self._split_until_s:
             return 0
         numbers = [life.number for life in self._world.running]
-        dice.shuffle(numbers)
-        away = round((fault.share or 0.5) * len(numbers))
-        if not 0 < away < len(numbers):
+        away = [number for number in fault.targets if number in numbers]
+        if not fault.targets:
+            dice.shuffle(numbers)
+            away = numbers[: round((fault.share or 0.5) * len(numbers))]
+        rest = [number for number in numbers if number not in away]
+        if not away or not rest:
             return 0
-        self._world.split([sorted(numbers[away:]), sorted(numbers[:away])])
+        self._world.split([sorted(rest), sorted(away)])
         self._split_until_s = self._world.now + self._lasts_s(fault, dice)
         self._world.call(self._split_until_s, self._world.heal)
         return 1

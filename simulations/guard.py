@@ -42,11 +42,9 @@ from gossip.messages import Ack, Gossip, PeerId, Ping, Record, Seconds, Status
 from simulations.figures import Figures
 from simulations.rules import BrokenRule
 from simulations.simulated_peer import Doubt, SimulatedPeer
+from simulations.splits import Split, Splits
 from simulations.truth import Subject, Truth
 from simulations.world import World
-
-HEAL_GRACE_S = 30.0
-"""So long after a split has healed, a verdict across it may still come of the split itself."""
 
 SMALL = 4
 """Below so many peers one accuser is enough."""
@@ -92,12 +90,10 @@ class Guard:
         self.figures = figures
         self.broken: dict[str, int] = {}
         self.first: BrokenRule | None = None
-        self.split_healed_at_s = -math.inf
         self._keep_going = keep_going
         self._world = world
         self._limits = limits
-        self._split_at_s = math.inf
-        self._sides: dict[PeerId, int] = {}
+        self._splits = Splits()
         self._sent: dict[tuple[str, PeerId, tuple[int, int, int]], int] = {}
         self._health_shown: bool | None = None
 
@@ -117,13 +113,12 @@ class Guard:
 
     def split(self) -> None:
         """See Check. Remember who stands where, for when it has healed."""
-        self._split_at_s = self._world.now
-        self._sides = {peer: port.side for peer, port in self._world.network.ports.items()}
-        self.split_healed_at_s = math.inf
+        sides = {peer: port.side for peer, port in self._world.network.ports.items()}
+        self._splits.began(sides, self._world.now)
 
     def healed(self) -> None:
         """See Check."""
-        self.split_healed_at_s = self._world.now
+        self._splits.healed(self._world.now)
 
     # Steps.
 
@@ -154,6 +149,8 @@ class Guard:
         me = life.core.swim.me
         if me is not life.issued:
             self._look_at_self(life, me)
+        if life.leaving:
+            self._look_for_farewell(me, effects)
         for effect in effects:
             if isinstance(effect, Send):
                 message = effect.message
@@ -175,6 +172,12 @@ class Guard:
         if me.status is Status.DOWN or (me.status is Status.LEFT and not life.leaving):
             self._broken("M7", life, f"holds itself {me.status.name.lower()}")
         self.truth.subjects[life.me.peer].issue(me)
+
+    def _look_for_farewell(self, me: Record, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.message, Gossip):
+                left = me.status is Status.LEFT and me in effect.message.rumors.records
+                self.truth.subjects[me.peer].bade_farewell |= left
 
     def _look_at_health(self, life: SimulatedPeer) -> None:
         health = getattr(life.core.swim, "health", None)  # a puppet has none
@@ -270,7 +273,7 @@ class Guard:
         if limit is None or self.figures.false_downs <= limit:
             return
         rule = "M11"
-        if 0 <= self._world.now - self.split_healed_at_s < HEAL_GRACE_S:
+        if self._splits.healed_lately(self._world.now):
             rule = "M24"
         elif self._world.network.ever_deaf:
             rule = "M14"
@@ -287,18 +290,20 @@ class Guard:
         link = life.port.outgoing.get(there.me.peer)
         if self._world.running_count < SMALL and link and LinkCause.SILENT in link.told:
             return True  # one accuser is enough in a group so small, and this one is right
-        if self._sides and life.well_since == now:
+        if self._splits.ever and life.well_since == now:
             return True  # it reads what was said while it rested, across a split as like as not
-        if now - self.split_healed_at_s > HEAL_GRACE_S:
-            return False
-        lately_s = self.split_healed_at_s - self._limits.starved_s
-        if since is not None or max(there.well_since, life.well_since) >= lately_s:
+        return any(self._comes_of(split, life, there) for split in self._splits.recent(now))
+
+    def _comes_of(self, split: Split, life: SimulatedPeer, there: SimulatedPeer) -> bool:
+        """Whether one that runs may be held down because of this split."""
+        lately_s = split.healed_at_s - self._limits.starved_s
+        if there.unwell_since is not None or max(there.well_since, life.well_since) >= lately_s:
             return True  # rightly held down beyond the split, and not heard of in time to object
+        link = life.port.outgoing.get(there.me.peer)
         unmet = link is None or not link.up or there.me.peer not in life.told
-        if life.started_at > self._split_at_s and unmet:
+        if life.started_at > split.began_at_s and unmet:
             return True  # a newcomer believes whoever welcomes it, from either side
-        # Whoever was not there yet when the split began stands with the first side.
-        return self._sides.get(life.me.peer, 0) != self._sides.get(there.me.peer, 0)
+        return split.divides(life.me.peer, there.me.peer)
 
     def _had_no_time(self, life: SimulatedPeer, subject: Subject, record: Record) -> None:
         """M16: whoever is doubted has a while to refute."""

@@ -22,6 +22,9 @@ from simulations.network import LAN, WAN, Conditions
 
 SHIPPED = Path(__file__).parent / "scenarios"
 
+ANY = "any"
+"""In a file: no limit, where there is one unless it is given."""
+
 Range = tuple[float, float]
 """Least and most; one number in a file means both."""
 
@@ -63,6 +66,10 @@ class FaultKind(StrEnum):
     ACCUSE = "accuse"
 
 
+PATHS = (FaultKind.CUT, FaultKind.CUT_ONE_WAY, FaultKind.LOSSY_LINK)
+"""What befalls a path between two peers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault at a time, or one that comes again and again.
@@ -70,7 +77,8 @@ class Fault:
     at_s              when, in seconds from the start; or
     per_minute        so often on average, at random times until the calm begins; or
     share_per_minute  so many of all peers a minute, one at a time.
-    count, share      how many peers are hit at once, or which share of all.
+    count, share      how many peers are hit at once, or which share of all; or
+    targets           which peers, by number: both ends of a path, one side of a split.
     for_s             how long it lasts (least, most); what lasts is over when the calm begins.
     restart_after_s   a process that ended begins again after so long (not given: never).
     disk              whether it remembers its boot number then.
@@ -84,6 +92,7 @@ class Fault:
     share_per_minute: float = 0.0
     count: int = 1
     share: float = 0.0
+    targets: tuple[int, ...] = ()
     for_s: Range = (5.0, 5.0)
     restart_after_s: Range | None = None
     disk: bool = True
@@ -98,6 +107,18 @@ class Fault:
         _require(0 < self.rate[0] <= self.rate[1], "rate must be above 0")
         _require(0 <= self.for_s[0] <= self.for_s[1], "for_s must not be negative")
         _require(0 <= self.loss <= 1, "loss must be between 0 and 1")
+        if self.targets:
+            self._check_targets()
+
+    def _check_targets(self) -> None:
+        targets = self.targets
+        drawn = self.count != 1 or self.share > 0
+        _require(not drawn, "give targets, or how many there are (count, share), not both")
+        _require(min(targets) >= 0, "targets are numbers of peers, from 0")
+        _require(len(targets) == len(set(targets)), "targets must be different peers")
+        _require(self.kind is not FaultKind.RESTART_ALL, "restart_all hits everybody")
+        _require(self.kind not in PATHS or len(targets) == 2, "a path has two targets, its ends")
+        _require(self.kind is not FaultKind.ACCUSE or len(targets) == 1, "one target accuses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +277,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if typing.get_origin(kind) in (UnionType, typing.Union):
         if Limit in typing.get_args(kind) and isinstance(value, dict):
             return _limit(value, where)
+        if where.startswith("expect.") and value == ANY:
+            return None
         kind = next(each for each in typing.get_args(kind) if each is not type(None))
     if kind == Range:
         pair = value if isinstance(value, list | tuple) else (value, value)

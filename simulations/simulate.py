@@ -24,6 +24,10 @@ from simulations.soaking import SOAK, soak_scenario
 from simulations.summary import as_json, as_text, repeating
 
 INTERRUPTED = 130
+SEARCH = "search"
+"""As a scenario's name: not one, but a search for one."""
+
+FOUND_FILE = "found.toml"
 
 
 def make_parser() -> Parser:
@@ -37,9 +41,16 @@ def make_parser() -> Parser:
     parser.add_argument(
         "scenario",
         metavar="SCENARIO",
-        help=f"{names}; {SOAK} (made from the seed); or path/to/scenario.toml",
+        help=f"{names}; {SOAK} (made from the seed); {SEARCH} (look for a small one that breaks a "
+        "rule; needs Hypothesis); or path/to/scenario.toml",
     )
     parser.add_argument("--peers", type=count, metavar="N", help="instead of the scenario's number")
+    parser.add_argument(
+        "--examples", type=count, metavar="N", help=f"{SEARCH}: try so many (default: 200)"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help=f"{SEARCH}: write what is found here (default: {FOUND_FILE})"
+    )
     parser.add_argument("--seed", type=int, default=None, help="of everything (default: 1)")
     parser.add_argument("--seeds", type=seed_range, metavar="A..B", help="all of these, in turn")
     parser.add_argument("--json", action="store_true", help="one line of JSON a seed")
@@ -77,6 +88,10 @@ def main(arguments: Sequence[str]) -> int:
     flags = make_parser().parse_args(arguments)
     if flags.seed is not None and flags.seeds is not None:
         raise UsageError("give --seed or --seeds, not both")
+    if flags.scenario == SEARCH:
+        return search_one(flags)
+    if flags.examples is not None or flags.out is not None:
+        raise UsageError(f"--examples and --out belong to {SEARCH}, which {flags.scenario} is not")
     seeds: Iterable[int] = flags.seeds or [1 if flags.seed is None else flags.seed]
     if flags.scenario != SOAK:
         load(flags.scenario)  # a mistake is told before anything runs
@@ -89,13 +104,47 @@ def main(arguments: Sequence[str]) -> int:
         with nullcontext() if bug is None else bug.at_work():
             outcome = Execution(scenario, seed, manner).run()
         if lines:
-            write_transcript(outcome, flags.transcript)
-        repeat = repeating(outcome, flags.scenario, flags.peers, flags.sabotage)
+            write(flags.transcript, "\n".join([*outcome.transcript, ""]))
+        repeat = repeating(outcome, flags.scenario, flags.peers, flags.sabotage, flags.ignore)
         tell(outcome, repeat, flags.json)
         if outcome.interrupted:
             return INTERRUPTED
         failed = failed or not outcome.ok
     return 1 if failed else 0
+
+
+def search_one(flags: argparse.Namespace) -> int:
+    """Look for a small scenario that breaks a rule; 0 when there is none. Raises UsageError."""
+    try:
+        from simulations.search import EXAMPLES, Hunt, Search
+    except ModuleNotFoundError as wrong:
+        raise UsageError(
+            f"{SEARCH} needs {wrong.name}, which is not installed: "
+            "pip install 'gossip-trainer[test]', or take random scenarios with "
+            f"'gossip simulate {SOAK} --seeds 1..100'"
+        ) from wrong
+    for name in ("seeds", "json", "transcript", "keep_going"):
+        if getattr(flags, name):
+            raise UsageError(f"--{name.replace('_', '-')} cannot be given with {SEARCH}")
+    hunt = Hunt(
+        seed=1 if flags.seed is None else flags.seed,
+        examples=flags.examples or EXAMPLES,
+        manner=Manner(ignored=tuple(flags.ignore)),
+        bug=SABOTAGE.get(flags.sabotage),
+    )
+    hunt = hunt if flags.peers is None else replace(hunt, peers_max=flags.peers)
+    search = Search(hunt)
+    found, tried = search.run(), search.tried
+    if found is None:
+        sys.stdout.write(
+            f"{SEARCH}: {tried.runs} scenarios, {tried.peer_hours:.1f} peer hours: ok\n"
+        )
+        return 0
+    path = flags.out or FOUND_FILE
+    repeat = repeating(found.outcome, path, None, flags.sabotage, flags.ignore)
+    sys.stdout.write(f"{SEARCH}: BROKEN\n{found.told(tried, repeat)}\n")
+    write(path, found.toml)
+    return 1
 
 
 def scenario_of(name: str, seed: int, peers: int | None) -> Scenario:
@@ -104,10 +153,10 @@ def scenario_of(name: str, seed: int, peers: int | None) -> Scenario:
     return scenario if peers is None else replace(scenario, peers=peers)
 
 
-def write_transcript(outcome: Outcome, path: str) -> None:
-    """One line an event. Raises UsageError when the file cannot be written."""
+def write(path: str, text: str) -> None:
+    """A file. Raises UsageError when it cannot be written."""
     try:
-        Path(path).write_text("\n".join([*outcome.transcript, ""]), encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8")
     except OSError as wrong:
         raise UsageError(f"cannot write {path}: {wrong.strerror}") from wrong
 

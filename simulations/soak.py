@@ -90,7 +90,8 @@ def main(arguments: Sequence[str]) -> int:
         tally.add(outcome)
         seed += 1
         if not outcome.ok:
-            _say(f"{outcome.traceback}{outcome.broken}\n  repeat: {repeating(outcome, SOAK, None)}")
+            repeat = repeating(outcome, SOAK, None, ignored=flags.ignore)
+            _say(f"{outcome.traceback}{outcome.broken}\n  repeat: {repeat}")
         if time.monotonic() - told >= TELL_EVERY_S:
             told = time.monotonic()
             _say(tally.as_text(told - began))

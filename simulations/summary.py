@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from simulations.execution import Outcome
@@ -12,12 +13,17 @@ JsonValue: TypeAlias = str | int | float | bool | list["JsonValue"] | dict[str, 
 
 
 def repeating(
-    outcome: Outcome, scenario: str, peers: int | None, sabotage: str | None = None
+    outcome: Outcome,
+    scenario: str,
+    peers: int | None,
+    sabotage: str | None = None,
+    ignored: Sequence[str] = (),
 ) -> str:
     """The one command that repeats a run."""
     words = ["gossip", "simulate", scenario, "--seed", str(outcome.seed)]
     words += [] if peers is None else ["--peers", str(peers)]
-    return shlex.join(words if sabotage is None else [*words, "--sabotage", sabotage])
+    words += [] if sabotage is None else ["--sabotage", sabotage]
+    return shlex.join([*words, "--ignore", *ignored] if ignored else words)
 
 
 def as_json(outcome: Outcome, repeat: str, gossip_interval_s: float) -> dict[str, JsonValue]:

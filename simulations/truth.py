@@ -19,7 +19,8 @@ class Subject:
 
     ``issued`` is the largest version of itself it ever made known, ``ended`` the largest that a
     life had which is over; ``records`` are those it was seen with, ``held_down`` the versions that
-    some peer holds down, ``doubted_at_s`` when each was first suspected by anybody.
+    some peer holds down, ``doubted_at_s`` when each was first suspected by anybody;
+    ``bade_farewell`` says that this life sent a word of its leave to somebody.
     """
 
     life: SimulatedPeer
@@ -27,6 +28,7 @@ class Subject:
     ended: Version = NEVER
     ended_at_s: Seconds = 0.0
     doubted: bool = False
+    bade_farewell: bool = False
     first_told_at_s: Seconds | None = None
     records: dict[Version, Record] = field(default_factory=dict)
     held_down: dict[Version, None] = field(default_factory=dict)
@@ -52,6 +54,7 @@ class Truth:
             subject = self.subjects[life.me.peer] = Subject(life)
         subject.life = life
         subject.first_told_at_s = None
+        subject.bade_farewell = False
         subject.issue(life.me)
         return subject
 

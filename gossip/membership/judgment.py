@@ -65,6 +65,8 @@ class Judgment:
         contested_s = self._config.contested_s
         if claim.asked and claim.apply_at > now:
             return []  # the answers count, not the same accusers again, now that they are live here
+        if now < self._tried_at(claim, now):
+            return []
         if weight == Weight.IN_TIME:
             claim.doubted = True
             in_time_at = claim.since + self._config.suspicion_s(view.roster.others + 1)
@@ -83,6 +85,15 @@ class Judgment:
             return self.believe(record, why, now)
         view.owe_notice(record.peer, now)
         return []
+
+    def _tried_at(self, claim: Claim, now: Seconds) -> Seconds:
+        """When accusers of a trial may count beside those of a verdict, too few alone: after the
+        least time to refute, which nobody shortens by having said before what others doubt now."""
+        trial = self._view.suspicions.get(claim.record.peer)
+        alone = self._view.verdicts.weigh(claim.record, claim.accusers, now)
+        if trial is None or alone != Weight.TOO_FEW:
+            return now
+        return trial.began_at + trial.min_s
 
     def _contests(self, record: Record, now: Seconds) -> bool:
         """Whether I have reason to think that a member said to be gone may yet refute: a word of

@@ -55,6 +55,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "xxhash": ("gossip.codecs", "gossip.wire", "gossip.transport", "peers", "simulations"),
     "safetensors": ("peers", "simulations"),
     "rich": ("peers", "simulations"),
+    "hypothesis": ("simulations.drawing", "simulations.search"),
     "sklearn": ("peers.tasks.digits",),
     "numba": ("gossip.codecs.loops",),
     "numpy": ("gossip.codecs.loops", "gossip.codecs.loops_wrap"),

@@ -216,6 +216,27 @@ def _buries_when_a_split_heals(scene: Scene) -> None:
     scene.tell(0, scene.of(1, Status.DOWN), heard(scene, 2))
 
 
+def _buries_in_a_second_split(scene: Scene) -> None:
+    """The two were together all the time."""
+    scene.world.split([(0, 1), (2, 3)])
+    scene.world.run(10.0)
+    scene.world.heal()
+    scene.world.split([(0, 1, 2), (3,)])
+    scene.tell(0, scene.of(1, Status.DOWN), heard(scene, 2))
+
+
+def _believes_long_after_a_split(scene: Scene) -> None:
+    """The first split is forgiven by then, and the second one explains nothing."""
+    scene.world.split([(0, 1), (2, 3)])
+    scene.world.run(10.0)
+    scene.tell(2, scene.of(1, Status.DOWN))
+    scene.world.heal()
+    scene.world.start(4, (2,))
+    scene.world.run(45.0)
+    scene.world.split([(1, 2, 4), (0, 3)])
+    scene.tell(4, scene.of(1, Status.DOWN), heard(scene, 2))
+
+
 BREAKS: list[tuple[str, Callable[[Scene], None]]] = [
     ("M2", _falls),
     ("M2", _holds_less_than_it_told),
@@ -239,6 +260,8 @@ BREAKS: list[tuple[str, Callable[[Scene], None]]] = [
     ("M19", _suspects_who_left),
     ("M21", _repeats_itself),
     ("M24", _buries_when_a_split_heals),
+    ("M24", _buries_in_a_second_split),
+    ("M11", _believes_long_after_a_split),
 ]
 
 
@@ -299,6 +322,29 @@ def _buries_across_a_split(scene: Scene) -> None:
     scene.tell(3, scene.of(1, Status.DOWN), heard(scene, 2))
 
 
+def _believes_its_welcomer(scene: Scene) -> None:
+    """Between two splits: the verdict is from the first, and the second comes at once."""
+    scene.world.split([(0, 1), (2, 3)])
+    scene.world.run(30.0)
+    scene.tell(2, scene.of(1, Status.DOWN))
+    scene.world.heal()
+    scene.world.start(4, (2,))
+    scene.world.run(31.0)
+    scene.world.split([(1, 2, 4), (0, 3)])
+    scene.tell(4, scene.of(1, Status.DOWN), heard(scene, 2))
+
+
+def _buries_across_the_split_before(scene: Scene) -> None:
+    """What came of the first split is told on in the second."""
+    scene.world.split([(0, 1), (2, 3)])
+    scene.world.run(30.0)
+    scene.tell(2, scene.of(1, Status.DOWN))
+    scene.world.heal()
+    scene.world.split([(1, 2, 3), (0,)])
+    scene.world.run(31.0)
+    scene.tell(3, scene.of(1, Status.DOWN), heard(scene, 2))
+
+
 def _accuses_without_a_link(scene: Scene) -> None:
     scene.tell(0, scene.of(1, Status.SUSPECT))
 
@@ -328,6 +374,8 @@ RIGHT: list[Callable[[Scene], None]] = [
     _buries_an_old_life,
     _sees_a_refutation,
     _buries_across_a_split,
+    _buries_across_the_split_before,
+    _believes_its_welcomer,
     _accuses_without_a_link,
     _believes_an_accusation_over_a_live_link,
     _leaves_when_asked,
@@ -416,3 +464,25 @@ def test_calm_is_no_calm_while_somebody_sees_others_wrongly(
     again = agreement.first_disagreement()
     assert again is not None
     assert found.text == again.text
+
+
+@pytest.mark.parametrize(
+    "said, heard_by, rule", [(True, (), ""), (False, (), "M19"), (True, (2,), "M19")]
+)
+def test_a_farewell_that_nobody_heard_looks_like_an_end(
+    scene: Scene, said: bool, heard_by: tuple[int, ...], rule: str
+) -> None:
+    """Then those that remain may hold it down; not if one knows better, or none was told."""
+    gone = scene.life(1)
+    scene.world.leave(1)
+    puppet(gone).swim.me = left = scene.of(1, Status.LEFT)
+    scene.say(1, [Send(scene.of(0).peer, Gossip(Rumors((left,))))] if said else [])
+    gone.departed = True
+    scene.world.deliver(gone, LinkUp(scene.of(0).peer))
+    for who in (0, 2, 3):
+        status = Status.LEFT if who in heard_by else Status.DOWN
+        puppet(scene.life(who)).swim.records[gone.me.peer] = scene.of(1, status)
+
+    found = Agreement(scene.world, scene.guard.truth).first_disagreement()
+
+    assert rule == ("" if found is None else found.rule)

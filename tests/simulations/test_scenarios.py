@@ -18,6 +18,7 @@ from peers.cli import main
 from simulations import soak
 from simulations.execution import Execution, Manner, judge
 from simulations.figures import Figures, Histogram
+from simulations.network import WAN
 from simulations.sabotage import SABOTAGE
 from simulations.scenario import Expected, Fault, FaultKind, Limit, Scenario, load, parse, shipped
 from simulations.soaking import SOAK, soak_scenario
@@ -204,6 +205,25 @@ def test_random_scenarios_run_and_differ(seed: int) -> None:
 
     assert scenario.faults != soak_scenario(seed + 1).faults
     assert outcome.ok, outcome.broken
+
+
+@pytest.mark.parametrize("seed", [312])
+def test_a_seed_that_once_failed_keeps_every_rule(seed: int) -> None:
+    """312: a newcomer is welcomed between two splits by a peer that has not heard of the end of the
+    first."""
+    outcome = Execution(soak_scenario(seed), seed).run()
+
+    assert outcome.ok, outcome.broken
+
+
+def test_an_accusation_does_not_shorten_the_time_to_refute() -> None:
+    """What a deaf peer said of everybody adds to what is doubted since, but not to its age."""
+    accused = Fault(FaultKind.ACCUSE, at_s=6.8, for_s=(1.0, 1.0), targets=(3,))
+    crash = Fault(FaultKind.CRASH, at_s=7.8, targets=(1, 2))
+    scenario = replace(scenario_with(accused, crash, peers=8, expect=Expected()), conditions=WAN)
+    for seed in range(1, 5):
+        outcome = Execution(scenario, seed).run()
+        assert outcome.ok, outcome.broken
 
 
 def record(number: int) -> Record:

@@ -17,8 +17,10 @@ from gossip.config import Config, ExchangeConfig
 from gossip.messages import Chunk, Message, PeerId, Phase, Status
 from peers.hook import Cadence
 from simulations import checks
-from simulations.network import Conditions
+from simulations.execution import config_of
+from simulations.network import WAN, Conditions
 from simulations.simulated_peer import SimulatedPeer
+from simulations.splits import HEAL_GRACE_S
 from simulations.world import Plan, World
 from tests.simulations.worlds import (
     TOLERANCE,
@@ -371,3 +373,24 @@ def test_conservation_notices_a_wrong_correction(broken: str) -> None:
         checks.check_conservation(world.lives)
     with pytest.raises(checks.BrokenRule):
         checks.check_ledgers(world.lives)
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_newcomer_gives_up_a_verdict_that_a_split_left_its_welcomer(seed: int) -> None:
+    """It takes over what its welcomer holds, which has not heard of the heal; the refutation that
+    mends the welcomer mends it too, though another split begins at once."""
+    world = World(Plan(seed, config=config_of(), conditions=WAN, trainers=False))
+    world.start_acquainted(8)
+    world.run(2.0)
+    world.split([range(4), range(4, 8)])
+    world.run(42.0)
+    world.heal()
+    newcomer, others = world.start(8, (0,)), [world.current[number] for number in (0, 1, 4, 5)]
+
+    def holds_some_down() -> bool:
+        known = [life for life in others if newcomer.core.swim.record(life.me.peer)]
+        return any(holds_down(newcomer, life.me.peer) for life in known)
+
+    assert world.run(43.0, holds_some_down)
+    world.split([(0, 1, 4, 5, 8), (2, 3, 6, 7)])
+    assert world.run(world.now + HEAL_GRACE_S, lambda: not holds_some_down())

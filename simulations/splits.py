@@ -1,0 +1,57 @@
+"""The splits of a world, for as long as a verdict may still come of one.
+
+A split may begin before what the last one left behind has been refuted. So each is remembered by
+itself: who stood where, when it began and when it healed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gossip.messages import PeerId, Seconds
+
+HEAL_GRACE_S = 30.0
+"""So long after a split has healed, a verdict across it may still come of the split itself."""
+
+
+@dataclass(slots=True)
+class Split:
+    """One of them; ``healed_at_s`` is infinite while it lasts."""
+
+    sides: Mapping[PeerId, int]
+    began_at_s: Seconds
+    healed_at_s: Seconds = math.inf
+
+    def divides(self, one: PeerId, other: PeerId) -> bool:
+        """Whether the two stand apart; who was not there yet when it began stands with the first
+        side."""
+        return self.sides.get(one, 0) != self.sides.get(other, 0)
+
+
+class Splits:
+    """All that a verdict may still come of; ``ever`` says whether there was any at all."""
+
+    def __init__(self) -> None:
+        self.ever = False
+        self._recent: list[Split] = []
+
+    def began(self, sides: Mapping[PeerId, int], now: Seconds) -> None:
+        """The world is split; the split before it, if it still lasted, is over."""
+        self.healed(now)
+        self.ever = True
+        self._recent = [*self.recent(now), Split(sides, now)]
+
+    def healed(self, now: Seconds) -> None:
+        """Nothing is split any more."""
+        for each in self._recent:
+            each.healed_at_s = min(each.healed_at_s, now)
+
+    def recent(self, now: Seconds) -> list[Split]:
+        """The one that lasts, and those that healed at most ``HEAL_GRACE_S`` ago; oldest first."""
+        return [each for each in self._recent if now - each.healed_at_s <= HEAL_GRACE_S]
+
+    def healed_lately(self, now: Seconds) -> bool:
+        """Whether one has healed within ``HEAL_GRACE_S``."""
+        return any(0 <= now - each.healed_at_s < HEAL_GRACE_S for each in self._recent)
