@@ -50,6 +50,7 @@ from peers.identity import Identity, fresh_identity, load_identity
 from peers.journal import Header, Journal
 from peers.mailbox import Mailbox
 from peers.placement import Placement
+from peers.rate import RateRule, RateScale
 from peers.settings import UNTOLD, PeerConfig, hookable, open_transport
 
 REMEMBERED_TRIED_S = 5.0
@@ -104,6 +105,7 @@ class Peer:
         self._daemon: Daemon | None = None
         self._thread: threading.Thread | None = None
         self._remove_hook: Callable[[], None] = lambda: None
+        self._rate: RateScale | None = None
         self._events = EventLog(None, "")
         self.identity: Identity = fresh_identity()
         self._remembered: tuple[str, ...] = ()
@@ -126,6 +128,8 @@ class Peer:
         if self._optimizer is not None:
             handle = self._optimizer.register_step_post_hook(self._after_step)
             self._remove_hook = handle.remove
+            if self._settings.rate is RateRule.GOSSIP:
+                self._rate = RateScale(self._optimizer, lambda: len(self.view.mates))
         return self
 
     def __exit__(
@@ -141,6 +145,8 @@ class Peer:
         if self._daemon is None or self._thread is None:
             return
         self._remove_hook()
+        if self._rate is not None:
+            self._rate.remove()
         self._mailbox.to_core(Asked(Leave()))
         until_s = time.monotonic() + self._config.finish.leave_grace_s + 2.0
         # Corrections and refunds still come in: this side keeps what it owes until all is settled.

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from gossip.codecs import check_pair
+from gossip.codecs import WRAP_CODECS, check_pair
 from gossip.config import Config
 from gossip.errors import UsageError
 from gossip.mixing.outer import OuterStep
@@ -19,6 +19,7 @@ from gossip.transport.transport import Transport
 from gossip.transport.zeromq import ZeroMQTransport
 from peers.hook import Cadence
 from peers.identity import Identity
+from peers.rate import RateRule
 
 FINISH_EXACT_BYTES = 64 << 20
 FRAGMENT_BYTES = 50_000_000
@@ -47,6 +48,8 @@ class PeerConfig:
                     fp32, more for larger ones (all peers of a run must have the same).
     clip            kappa: no correction moves this peer by more than so many times its own usual
                     update (for swarms with strangers; 1.0 costs little); 0: no bound.
+    rate            what happens to the optimizer's learning rate while others share the model; see
+                    ``peers.rate``.
     capacity        this peer's share of the data beside others' (2.0: twice as much).
     seed            of the core's random choices; None: drawn.
     protocol        the protocol's own knobs: codecs, fragments, byte budget, timers.
@@ -67,6 +70,7 @@ class PeerConfig:
     fragments: int = 0
     clip: float = 0.0
     capacity: float = 1.0
+    rate: RateRule = RateRule.KEEP
     cadence: Cadence = field(default_factory=Cadence)
     outer: OuterStep = field(default_factory=OuterStep)
     protocol: Config = field(default_factory=Config)
@@ -79,6 +83,11 @@ class PeerConfig:
         SelfClip(self.clip)
         exchange = self.protocol.exchange
         check_pair(exchange.codec, exchange.reply_codec)
+        if self.clip > 0 and exchange.codec in WRAP_CODECS:
+            raise UsageError(
+                f"a clip bound does not go with {exchange.codec}: its steps are learned from "
+                "corrections, which the bound shortens; offer int8 (replies may still be int4)"
+            )
         for finish_codec in (self.finish_codec, exchange.finish_codec):
             if finish_codec not in ("auto", ""):
                 check_pair(finish_codec, finish_codec)  # finishing uses one for both legs

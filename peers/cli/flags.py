@@ -12,6 +12,7 @@ from gossip.errors import UsageError
 from gossip.messages import CHUNK_BYTES_MAX
 from gossip.mixing.outer import OuterStep
 from peers.hook import AUTO, Cadence
+from peers.rate import GOSSIP_FACTOR, RateRule
 
 STRATEGIES = {"average": OuterStep(), "gossip-nesterov": OuterStep(0.8, 0.7)}
 """Plain gossip averaging, and the outer step for rare swaps (after DiLoCo, Douillard et al., 2023).
@@ -152,6 +153,13 @@ def _add_swap_flags(parser: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="KAPPA",
         help="take no correction beyond KAPPA times this peer's own usual update (default: any)",
+    )
+    parser.add_argument(
+        "--rate-rule",
+        choices=[rule.value for rule in RateRule],
+        default=RateRule.KEEP.value,
+        help="gossip: while others share the model, multiply the optimizer's rate, which is right "
+        f"for one machine alone, by up to {GOSSIP_FACTOR:g} (SGD: by 1); keep: leave it (default)",
     )
     parser.add_argument(
         "--upload",

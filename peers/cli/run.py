@@ -27,6 +27,7 @@ from peers.cli.flags import (
     protocol_config,
 )
 from peers.events import plain
+from peers.rate import RateRule
 from peers.runner import Plan, Result, Runner
 from peers.settings import PeerConfig
 from peers.tasks.loading import load_task
@@ -121,6 +122,7 @@ def main(arguments: Sequence[str]) -> int:
         capacity=flags.capacity,
         fragments=flags.fragments or 0,
         clip=flags.clip or 0.0,
+        rate=RateRule(flags.rate_rule),
         cadence=cadence(flags),
         outer=outer(flags),
         protocol=protocol_config(flags),

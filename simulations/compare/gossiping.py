@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from gossip.codecs import WRAP_CODECS
 from gossip.config import ExchangeConfig
 from gossip.errors import UsageError
 from gossip.mixing.outer import OuterStep
@@ -55,6 +56,8 @@ class GossipSettings:
             raise UsageError("gossip: a swap takes 2 x delay steps, which must not exceed every")
         if not 0 < self.weight <= 0.5:
             raise UsageError("gossip: weight must be above 0 and at most 0.5")
+        if self.clip > 0 and self.offer in WRAP_CODECS:
+            raise UsageError(f"gossip: clip does not go with offer={self.offer}; take int8")
         OuterStep(self.a, self.b)
 
 

@@ -125,6 +125,7 @@ def run_arguments(flags: argparse.Namespace) -> list[str]:
         "--outer-every": flags.outer_every,
         "--fragments": flags.fragments,
         "--clip": flags.clip,
+        "--rate-rule": flags.rate_rule,
         "--upload": flags.upload,
         "--finalise": flags.finalise,
     }

@@ -319,7 +319,7 @@ def test_an_attacker_hurts_less_when_corrections_are_clipped() -> None:
     where it goes without."""
     ends = {}
     for name, attackers, clip in (("clean", 0, 0.0), ("open", 1, 0.0), ("clipped", 1, 1.0)):
-        method = Gossip(GossipSettings(clip=clip))
+        method = Gossip(GossipSettings(clip=clip, offer="int8"))
         field = field_of(method, conditions=Conditions(attackers=attackers))
         for step in range(20):
             method.advance(field, step)
