@@ -176,7 +176,8 @@ class Core:
 
     def deadline(self) -> Seconds:
         """When to say Woke."""
-        return min(self.swim.deadline(), self._exchange_due, self._timers.at)
+        due_at, timer_at = self.swim.deadline(), self._timers.at
+        return min(due_at if due_at < timer_at else timer_at, self._exchange_due)
 
     def _concerns_membership_alone(self, happened: Input) -> bool:
         """Whether nothing but membership can have changed: most inputs of an idle peer."""
@@ -217,14 +218,13 @@ class Core:
     def _received(self, sender: PeerId, message: Message, now: Seconds) -> list[Effect]:
         if sender == self._me:
             return [Tell(Fault(sender, "sender", "a message in my own name"))]
-        effects = self.swim.heard_from(sender, now)
         if type(message) in MEMBERSHIP_TYPES:
-            effects += self.swim.hear(sender, cast(MembershipMessage, message), now)
-            if self._lineage == NO_LINEAGE:
+            effects = self.swim.receive(sender, cast(MembershipMessage, message), now)
+            if self._lineage == NO_LINEAGE and self.swim.any_lineage:
                 effects += self._seek_lineage(now)
             return effects
-        effects += self._hear_exchange(sender, cast(ExchangeMessage, message), now)
-        return effects
+        effects = self.swim.heard_from(sender, now)
+        return effects + self._hear_exchange(sender, cast(ExchangeMessage, message), now)
 
     def _hear_exchange(
         self, sender: PeerId, message: ExchangeMessage, now: Seconds

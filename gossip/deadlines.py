@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gossip.messages import Seconds
 
@@ -23,29 +23,36 @@ class Deadlines(Generic[Name]):
     After each ``set`` the heap holds at most twice the names set, and STALE_MAX entries more.
     """
 
-    __slots__ = ("_counter", "_current", "_heap", "at")
+    __slots__ = ("_alarm", "_counter", "_current", "_heap", "at")
 
     def __init__(self) -> None:
         self._heap: list[tuple[Seconds, int, Name]] = []
         self._current: dict[Name, int] = {}
         self._counter = 0
+        self._alarm: Alarm | None = None
         self.at: Seconds = math.inf
         """The same as ``earliest()``, to be read: it is asked for after every input."""
 
     def set(self, name: Name, at: Seconds) -> None:
         """Ring ``name`` at ``at``, whatever was set before."""
+        current = self._current
+        was_set = name in current
         self._counter += 1
-        self._current[name] = self._counter
+        current[name] = self._counter
         heapq.heappush(self._heap, (at, self._counter, name))
-        if len(self._heap) > 2 * len(self._current) + STALE_MAX:
-            self._heap = [each for each in self._heap if self._current.get(each[2]) == each[1]]
+        if len(self._heap) > 2 * len(current) + STALE_MAX:
+            self._heap = [each for each in self._heap if current.get(each[2]) == each[1]]
             heapq.heapify(self._heap)
-        self._look()
+        if was_set:
+            self._look()
+        elif at < self.at:
+            self._move(at)
 
     def clear(self, name: Name) -> None:
         """Forget ``name``; clearing an unset name is allowed."""
-        if self._current.pop(name, None) is not None:
-            self._look()
+        number = self._current.pop(name, None)
+        if number is not None and self._heap[0][1] == number:
+            self._look()  # else the earliest is still there
 
     def __contains__(self, name: Name) -> bool:
         return name in self._current
@@ -57,6 +64,8 @@ class Deadlines(Generic[Name]):
     def due(self, now: Seconds) -> list[Name]:
         """Names whose time has come, earliest first; they are cleared."""
         names: list[Name] = []
+        if self.at > now:
+            return names
         while self.at <= now:
             _, _, name = heapq.heappop(self._heap)
             del self._current[name]
@@ -70,7 +79,45 @@ class Deadlines(Generic[Name]):
         while heap:
             top = heap[0]
             if current.get(top[2]) == top[1]:
-                self.at = top[0]
+                self._move(top[0])
                 return
             heapq.heappop(heap)
-        self.at = math.inf
+        self._move(math.inf)
+
+    def _move(self, at: Seconds) -> None:
+        before, self.at = self.at, at
+        alarm = self._alarm
+        if alarm is None:
+            return
+        if at < alarm.at:
+            alarm.at = at
+        elif before <= alarm.at:
+            alarm.is_stale = True
+
+    def heard_by(self, alarm: Alarm) -> None:
+        """Tell this alarm of every change from now on."""
+        self._alarm = alarm
+
+
+class Alarm:
+    """The earliest of several deadlines; they are not all asked after every input.
+
+    Invariant: ``at`` is never later than the earliest of them, and equal to it unless it
+    ``is_stale``.
+    """
+
+    __slots__ = ("_heard", "at", "is_stale")
+
+    def __init__(self, *heard: Deadlines[Any]) -> None:
+        self._heard = heard
+        self.at: Seconds = math.inf
+        self.is_stale = True
+        for each in heard:
+            each.heard_by(self)
+
+    def earliest(self) -> Seconds:
+        """The next time something is due, or ``math.inf``."""
+        if self.is_stale:
+            self.at = min([each.at for each in self._heard])
+            self.is_stale = False
+        return self.at

@@ -26,6 +26,9 @@ LOOK_EVERY_S = 1.0
 COLLECT_EVERY = 100_000
 """Garbage is looked for after so many new objects: frames and effects hold no cycles."""
 
+LARGE = 1_000
+"""With so many peers it is not looked for at all, as that takes longer the more they know."""
+
 BUGS = (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a core raises only when it is wrong: nothing that a neighbor sends may make it raise."""
 
@@ -123,7 +126,7 @@ class Execution:
         """To the end, to the first broken rule, or until Ctrl-C."""
         began = time.perf_counter()
         try:
-            with _seldom_collecting():
+            with _seldom_collecting(never=self.scenario.peers >= LARGE):
                 self._run()
         except BrokenRule as wrong:
             self.guard.first = self.guard.first or wrong
@@ -243,9 +246,11 @@ def bound(limit: float | Limit | None, peers: int) -> float | None:
 
 
 @contextmanager
-def _seldom_collecting() -> Iterator[None]:
+def _seldom_collecting(never: bool) -> Iterator[None]:
     before = gc.get_threshold()
-    gc.set_threshold(COLLECT_EVERY, 50, 1000)
+    if never:
+        gc.collect()  # an earlier world, if there was one
+    gc.set_threshold(0 if never else COLLECT_EVERY, 50, 1000)
     try:
         yield
     finally:

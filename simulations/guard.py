@@ -38,7 +38,7 @@ from gossip.machine import (
     Woke,
 )
 from gossip.membership.jury import CREDIT_S
-from gossip.messages import Ack, Gossip, PeerId, Ping, Record, Seconds, Status
+from gossip.messages import NO_RUMORS, Ack, Gossip, PeerId, Ping, Record, Seconds, Status
 from simulations.figures import Figures
 from simulations.rules import BrokenRule
 from simulations.simulated_peer import Doubt, SimulatedPeer
@@ -52,6 +52,9 @@ SMALL = 4
 HEALTH_MAX = 7
 SLOWEST_CLOCK = 0.9
 """Seconds that a clock shows in one; slower than any that scenarios set."""
+
+RUMOR_BEARERS = (Gossip, Ping, Ack)
+"""Messages that pass claims on."""
 
 SENDS_FACTOR = 6
 """A claim also answers whoever doubts; this many times the rumor's own bound is a leak."""
@@ -94,7 +97,10 @@ class Guard:
         self._world = world
         self._limits = limits
         self._splits = Splits()
-        self._sent: dict[tuple[str, PeerId, tuple[int, int, int]], int] = {}
+        self._claims: dict[tuple[PeerId, tuple[int, int, int]], int] = {}
+        self._numbers: dict[int, int] = {}
+        self._numbered: list[Record] = []
+        self._sends_max: dict[int, int] = {}
         self._health_shown: bool | None = None
 
     # What happens to processes and paths.
@@ -152,9 +158,9 @@ class Guard:
         if life.leaving:
             self._look_for_farewell(me, effects)
         for effect in effects:
-            if isinstance(effect, Send):
+            if type(effect) is Send:
                 message = effect.message
-                if isinstance(message, Gossip | Ping | Ack) and message.rumors.records:
+                if isinstance(message, RUMOR_BEARERS) and message.rumors is not NO_RUMORS:
                     self._count_sends(life, message.rumors.records)
             elif isinstance(effect, Tell) and isinstance(effect.report, MemberChanged):
                 try:
@@ -186,15 +192,25 @@ class Guard:
             self._broken("M20", life, f"its health is {health}")
 
     def _count_sends(self, life: SimulatedPeer, records: tuple[Record, ...]) -> None:
-        members = self._world.running_count
-        rumor_max = max(4 * math.ceil(math.log10(members + 1)), 8)
+        most = self._sends_max.get(self._world.running_count)
+        if most is None:
+            most = self._sends_max[self._world.running_count] = sends_max(self._world.running_count)
+        passed_on, me = life.passed_on, life.me.peer
         for record in records:
-            if record.peer == life.me.peer:
+            if record.peer == me:
                 continue
-            key = (life.name, record.peer, record.key)
-            sends = self._sent[key] = self._sent.get(key, 0) + 1
-            if sends > SENDS_FACTOR * rumor_max:
+            number = self._numbers.get(id(record)) or self._number(record)
+            sends = passed_on[number] = passed_on.get(number, 0) + 1
+            if sends > most:
                 self._broken("M21", life, f"passed {record.key} of {record.peer} on {sends} times")
+
+    def _number(self, record: Record) -> int:
+        """A claim by a number: equal ones have the same. Each object is looked up only once, and
+        kept, so that no other may take its place in memory."""
+        number = self._claims.setdefault((record.peer, record.key), len(self._claims) + 1)
+        self._numbers[id(record)] = number
+        self._numbered.append(record)
+        return number
 
     # One claim that won.
 
@@ -204,13 +220,15 @@ class Guard:
         if subject is None or version > subject.issued:
             self._broken("M4", life, f"shows {record.key} of {record.peer}, never issued")
         known = subject.records.get(version)
-        if known is not None and replace(known, status=record.status) != record:
-            self._broken("M6", life, f"shows {record}, issued was {known}")
+        if known is not None and id(record) not in subject.alike:
+            if replace(known, status=record.status) != record:
+                self._broken("M6", life, f"shows {record}, issued was {known}")
+            subject.alike[id(record)] = record
         told = life.told.get(record.peer)
         if told is not None:
             self._compare(life, told, record)
         held = life.core.swim.record(record.peer)
-        if held is not None and held.key < record.key:
+        if held is not record and held is not None and held.key < record.key:
             self._broken("M2", life, f"told {record.key} of {record.peer}, holds {held.key}")
         if record.status is Status.SUSPECT:
             subject.doubted_at_s.setdefault(version, self._world.now)
@@ -225,15 +243,14 @@ class Guard:
             life.doubts.pop(record.peer, None)
 
     def _compare(self, life: SimulatedPeer, before: Record, after: Record) -> None:
-        what = f"{after.peer} goes from {before.key} to {after.key}"
         same = (before.boot, before.incarnation) == (after.boot, after.incarnation)
         failed = before.boot == after.boot and after.status in (Status.SUSPECT, Status.DOWN)
         if before.status is Status.LEFT and failed:
-            self._broken("M19", life, what)
+            self._broken("M19", life, _step_of(before, after))
         if same and before.status >= Status.DOWN and after.status < Status.DOWN:
-            self._broken("M5", life, what)
+            self._broken("M5", life, _step_of(before, after))
         if after.key < before.key:
-            self._broken("M2", life, what)
+            self._broken("M2", life, _step_of(before, after))
 
     def _suspected(
         self, life: SimulatedPeer, happened: Input, subject: Subject, record: Record
@@ -361,3 +378,12 @@ class Guard:
 
     def _broken(self, rule: str, life: SimulatedPeer, text: str) -> NoReturn:
         raise BrokenRule(f"{life.name} {text}", rule, self._world.now, life.me.peer)
+
+
+def _step_of(before: Record, after: Record) -> str:
+    return f"{after.peer} goes from {before.key} to {after.key}"
+
+
+def sends_max(members: int) -> int:
+    """How often one of so many peers may pass one claim on."""
+    return SENDS_FACTOR * max(4 * math.ceil(math.log10(members + 1)), 8)

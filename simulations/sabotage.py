@@ -325,15 +325,15 @@ def health_unbounded() -> list[Replacement]:
 def vouching_unasked() -> list[Replacement]:
     """A fellow vouches for every member it knows without asking it."""
 
-    def vouch(self: Swim, sender: PeerId, asked: PingReq, now: Seconds) -> list[Effect]:
+    def vouch(self: Jury, sender: PeerId, asked: PingReq, now: Seconds) -> list[Effect]:
         del now
-        record = self._roster.get(asked.subject)
+        record = self._view.roster.get(asked.subject)
         if record is None:
             return []
         vouched = Vouch(asked.probe, record.peer, record.boot, record.incarnation)
         return [Send(sender, vouched)]
 
-    return [(Swim, "_on_ping_req", vouch)]
+    return [(Jury, "hear_ping_req", vouch)]
 
 
 @bug(SPLIT, "M24")

@@ -141,7 +141,8 @@ class SimulatedPeer:
     the library's threads stand still as well; ``rested_s`` sums up such times that are over
     and ``well_since`` is when the last one was.
     ``issued`` is the last record of its own that a check has seen, ``told`` what it last told its
-    owner about others, ``doubts`` since when it suspects them.
+    owner about others, ``doubts`` since when it suspects them, ``passed_on`` how often it told
+    others of each claim, by the number that a check gave it.
     """
 
     __slots__ = (
@@ -167,6 +168,7 @@ class SimulatedPeer:
         "name",
         "number",
         "one_sided",
+        "passed_on",
         "port",
         "reports",
         "rested_s",
@@ -201,6 +203,7 @@ class SimulatedPeer:
         self.issued = birth.me
         self.told: dict[PeerId, Record] = {}
         self.doubts: dict[PeerId, Doubt] = {}
+        self.passed_on: dict[int, int] = {}
         self.inbox: deque[Input | Sent] = deque()
         self.wakes_at: Seconds = math.inf
         self.control_bytes = 0.0

@@ -18,7 +18,8 @@ class Subject:
     """One peer in all its lives.
 
     ``issued`` is the largest version of itself it ever made known, ``ended`` the largest that a
-    life had which is over; ``records`` are those it was seen with, ``held_down`` the versions that
+    life had which is over; ``records`` are those it was seen with, ``alike`` others that were
+    compared with them, by ``id``, and say the same; ``held_down`` are the versions that
     some peer holds down, ``doubted_at_s`` when each was first suspected by anybody;
     ``bade_farewell`` says that this life sent a word of its leave to somebody.
     """
@@ -31,6 +32,7 @@ class Subject:
     bade_farewell: bool = False
     first_told_at_s: Seconds | None = None
     records: dict[Version, Record] = field(default_factory=dict)
+    alike: dict[int, Record] = field(default_factory=dict)
     held_down: dict[Version, None] = field(default_factory=dict)
     doubted_at_s: dict[Version, Seconds] = field(default_factory=dict)
 

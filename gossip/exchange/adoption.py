@@ -58,6 +58,18 @@ class AdoptionState(Enum):
 class Adoption:
     """At most one adoption at a time; giving up returns to IDLE and changes nothing else."""
 
+    __slots__ = (
+        "_config",
+        "_exchange",
+        "_patience",
+        "_pull",
+        "_snapshot",
+        "_timers",
+        "_wanted",
+        "donor",
+        "state",
+    )
+
     def __init__(self, config: ExchangeConfig) -> None:
         self._config = config
         self._timers: Deadlines[str] = Deadlines()
@@ -194,6 +206,8 @@ class Donations:
     A newcomer is waited for as long as it may wait for chunks itself: on a slow link its Wants are
     far apart. If it is gone for good, its link or the group says so first.
     """
+
+    __slots__ = ("_config", "_donations", "_stall_s", "_timers", "_uploads")
 
     def __init__(self, config: ExchangeConfig, uploads: Uploads) -> None:
         self._config = config

@@ -32,6 +32,19 @@ PEERS_REMEMBERED_MAX = 100_000
 class Book:
     """See the module."""
 
+    __slots__ = (
+        "_boot",
+        "_highest",
+        "_me",
+        "_outcomes",
+        "_seq",
+        "config",
+        "open",
+        "swaps",
+        "timers",
+        "uploads",
+    )
+
     def __init__(self, me: PeerId, boot: int, config: ExchangeConfig, uploads: Uploads) -> None:
         self.config = config
         self.uploads = uploads

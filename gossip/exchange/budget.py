@@ -13,6 +13,8 @@ class TokenBucket:
     Invariant: over any span of t seconds at most ``burst + rate * t`` bytes are taken.
     """
 
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
     def __init__(self, bytes_per_s: float, burst_min_bytes: int, now: Seconds) -> None:
         assert bytes_per_s > 0
         self._rate = bytes_per_s

@@ -32,6 +32,16 @@ class Patience:
     that, so nobody is waited for without end.
     """
 
+    __slots__ = (
+        "_asked_twice",
+        "_config",
+        "_doublings",
+        "_gap_s",
+        "_last_at",
+        "_longest_gap_s",
+        "_slowest_s",
+    )
+
     def __init__(self, config: ExchangeConfig, chunk_bytes: int, now: Seconds) -> None:
         self._config = config
         self._slowest_s = config.withdraw_after_s / 2 * chunk_bytes / CHUNK_BYTES_MAX

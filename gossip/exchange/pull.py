@@ -38,6 +38,23 @@ class Pull:
     blob has chunks, so nobody lives on repetitions for ever.
     """
 
+    __slots__ = (
+        "_answered",
+        "_arrived",
+        "_asked",
+        "_chunks",
+        "_first_chunks",
+        "_have",
+        "_mark",
+        "_repeats",
+        "_sounding",
+        "_usual_chunks",
+        "_window_chunks",
+        "arrived_bytes",
+        "blob",
+        "transfer",
+    )
+
     def __init__(self, transfer: Transfer, blob: Blob, window_bytes: int) -> None:
         self.transfer = transfer
         self.blob = blob

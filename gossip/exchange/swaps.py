@@ -49,6 +49,8 @@ SwapMessage: TypeAlias = Offer | Reply | Done | Busy | Gone | Want | Chunk
 class Swaps:
     """See the module."""
 
+    __slots__ = ("_book", "_config", "_me")
+
     def __init__(self, me: PeerId, boot: int, config: ExchangeConfig, uploads: Uploads) -> None:
         self._me = me
         self._config = config

@@ -36,6 +36,8 @@ class Uploads:
     QUEUED_CHUNKS_MAX (a Want beyond it is forgotten: its owner asks again).
     """
 
+    __slots__ = ("_bucket", "_queue", "_queued")
+
     def __init__(self, bytes_per_s: float, now: Seconds) -> None:
         self._bucket = TokenBucket(bytes_per_s, CHUNK_BYTES_MAX, now)
         self._queue: deque[tuple[PeerId, Chunk]] = deque()

@@ -23,6 +23,7 @@ class Accounts:
     entries: dict[Entry, Progress] = field(default_factory=dict)
     newest: dict[PeerId, Progress] = field(default_factory=dict)
     totals: dict[bytes, int] = field(default_factory=dict)
+    any_lineage: bool = False
 
     @staticmethod
     def of(progress: Iterable[Progress]) -> Accounts:
@@ -36,6 +37,16 @@ class Accounts:
 class Account:
     """The accounts one peer knows: its own changes over a shared ground."""
 
+    __slots__ = (
+        "_count",
+        "_entries",
+        "_entries_max",
+        "_ground",
+        "_newest",
+        "_totals",
+        "any_lineage",
+    )
+
     def __init__(self, entries_max: int, ground: Accounts | None = None) -> None:
         self._entries_max = entries_max
         self._ground = ground or Accounts()
@@ -43,7 +54,7 @@ class Account:
         self._newest: dict[PeerId, Progress] = {}
         self._totals = dict(self._ground.totals)
         self._count = len(self._ground.entries)
-        self.any_lineage = any(each.lineage for each in self._ground.newest.values())
+        self.any_lineage = self._ground.any_lineage
         """Whether anybody was ever heard to have a model."""
 
     def _get(self, key: Entry) -> Progress | None:
@@ -104,5 +115,8 @@ class Account:
         """All of it as a ground for others; it must not be changed afterwards."""
         ground = self._ground
         return Accounts(
-            ground.entries | self._entries, ground.newest | self._newest, dict(self._totals)
+            ground.entries | self._entries,
+            ground.newest | self._newest,
+            dict(self._totals),
+            self.any_lineage,
         )

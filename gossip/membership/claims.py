@@ -14,6 +14,8 @@ from gossip.messages import Evidence, Gossip, PeerId, Progress, Record, Rumors, 
 class Claims:
     """Takes what others say into one peer's view."""
 
+    __slots__ = ("_judgment", "_view")
+
     def __init__(self, view: View, judgment: Judgment) -> None:
         self._view = view
         self._judgment = judgment
@@ -30,7 +32,6 @@ class Claims:
         effects: list[Effect] = []
         faults: list[tuple[str, str]] = []
         stale: list[Record] = []
-        told = {each.subject: each for each in rumors.evidence}
         if not spread and len(rumors.records) > CHANGES_MAX:
             effects += self._learn_everyone(rumors.records, why)
         for record in rumors.records:
@@ -51,7 +52,7 @@ class Claims:
                 elif record.status > Status.ALIVE:
                     stale.append(known)
             else:
-                about = _about(record, told)
+                about = _about(record, rumors.evidence)
                 effects += self._take(sender, record, known, about, why, now, spread)
         for progress in rumors.progress:
             effects += self._learn_progress(sender, progress, spread, faults)
@@ -119,9 +120,9 @@ class Claims:
         return effects
 
 
-def _about(record: Record, told: dict[PeerId, Evidence]) -> Evidence | None:
-    """The evidence beside a record, if it is of the same life."""
-    about = told.get(record.peer)
+def _about(record: Record, told: tuple[Evidence, ...]) -> Evidence | None:
+    """The evidence beside a record, the last that is given, if it is of the same life."""
+    about = next((each for each in reversed(told) if each.subject == record.peer), None)
     if about is None or (about.boot, about.incarnation) != (record.boot, record.incarnation):
         return None
     return about

@@ -27,6 +27,8 @@ FORGET_BELOW = 0.1
 class Flaps:
     """Points of each peer that ever came back, as of the time they were last added."""
 
+    __slots__ = ("_crowd_until", "_half_life_s", "_limit", "_points", "_recent", "_sweep_at")
+
     def __init__(self, half_life_s: Seconds, limit: float) -> None:
         self._half_life_s = half_life_s
         self._limit = limit

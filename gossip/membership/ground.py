@@ -53,6 +53,12 @@ class Ground:
     buckets: array[int]
     in_bucket: tuple[tuple[PeerId, ...], ...]
 
+    def gone(self) -> dict[PeerId, None]:
+        """Who is down or has left, in a dictionary of the caller's own."""
+        if len(self.live) == len(self.records):
+            return {}
+        return {peer: None for peer, each in self.records.items() if each.status >= Status.DOWN}
+
     @staticmethod
     def of(records: Iterable[Record], rings: int) -> Ground:
         """At most one record for each peer; all of them are passed on to others."""

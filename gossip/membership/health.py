@@ -14,6 +14,8 @@ SCORE_MAX = 7
 class Health:
     """Invariant (M20): the score stays in 0 .. SCORE_MAX, and intervals are times 1 + score."""
 
+    __slots__ = ("score",)
+
     def __init__(self) -> None:
         self.score = 0
 

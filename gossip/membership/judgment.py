@@ -23,6 +23,8 @@ from gossip.messages import Evidence, Gossip, PeerId, Record, Rumors, Seconds, S
 class Judgment:
     """Judges claims over one peer's view."""
 
+    __slots__ = ("_config", "_view")
+
     def __init__(self, view: View, config: MembershipConfig) -> None:
         self._view = view
         self._config = config

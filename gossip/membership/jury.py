@@ -10,11 +10,11 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from gossip.machine import Effect, MemberChanged, Reach, Send, Tell
+from gossip.machine import Effect, Fault, MemberChanged, Reach, Send, Tell
 from gossip.membership.claims import Claims
 from gossip.membership.health import Health
 from gossip.membership.judgment import Judgment
-from gossip.membership.probe import Probe, Stage
+from gossip.membership.probe import Favor, Probe, Stage
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.rounds import Rounds
 from gossip.membership.sightings import Witness
@@ -27,6 +27,7 @@ from gossip.messages import (
     NackReason,
     Notice,
     PeerId,
+    Ping,
     PingReq,
     Record,
     Rumors,
@@ -42,6 +43,8 @@ transport needs to tell a busy peer from a lost one must not be paid twice."""
 
 class Jury:
     """The probes and trials of one peer over its view."""
+
+    __slots__ = ("_claims", "_config", "_health", "_judgment", "_rng", "_rounds", "_view")
 
     def __init__(
         self,
@@ -137,6 +140,23 @@ class Jury:
     def _fellows(self, peer: PeerId) -> list[PeerId]:
         me = self._view.roster.me.peer
         return [each for each in self._view.roster.observers(peer) if each != me]
+
+    def hear_ping_req(self, asker: PeerId, asked: PingReq, now: Seconds) -> list[Effect]:
+        """A fellow observer asks me to probe for it."""
+        view, subject = self._view, asked.subject
+        me, record = view.roster.me, view.roster.get(subject)
+        if not view.prober.is_fair(asked.within_s):
+            return [Tell(Fault(asker, "probe", f"wants to know within {asked.within_s} s"))]
+        if subject == me.peer:
+            return [Send(asker, Vouch(asked.probe, subject, me.boot, me.incarnation))]
+        if record is None or record.status >= Status.DOWN:
+            told = view.with_evidence(() if record is None else (record,))
+            nack = Nack(asked.probe, subject, NackReason.UNKNOWN)
+            return [Send(asker, nack), *([Send(asker, Gossip(told))] if record else [])]
+        number = view.prober.favor(Favor(asker, subject, asked.probe), asked.within_s, now)
+        if number is None:
+            return [Send(asker, Nack(asked.probe, subject, NackReason.LIMIT))]
+        return [*view.watch.link(subject), Send(subject, Ping(number, record.boot))]
 
     def hear_ack(
         self, sender: PeerId, number: int, boot: int, incarnation: int, now: Seconds

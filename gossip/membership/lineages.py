@@ -9,6 +9,8 @@ from gossip.messages import NO_LINEAGE, PeerId, Phase, Seconds
 class Lineages:
     """What the members' gossiped progress says about lineages; holds no state of its own."""
 
+    __slots__ = ("_swim",)
+
     def __init__(self, swim: Swim) -> None:
         self._swim = swim
 

@@ -21,6 +21,8 @@ BOOT_LEAP_MAX = 100 * 366 * 24 * 3600 * 1000
 class Myself:
     """My own entries in the roster and the account; nobody else writes them."""
 
+    __slots__ = ("_account", "_counted", "_roster", "progress")
+
     def __init__(self, roster: Roster, account: Account) -> None:
         self._roster = roster
         self._account = account

@@ -50,6 +50,17 @@ class Prober:
     ``favors_max`` bounds what others can make this peer do at a time.
     """
 
+    __slots__ = (
+        "_favors",
+        "_favors_max",
+        "_sent",
+        "_trips",
+        "deadlines",
+        "favor_deadlines",
+        "last_number",
+        "open",
+    )
+
     def __init__(self, trips: RoundTrips, favors_max: int = 64) -> None:
         self._trips = trips
         self._favors_max = favors_max

@@ -36,13 +36,15 @@ def places(peer: PeerId) -> tuple[int, ...]:
 class Ring:
     """Some members in the order of one ring. Invariant: ``places`` rises, ``peers`` beside it."""
 
-    __slots__ = ("number", "peers", "places")
+    __slots__ = ("_ahead", "_behind", "number", "peers", "places")
 
     def __init__(self, number: int, peers: Iterable[PeerId] = ()) -> None:
         self.number = number
         standing = sorted((places(peer)[number], peer) for peer in peers)
         self.places = [place for place, _ in standing]
         self.peers = [peer for _, peer in standing]
+        self._ahead: dict[int, tuple[int, PeerId] | None] = {}
+        self._behind: dict[int, tuple[int, PeerId] | None] = {}
 
     def add(self, peer: PeerId) -> None:
         """A member takes its place."""
@@ -50,6 +52,7 @@ class Ring:
         at = bisect_left(self.places, place)
         self.places.insert(at, place)
         self.peers.insert(at, peer)
+        self._forget()
 
     def remove(self, peer: PeerId) -> None:
         """A member leaves its place."""
@@ -57,6 +60,18 @@ class Ring:
         while self.peers[at] != peer:  # another may stand on the very same place
             at += 1
         del self.places[at], self.peers[at]
+        self._forget()
+
+    def _forget(self) -> None:
+        self._ahead.clear()
+        self._behind.clear()
+
+    def next_to(self, place: int, clockwise: bool) -> tuple[int, PeerId] | None:
+        """The same as ``walk`` with nobody skipped; remembered, as many ask for the same."""
+        known = self._ahead if clockwise else self._behind
+        if place not in known:
+            known[place] = self.walk(place, clockwise, ())
+        return known[place]
 
     def walk(
         self, place: int, clockwise: bool, skipped: Container[PeerId]
@@ -119,8 +134,10 @@ class Standing:
             for clockwise in (True, False):
                 place, walked = standing[ground.number], 0
                 while walked <= _CIRCLE:
-                    here = ground.walk(place, clockwise, self._gone)
-                    new = joined.walk(place, clockwise, ())
+                    here = ground.next_to(place, clockwise)
+                    if here is not None and here[1] in self._gone:
+                        here = ground.walk(place, clockwise, self._gone)
+                    new = joined.walk(place, clockwise, ()) if joined.peers else None
                     nearest = here if new is None or (here is not None and here < new) else new
                     if nearest is None or nearest[1] == peer:
                         break

@@ -30,6 +30,26 @@ class Roster:
     tombstone round for ever.
     """
 
+    __slots__ = (
+        "_buckets",
+        "_count",
+        "_down",
+        "_forgotten",
+        "_ground",
+        "_hearsay",
+        "_joined",
+        "_live",
+        "_live_count",
+        "_me",
+        "_members_max",
+        "_observers",
+        "_records",
+        "_standing",
+        "_undialable",
+        "gone",
+        "me",
+    )
+
     def __init__(self, me: Record, members_max: int, observers: int, ground: Ground | None = None):
         self._me = me.peer
         self._members_max = members_max
@@ -46,14 +66,13 @@ class Roster:
         self._down = list(self._ground.down)
         self._undialable: dict[PeerId, None] = dict(self._ground.undialable)
         self._hearsay: dict[PeerId, None] = {}
+        self.gone: dict[PeerId, None] = self._ground.gone()
+        """Who is down or has left; to be read."""
+        self.me = me
+        """My own record; to be read."""
         self._put(me, self.get(me.peer))
 
     # ---------------------------------------------------------------- reading
-
-    @property
-    def me(self) -> Record:
-        """My own record."""
-        return self._records[self._me]
 
     @property
     def others(self) -> int:
@@ -100,15 +119,9 @@ class Roster:
         """A live member that is not me."""
         return peer != self._me and self._is_live(peer)
 
-    @property
-    def has_tombstones(self) -> bool:
-        """Whether any peer is known to be down or to have left."""
-        return self._count > self._live_count
-
     def is_gone(self, peer: PeerId) -> bool:
         """A member that is down or has left."""
-        record = self.get(peer)
-        return record is not None and record.status >= Status.DOWN
+        return peer in self.gone
 
     def _is_live(self, peer: PeerId) -> bool:
         record = self.get(peer)
@@ -203,6 +216,8 @@ class Roster:
     def _put(self, record: Record, before: Record | None) -> None:
         peer = record.peer
         self._records[peer] = record
+        if peer == self._me:
+            self.me = record
         self._forgotten.pop(peer, None)
         if before is None:
             self._count += 1
@@ -216,6 +231,10 @@ class Roster:
             self._hearsay[peer] = None
         if peer not in self._hearsay:
             self._buckets[bucket_of(peer)] ^= fingerprint(record)
+        if is_live:
+            self.gone.pop(peer, None)
+        else:
+            self.gone[peer] = None
         if is_live and not record.control_address:
             self._undialable[peer] = None
         else:
@@ -252,6 +271,7 @@ class Roster:
         self._records.pop(peer, None)
         self._forgotten[peer] = None
         self._hearsay.pop(peer, None)
+        self.gone.pop(peer, None)
         self._count -= 1
         _keep(self._down, peer, False)
 

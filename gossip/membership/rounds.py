@@ -61,6 +61,31 @@ class _Tick(IntEnum):
 class Rounds:
     """The rounds of one peer over its view, and the contacts it joins through."""
 
+    __slots__ = (
+        "_answered",
+        "_answers_at",
+        "_beside",
+        "_config",
+        "_contacts",
+        "_dialed",
+        "_early",
+        "_health",
+        "_judgment",
+        "_kept",
+        "_knocked_at",
+        "_progress_told_at",
+        "_rng",
+        "_roster",
+        "_runs",
+        "_strangers",
+        "_sync_s",
+        "_terms",
+        "_turned_away",
+        "_view",
+        "sync",
+        "ticks",
+    )
+
     def __init__(
         self,
         view: View,
@@ -129,7 +154,7 @@ class Rounds:
             self._runs = True
             ticks.set(_Tick.PROBE, now + self._rng.random() * self._look_s())
             ticks.set(_Tick.SYNC, now + self._rng.random() * self._next_sync_s())
-        if self._roster.down and _Tick.KNOCK not in ticks:
+        if self._roster.gone and _Tick.KNOCK not in ticks and self._roster.down:
             pause_s = self._config.probe_down_interval_s
             ticks.set(_Tick.KNOCK, now + self._rng.random() * pause_s)
 
@@ -311,10 +336,11 @@ class Rounds:
         effects = [*self._settle_links(), *view.watch.links_due()]
         interval_s = self._config.probe_interval_s * self._health.factor
         active_at, passive_at = now - ACTIVE_AGE * interval_s, now - PASSIVE_AGE * interval_s
+        known, probed = view.sightings.seen, view.prober.open
         for peer, is_active in view.watch.neighbors.items():
-            seen = view.sightings.of(peer)
+            seen = known.get(peer)
             silent_at = active_at if is_active else passive_at
-            if (seen is None or seen.heard_at <= silent_at) and not view.prober.is_open(peer):
+            if (seen is None or seen.heard_at <= silent_at) and peer not in probed:
                 effects.append(self.probe(peer, now))
         return effects
 

@@ -18,6 +18,8 @@ INITIAL_S = 1.0
 class RoundTrips:
     """One estimate for each peer probed."""
 
+    __slots__ = ("_estimates", "_least_s", "most_s")
+
     def __init__(self, least_s: Seconds, most_s: Seconds) -> None:
         self._least_s = least_s
         self.most_s = most_s

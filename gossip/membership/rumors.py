@@ -32,6 +32,8 @@ class RumorQueue(Generic[Claim]):
     ``count`` is how many there are.
     """
 
+    __slots__ = ("_by_sends", "count")
+
     def __init__(self) -> None:
         self._by_sends: list[dict[PeerId, Claim]] = [{}]
         self.count = 0
@@ -50,6 +52,8 @@ class RumorQueue(Generic[Claim]):
     def take(self, limit: int, sends_max: int, copies: int = 1) -> list[Claim]:
         """Up to ``limit`` claims to send to so many peers now; each is counted as sent to all of
         them, and dropped at the most."""
+        if self.count <= limit:
+            return self._take_all(sends_max, copies)
         claims: list[Claim] = []
         after: list[dict[PeerId, Claim]] = [{} for _ in range(len(self._by_sends) + copies)]
         for sends, bucket in reversed(list(enumerate(self._by_sends))):
@@ -64,9 +68,23 @@ class RumorQueue(Generic[Claim]):
         self.count = sum(map(len, self._by_sends))
         return claims
 
+    def _take_all(self, sends_max: int, copies: int) -> list[Claim]:
+        """The same where there is room for all: each bucket moves on as it is."""
+        buckets = self._by_sends
+        claims = [claim for bucket in buckets for claim in bucket.values()]
+        going = buckets[: max(1, sends_max) - copies] if sends_max > copies else []
+        while going and not going[-1]:
+            going.pop()
+        self.count -= sum(map(len, buckets[len(going) :]))
+        fresh: list[dict[PeerId, Claim]] = [{} for _ in range(copies if going else 1)]
+        self._by_sends = fresh + going
+        return claims
+
 
 class News:
     """What this peer has to pass on: records with what they stand on, and progress."""
+
+    __slots__ = ("_factor", "progress", "records")
 
     def __init__(self, factor: int) -> None:
         self._factor = factor

@@ -105,6 +105,8 @@ class Sighting:
 class Sightings:
     """Sightings of the peers met, in the order met."""
 
+    __slots__ = ("seen",)
+
     def __init__(self) -> None:
         self.seen: dict[PeerId, Sighting] = {}
         """By peer; to be read."""

@@ -52,6 +52,8 @@ class Trial:
 class Suspicions:
     """The trials under way; at most one a peer."""
 
+    __slots__ = ("deadlines", "open")
+
     def __init__(self) -> None:
         self.open: dict[PeerId, Trial] = {}
         """By suspect; to be read."""

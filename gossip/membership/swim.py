@@ -18,13 +18,13 @@ from __future__ import annotations
 import random
 
 from gossip.config import MembershipConfig
+from gossip.deadlines import Alarm
 from gossip.machine import Effect, Fault, LinkCause, Send, Tell, TurnedAway
 from gossip.membership.claims import Claims
 from gossip.membership.health import Health
 from gossip.membership.judgment import Judgment
 from gossip.membership.jury import Jury
 from gossip.membership.known import Known
-from gossip.membership.probe import Favor
 from gossip.membership.rounds import Rounds
 from gossip.membership.sightings import OF_CAUSE, Witness
 from gossip.membership.terms import Terms
@@ -39,7 +39,6 @@ from gossip.messages import (
     Lookup,
     MembershipMessage,
     Nack,
-    NackReason,
     Notice,
     PeerId,
     Phase,
@@ -74,6 +73,12 @@ class Swim:
     ``known`` is what this peer knows from the start, if not nothing.
     """
 
+    __slots__ = (
+        "_alarm", "_claimed", "_claims", "_config", "_gone", "_health", "_id", "_jury",
+        "_last_input_at", "_myself", "_probed", "_roster", "_rounds", "_seen", "_starved_s",
+        "_terms", "_tried", "_view",
+    )  # fmt: skip
+
     def __init__(
         self,
         me: Record,
@@ -96,6 +101,20 @@ class Swim:
         self._id = me.peer
         self._starved_s = STARVED_INTERVALS * config.probe_interval_s
         self._last_input_at = now
+        view = self._view
+        self._seen = view.sightings.seen
+        self._probed = view.prober.open
+        self._tried = view.suspicions.open
+        self._claimed = view.verdicts.open
+        self._gone = self._roster.gone
+        self._alarm = Alarm(
+            self._rounds.ticks,
+            view.prober.deadlines,
+            view.prober.favor_deadlines,
+            view.suspicions.deadlines,
+            view.tombstones,
+            view.told,
+        )
         if known is not None:
             self._rounds.belong()
             self._rounds.arm(now)
@@ -164,17 +183,10 @@ class Swim:
 
     def deadline(self) -> Seconds:
         """When ``wake`` is due, or ``math.inf``."""
-        view = self._view
-        if view.owed:
+        if self._view.owed:
             return self._last_input_at
-        return min(
-            self._rounds.ticks.at,
-            view.prober.deadlines.at,
-            view.prober.favor_deadlines.at,
-            view.suspicions.deadlines.at,
-            view.tombstones.at,
-            view.told.at,
-        )
+        alarm = self._alarm
+        return alarm.earliest() if alarm.is_stale else alarm.at
 
     # ---------------------------------------------------------------- what happens to me
 
@@ -248,27 +260,22 @@ class Swim:
         is told of it at once, so that it can refute.
         """
         self._note_input(now)
-        view = self._view
-        seen = view.sightings.seen.get(sender)
+        seen = self._seen.get(sender)
         if seen is None:
             if self._roster.get(sender) is None:
                 return []  # of strangers nothing is kept but the links to them
-            seen = view.meet(sender)
+            seen = self._view.meet(sender)
         seen.heard_at = now
-        if sender in view.prober.open:
-            view.prober.close(sender)
+        if sender in self._probed:
+            self._view.prober.close(sender)
             self._health.better()
         effects: list[Effect] = []
         if seen.failing_since is not None:
             seen.failing_since = None
-            view.suspicions.retract(sender, self._id)
-            effects = view.look_again(sender, "heard from")
-        if (
-            sender in view.suspicions.open
-            or sender in view.verdicts.open
-            or (self._roster.has_tombstones and self._roster.is_gone(sender))
-        ):
-            view.owe_notice(sender, now)
+            self._view.suspicions.retract(sender, self._id)
+            effects = self._view.look_again(sender, "heard from")
+        if sender in self._gone or sender in self._tried or sender in self._claimed:
+            self._view.owe_notice(sender, now)
         return effects
 
     def hear(self, sender: PeerId, message: MembershipMessage, now: Seconds) -> list[Effect]:
@@ -277,6 +284,14 @@ class Swim:
         if sender == self._id:
             return []
         return self._closing(self._heed(sender, message, now), now)
+
+    def receive(self, sender: PeerId, message: MembershipMessage, now: Seconds) -> list[Effect]:
+        """``heard_from`` and ``hear``, as one input."""
+        effects = self.heard_from(sender, now)
+        if sender == self._id:
+            return effects
+        effects += self._heed(sender, message, now)
+        return self._closing(effects, now)
 
     def wake(self, now: Seconds) -> list[Effect]:
         """Do what is due; harmless early, late or twice."""
@@ -305,7 +320,7 @@ class Swim:
                 detail = message.detail[:DETAIL_CHARS_MAX]
                 return [Tell(TurnedAway(sender, detail, message.segments, message.reason))]
             case PingReq():
-                return self._on_ping_req(sender, message, now)
+                return self._jury.hear_ping_req(sender, message, now)
             case Vouch():
                 return self._jury.hear_vouch(sender, message, now)
             case Nack():
@@ -365,7 +380,7 @@ class Swim:
         effects: list[Effect] = []
         if ping.rumors is not NO_RUMORS:
             effects += self._learn(sender, ping.rumors, "ping", now)
-        me = self.me
+        me = self._roster.me
         has_left = me.status == Status.LEFT
         if ping.boot > me.boot and not has_left:
             effects += self._view.refute(sender, ping.boot, 0)
@@ -380,21 +395,6 @@ class Swim:
         if ack.rumors is not NO_RUMORS:
             effects += self._learn(sender, ack.rumors, "ack", now)
         return effects + self._jury.hear_life(sender, ack.boot, ack.incarnation, now)
-
-    def _on_ping_req(self, sender: PeerId, asked: PingReq, now: Seconds) -> list[Effect]:
-        subject, me, record = asked.subject, self.me, self._roster.get(asked.subject)
-        if not self._view.prober.is_fair(asked.within_s):
-            return [Tell(Fault(sender, "probe", f"wants to know within {asked.within_s} s"))]
-        if subject == me.peer:
-            return [Send(sender, Vouch(asked.probe, subject, me.boot, me.incarnation))]
-        if record is None or record.status >= Status.DOWN:
-            told = self._view.with_evidence(() if record is None else (record,))
-            nack = Nack(asked.probe, subject, NackReason.UNKNOWN)
-            return [Send(sender, nack), *([Send(sender, Gossip(told))] if record else [])]
-        number = self._view.prober.favor(Favor(sender, subject, asked.probe), asked.within_s, now)
-        if number is None:
-            return [Send(sender, Nack(asked.probe, subject, NackReason.LIMIT))]
-        return [*self.link(subject), Send(subject, Ping(number, record.boot))]
 
     def _compare(
         self, sender: PeerId, message: Digest | Diff | Lookup, now: Seconds

@@ -30,6 +30,8 @@ _FORM = struct.Struct(f"<{BUCKETS}Q")
 class Sync:
     """The comparisons of one peer."""
 
+    __slots__ = ("_rng", "_view")
+
     def __init__(self, view: View, rng: random.Random) -> None:
         self._view = view
         self._rng = rng

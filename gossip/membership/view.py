@@ -54,6 +54,29 @@ NOTICE_SPACING_S = 0.5
 class View:
     """Records, accounts, trials and sightings of one peer."""
 
+    __slots__ = (
+        "_config",
+        "_noticed_at",
+        "_reach",
+        "_reachable",
+        "account",
+        "addresses_changed",
+        "config",
+        "flaps",
+        "myself",
+        "news",
+        "owed",
+        "prober",
+        "roster",
+        "sightings",
+        "suspicions",
+        "told",
+        "tombstones",
+        "trips",
+        "verdicts",
+        "watch",
+    )
+
     def __init__(self, me: Record, config: MembershipConfig, known: Known | None) -> None:
         ground = None if known is None else known.ground
         self.roster = Roster(me, config.members_max, config.observers, ground)

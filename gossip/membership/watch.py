@@ -23,6 +23,21 @@ class Watch:
     places, so that every peer is pinged by about half of its observers and pings the others.
     """
 
+    __slots__ = (
+        "_arcs",
+        "_are_linked",
+        "_config",
+        "_is_old",
+        "_links",
+        "_me",
+        "_mine",
+        "_neighbors",
+        "_next",
+        "_order",
+        "_roster",
+        "_sightings",
+    )
+
     def __init__(self, roster: Roster, config: MembershipConfig, sightings: Sightings) -> None:
         self._roster = roster
         self._sightings = sightings

@@ -26,6 +26,16 @@ class Turns:
     Who was met when is remembered per fragment, of as many peers as are candidates, twice over.
     """
 
+    __slots__ = (
+        "_attempts_left",
+        "_config",
+        "_last_partner",
+        "_meetings",
+        "_met",
+        "_next_fragment",
+        "_rng",
+    )
+
     def __init__(self, config: ExchangeConfig, rng: random.Random) -> None:
         self._config = config
         self._rng = rng

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossip.deadlines import Deadlines
+from gossip.deadlines import Alarm, Deadlines
 
 NAMES = st.sampled_from("abcde")
 TIMES = st.integers(0, 20).map(float)
@@ -63,3 +63,26 @@ def test_a_deadline_that_moves_often_costs_no_memory() -> None:
     assert len(real._heap) < 200
     assert ["early"] == real.due(9_999.0)
     assert 10_009.0 == real.earliest()
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 3)),
+        max_size=60,
+    )
+)
+@settings(deadline=None, max_examples=100)
+def test_an_alarm_is_the_earliest_of_what_it_hears(steps: list[tuple[int, str, int, int]]) -> None:
+    """However they are set, moved, cleared and rung, and however seldom it is asked."""
+    heard: list[Deadlines[str]] = [Deadlines(), Deadlines(), Deadlines()]
+    alarm = Alarm(*heard)
+    for which, name, at, action in steps:
+        if action < 2:
+            heard[which].set(name, float(at))
+        elif action == 2:
+            heard[which].clear(name)
+        else:
+            heard[which].due(float(at))
+        if at % 2:  # it need not be asked after every step
+            assert alarm.earliest() == min(each.earliest() for each in heard)
+    assert alarm.earliest() == min(each.earliest() for each in heard)
