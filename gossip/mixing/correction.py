@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Final, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -38,26 +38,13 @@ class Anchor(Protocol):
         ...
 
 
-FAR: Final = 3.0
-"""A difference of so many bounds is further than honest peers part that swap now and then."""
-FAR_SHARE: Final = 0.1
-"""Of the bound, for what comes from so far: most lies do, and a peer that was cut off for long and
-tells the truth still comes nearer with every swap. A redescending influence, as of Hampel et al.,
-"Robust statistics", 1986, section 2.6, that never falls to zero."""
-
-
 def clip_factor(norm: float, bound: float) -> float:
-    """At most 1, and such that ``clip * norm <= bound``; a share of that for what comes from FAR.
-
-    Raises CodeError on a norm not finite.
-    """
+    """At most 1, and such that ``clip * norm <= bound``. Raises CodeError on a norm not finite."""
     if not math.isfinite(norm):
         raise CodeError("the difference is not finite")
     if norm <= bound:
         return 1.0
     clip = bound / norm
-    if clip * FAR < 1:
-        clip *= FAR_SHARE
     # Too small to be exact, it could leave the norm above the bound; in fp32 it is zero anyway.
     return clip if clip >= sys.float_info.min else 0.0
 
