@@ -36,6 +36,7 @@ h1 { font-size: 1.4rem; margin: .4rem 0; } h2 { font-size: 1.05rem; margin: 1.4r
 p, li { max-width: 46rem; } .soft { color: var(--soft); }
 .charts { display: grid; gap: 1rem 1.6rem;
   grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
+.charts.one { max-width: 40rem; }
 .charts svg { width: 100%; height: auto; } figure { margin: 0; } figcaption { font-weight: 600; }
 .grid { stroke: var(--line); } .line { fill: none; stroke-width: 2; } .band { opacity: .16; }
 .tick { fill: var(--soft); font-size: 13px; text-anchor: end; } .tick.x { text-anchor: middle; }
@@ -151,7 +152,7 @@ def _sizes(report: Report) -> str:
         svg = draw(series, Axis("peers", log=True), Axis("loss"), "loss and number of peers")
         caption = f"Loss of equal samples against the number of peers, {inner}"
         figure = f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>"
-        parts.append(f'{_key(names)}<div class="charts">{figure}</div>')
+        parts.append(f'{_key(names)}<div class="charts one">{figure}</div>')
     return "\n".join(parts)
 
 
