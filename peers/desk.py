@@ -40,8 +40,9 @@ from gossip.mixing.steps import FIRST_CODEC, Sighting, StepBook
 from peers.buffers import Buffers
 from peers.shelf import Shelf
 
-CLIP_SLACK = 1.5
-"""Rounding to two bits makes a vector longer by up to a third; to more bits, by far less."""
+CLIP_SLACK = 2.0
+"""Rounding makes a vector longer: to two bits by half where all values are alike, to four by a
+third, to eight by a hundredth. Nobody honest may be refused for it."""
 
 
 @dataclass(slots=True)

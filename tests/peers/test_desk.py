@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gossip.codecs import CODEC_NAMES, REPLY_CODECS, WRAP_CODECS, make_codec
+from gossip.codecs import CODEC_NAMES, REPLY_CODECS, WRAP_CODECS, chunk_spans, make_codec
 from gossip.codecs.digest import chunk_digest
 from gossip.config import ExchangeConfig
 from gossip.errors import UsageError
@@ -17,7 +17,7 @@ from gossip.machine import Applied, Apply, Compute, Computed, Release, Replace, 
 from gossip.messages import Blob, Chunk, ExchangeId, Leg, PeerId, Transfer
 from gossip.mixing.flat import FlatModel
 from gossip.mixing.replica import Replica
-from peers.desk import Desk
+from peers.desk import Desk, within
 
 A = PeerId("0" * 16)
 STRANGER = PeerId("f" * 16)
@@ -178,6 +178,22 @@ def test_a_correction_longer_than_was_asked_is_not_applied(reply_codec: str) -> 
         for desk in (a, b):
             desk.release(CORRECTION)
         b.release(CODE)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.075, 0.65, 1.0])
+@pytest.mark.parametrize("reply_codec", REPLY_CODECS)
+def test_rounding_makes_no_honest_correction_too_long(reply_codec: str, least: float) -> None:
+    """Values nearly alike, or one large among small ones: where codes round upwards most."""
+    values_n = torch.full((2560,), least)
+    values_n[::64] = 1.0
+    values_n /= values_n.norm()
+    codec = make_codec(reply_codec)
+    code, read_n = bytearray(codec.code_bytes(2560)), torch.empty(2560)
+    for part, span in chunk_spans(codec, 2560):
+        codec.encode(values_n[part], memoryview(code)[span])
+        codec.decode(memoryview(code)[span], read_n[part])
+    assert within(read_n, 1.0)
+    assert not within(2.1 * values_n, 1.0)
 
 
 def test_a_snapshot_is_the_whole_anchor() -> None:
