@@ -19,6 +19,7 @@ from rich.table import Table
 
 from gossip.errors import UsageError
 from peers.cli import Parser
+from peers.events import plain
 from peers.tasks.loading import load_task
 from peers.tasks.task import Task
 from simulations.compare.cadence import with_cadence
@@ -28,7 +29,7 @@ from simulations.compare.inner import INNER_NAMES
 from simulations.compare.links import LINKS, Link, Machine, link_named
 from simulations.compare.registry import DEFAULT_METHODS, METHODS, make_method, read_specs
 from simulations.compare.report import Report, write_report
-from simulations.compare.results import Job, Outcome, Store, plain
+from simulations.compare.results import Job, Outcome, Store
 from simulations.compare.summary import Row, remarks_on, rows_of
 from simulations.compare.sweep import RATES, Plan, run_plan
 
@@ -40,6 +41,8 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str]) -> int:
     """Run what is missing, show the table. Exit codes as in ``peers.cli``."""
     options = _parser().parse_args(list(arguments))
+    if options.target is not None and not 0 < options.target < math.inf:
+        raise UsageError(f"--target {options.target}: a loss to reach must be above 0")
     machine = Machine(options.step_ms / 1000, options.straggle)
     link = link_named(options.link)
     plan = _plan(options, machine, link)
@@ -259,14 +262,12 @@ def _cells(row: Row, link: Link) -> list[str]:
 
 
 def _plain(row: Row) -> dict[str, object]:
-    """A row without its runs, but for their losses by seed."""
+    """A row without its runs, but for their losses by seed; NaN and infinity become null."""
     values = asdict(row)
     del values["outcomes"]
     values["spec"] = row.spec.text
     values["losses"] = {each.job.seed: each.loss for each in row.outcomes}
-    shown = plain(values)
-    assert isinstance(shown, dict)
-    return shown
+    return {key: plain(value) for key, value in values.items()}
 
 
 def _how_to_go_on(folder: Path | None) -> str:

@@ -71,13 +71,14 @@ class _Vector:
 
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
-    """A swap's offer (``x_n``: what its opener was), or its reply, until it arrives."""
+    """A swap's offer (``values_n``: what its opener was) or its reply (by how much it is to move),
+    until it arrives."""
 
     due: int
     vector: _Vector
     pair: tuple[int, int]
     fragment: int
-    x_n: Tensor
+    values_n: Tensor
 
 
 class Gossip:
@@ -200,7 +201,7 @@ class Gossip:
             self._answer(field, offer)
         replies, self._replies = _due(self._replies, step)
         for reply in replies:
-            self._move(field, reply, reply.pair[0], reply.x_n)
+            self._move(field, reply, reply.pair[0], reply.values_n)
 
     def _answer(self, field: Field, offer: _UnderWay) -> None:
         """The second of the pair codes its difference to the offer, and moves."""
@@ -210,14 +211,14 @@ class Gossip:
             offer.pair,
             start,
             stop,
-            offer.x_n,
+            offer.values_n,
             y_n,
             lambda d_n: self._clip(offer.pair, offer.fragment, d_n),
         )
         moved_n = c_n * self.settings.weight
         self._move(field, offer, offer.pair[1], -moved_n)
         due = offer.due + self.settings.delay
-        self._replies.append(replace(offer, due=due, x_n=moved_n))
+        self._replies.append(replace(offer, due=due, values_n=moved_n))
 
     def _told_n(self, vector: _Vector, row: int, fragment: int) -> Tensor:
         """What a peer says that it is."""
@@ -229,8 +230,11 @@ class Gossip:
     def _move(self, field: Field, swap: _UnderWay, row: int, by_n: Tensor) -> None:
         start, stop = self._spans[swap.fragment]
         swap.vector.values_PN[row, start:stop].add_(by_n)
-        if self._phi_PN is not None and swap.vector.values_PN is field.stack.theta_PN:
-            self._phi_PN[row, start:stop].add_(by_n)
+        if swap.vector.values_PN is field.stack.theta_PN:
+            # Neither an outer step's progress nor an own update: others moved it.
+            for state_PN in (self._phi_PN, self._after_PN):
+                if state_PN is not None:
+                    state_PN[row, start:stop].add_(by_n)
 
     def _note_updates(self, field: Field, fragment: int) -> None:
         """How far peers moved by themselves since the fragment was swapped last."""

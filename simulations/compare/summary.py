@@ -20,8 +20,18 @@ NORMAL_95: Final = 1.96
 TARGET_ROOM: Final = 0.05
 """A loss this much above DDP's is a target that low-communication methods reach at all."""
 HELPFUL_ROOM: Final = 0.02
-SPARED: Final = ("ddp", "single", "server", "server-async", "local-sgd", "diloco")
-"""Methods that lost messages delay and do not change."""
+HIT_BY_LOSS: Final = ("group", "noloco", "gossip", "gossip-nesterov", "push-sum")
+"""Methods that do without what is lost; the others send it again, which is not charged here."""
+HIT_BY_ATTACKS: Final = (
+    "local-sgd",
+    "group",
+    "diloco",
+    "noloco",
+    "gossip",
+    "gossip-nesterov",
+    "pull",
+)
+"""Methods that average models; who lies about gradients or masses is not modelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ def rows_of(
                 if outcomes:
                     found.append((spec, _with_bytes(peers, spec, outcomes)))
             if found:
-                aim = target or _aim(shared, [outcomes for _, outcomes in found])
+                aim = _aim(shared, [each for _, each in found]) if target is None else target
                 rows += [_row(spec, each, shared, machine, aim) for spec, each in found]
     return rows
 
@@ -198,12 +208,13 @@ def remarks_on(plan: Plan, rows: Sequence[Row]) -> list[str]:
             "since): take another folder than this one to do them again"
         )
     conditions = conditions_of(dict(plan.base.conditions))
-    spared = [spec.text for spec in plan.specs if spec.name in SPARED]
-    if spared and (conditions.loss > 0 or conditions.attackers > 0):
-        remarks.append(
-            f"{', '.join(spared)}: as without lost messages and attackers (a lost message is sent "
-            "again while all wait; who attacks gradients is not modelled)"
-        )
+    for share, hit, what in (
+        (conditions.loss, HIT_BY_LOSS, "lost messages"),
+        (conditions.attackers, HIT_BY_ATTACKS, "attackers"),
+    ):
+        spared = [spec.text for spec in plan.specs if spec.name not in hit]
+        if share > 0 and spared:
+            remarks.append(f"{', '.join(spared)}: as without {what}, which are not modelled there")
     if len(plan.sizes) > 1:
         remarks += _on_sizes(plan, rows)
     return remarks

@@ -25,9 +25,11 @@ TRAINING: Final = (
             "gossiping",
             "inner",
             "partners",
+            "registry",
             "stack",
             "strategies",
             "swapping",
+            "traced",
         )
     ),
 )

@@ -24,8 +24,9 @@ from simulations.compare.field import Field, Method, Schedule
 from simulations.compare.gossiping import Gossip, GossipSettings
 from simulations.compare.inner import InnerSettings, hidden_matrices, make_inner
 from simulations.compare.partners import Meeting, Meetings
-from simulations.compare.registry import make_method, read_spec
+from simulations.compare.registry import METHODS, make_method, read_spec
 from simulations.compare.stack import Form, Stack
+from simulations.compare.summary import HIT_BY_ATTACKS, HIT_BY_LOSS
 
 TASK = DigitsTask(hidden=(16, 12), batch=8)
 
@@ -277,30 +278,58 @@ def test_a_newcomer_drops_the_swaps_under_way() -> None:
         assert len(method._offers) == 1
 
 
+def models_after(name: str, conditions: Conditions) -> torch.Tensor:
+    """All models of a method after twenty steps."""
+    method = make_method(read_spec(name), 4)
+    field = field_of(method, conditions=conditions)
+    for step in range(20):
+        method.advance(field, step)
+    return field.stack.theta_PN.clone()
+
+
+OFTEN = {"local-sgd": "every=5", "group": "every=5,size=2", "diloco": "every=5",
+         "noloco": "every=5", "gossip-nesterov": "every=5", "pull": "count=2"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_losses_and_attackers_act_on_those_methods_that_are_said_to_be_hit(name: str) -> None:
+    """On all others they change not one bit; so what a comparison remarks is true."""
+    often = OFTEN.get(name, "")
+    clean, lossy, attacked = (
+        models_after(f"{name}:{often}", each)
+        for each in (Conditions(), Conditions(loss=0.9), Conditions(attackers=1))
+    )
+    assert torch.equal(clean, lossy) is (name not in HIT_BY_LOSS)
+    assert torch.equal(clean, attacked) is (name not in HIT_BY_ATTACKS)
+
+
 @pytest.mark.parametrize("name", ["group:every=5,size=2", "noloco:every=5"])
 def test_lost_groups_do_not_average(name: str) -> None:
     """Nine tenths lost: peers end far apart beside those that lose nothing."""
-    spreads = []
-    for loss in (0.0, 0.9):
-        method = make_method(read_spec(name), 4)
-        field = field_of(method, conditions=Conditions(loss=loss))
-        for step in range(20):
-            method.advance(field, step)
-        spreads.append(float(field.stack.theta_PN.std(dim=0).norm()))
-    assert spreads[1] > 1.5 * spreads[0]
+    together, apart = (models_after(name, Conditions(loss=loss)).std(dim=0) for loss in (0.0, 0.9))
+    assert float(apart.norm()) > 1.5 * float(together.norm())
 
 
 @pytest.mark.parametrize("name", ["local-sgd:every=5", "diloco:every=5", "noloco:every=5"])
 def test_an_attacker_spoils_a_plain_mean(name: str) -> None:
     """Nothing protects the baselines: one in four claims noise as large as the model."""
-    ends = []
-    for attackers in (0, 1):
-        method = make_method(read_spec(name), 4)
-        field = field_of(method, conditions=Conditions(attackers=attackers))
-        for step in range(20):
-            method.advance(field, step)
-        ends.append(field.stack.theta_PN[:3].mean(dim=0))
-    assert float((ends[1] - ends[0]).norm()) > 0.2 * float(ends[0].norm())
+    clean, attacked = (
+        models_after(name, Conditions(attackers=count))[:3].mean(dim=0) for count in (0, 1)
+    )
+    assert float((attacked - clean).norm()) > 0.2 * float(clean.norm())
+
+
+def test_what_others_moved_is_no_update_of_ones_own() -> None:
+    """A delayed correction arrives between two swaps: the clip's usual update does not grow."""
+    method = Gossip(GossipSettings(every=4, delay=1, offer="fp32", reply="fp32", clip=1.0))
+    field = field_of(method, peers=2)
+    with torch.no_grad():
+        method._swap(field, 3, 0)
+        field.stack.theta_PN[1] += 5.0
+        method._after_PN = field.stack.theta_PN.clone()
+        for step in range(4, 8):
+            method._arrive(field, step)
+        assert torch.equal(method._after_PN, field.stack.theta_PN)
 
 
 def test_a_lost_meeting_is_made_up_for_first() -> None:
