@@ -9,11 +9,11 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from gossip.codecs import WRAP_CODECS, check_pair
+from gossip.codecs import check_pair
 from gossip.config import Config
 from gossip.errors import UsageError
 from gossip.mixing.outer import OuterStep
-from gossip.mixing.robust import SelfClip
+from gossip.mixing.robust import check_clip
 from gossip.transport.keys import load_run_key
 from gossip.transport.transport import Transport
 from gossip.transport.zeromq import ZeroMQTransport
@@ -47,7 +47,8 @@ class PeerConfig:
     fragments       slices that are swapped in turn; 0: by the model's size, one up to 50 MB of
                     fp32, more for larger ones (all peers of a run must have the same).
     clip            kappa: no correction moves this peer by more than so many times its own usual
-                    update (for swarms with strangers; 1.0 costs little); 0: no bound.
+                    update (for swarms with strangers; 2.0 costs little where peers hold like
+                    data; not with wrap codecs); 0: no bound.
     rate            what happens to the optimizer's learning rate while others share the model; see
                     ``peers.rate``.
     capacity        this peer's share of the data beside others' (2.0: twice as much).
@@ -80,14 +81,9 @@ class PeerConfig:
             raise UsageError("a peer that only dials out has nothing to advertise")
         if self.fragments < 0:
             raise UsageError("fragments must be 0 (by the model's size) or a number of slices")
-        SelfClip(self.clip)
         exchange = self.protocol.exchange
         check_pair(exchange.codec, exchange.reply_codec)
-        if self.clip > 0 and exchange.codec in WRAP_CODECS:
-            raise UsageError(
-                f"a clip bound does not go with {exchange.codec}: its steps are learned from "
-                "corrections, which the bound shortens; offer int8 (replies may still be int4)"
-            )
+        check_clip(self.clip, exchange.codec)
         for finish_codec in (self.finish_codec, exchange.finish_codec):
             if finish_codec not in ("auto", ""):
                 check_pair(finish_codec, finish_codec)  # finishing uses one for both legs

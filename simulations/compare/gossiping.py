@@ -14,11 +14,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gossip.codecs import WRAP_CODECS
 from gossip.config import ExchangeConfig
 from gossip.errors import UsageError
 from gossip.mixing.outer import OuterStep
-from gossip.mixing.robust import SelfClip
+from gossip.mixing.robust import SelfClip, check_clip
 from simulations.compare.attacks import Attackers, attackers_of
 from simulations.compare.field import Field
 from simulations.compare.partners import Meeting, Meetings
@@ -56,8 +55,7 @@ class GossipSettings:
             raise UsageError("gossip: a swap takes 2 x delay steps, which must not exceed every")
         if not 0 < self.weight <= 0.5:
             raise UsageError("gossip: weight must be above 0 and at most 0.5")
-        if self.clip > 0 and self.offer in WRAP_CODECS:
-            raise UsageError(f"gossip: clip does not go with offer={self.offer}; take int8")
+        check_clip(self.clip, self.offer)
         OuterStep(self.a, self.b)
 
 

@@ -85,7 +85,7 @@ def test_every_method_can_be_made_by_name(name: str) -> None:
         ("gossip:meeting=never", "must be one of recent, random"),
         ("gossip:offer=int4", "differences"),
         ("gossip:every=0", "at least 1"),
-        ("gossip:clip=1", "take int8"),
+        ("gossip:clip=1", "offer int8"),
         ("noloco:a=0.9", "stable for a < b"),
     ],
 )
