@@ -1,10 +1,11 @@
 """Peers trained together as one batched model, against one after another.
 
-``python -m simulations.benchmarks.stacking`` prints peer-steps a second on the digits network.
-First the gradients alone, in every form; then whole steps (batches drawn, gradients, SGD) of plain
-torch loops, peer after peer, and of ``gossip compare``. Before a time is printed, gradients and
-trained parameters are compared. Seconds are CPU time of the one thread, so that other work on the
-machine counts less; all take turns, repeat by repeat, and the best repeat of each counts.
+``python -m simulations.benchmarks.stacking [--task digits|line|recommender]`` prints peer-steps a
+second. First the gradients alone, in every form; then whole steps (batches drawn, gradients, SGD)
+of plain torch loops, peer after peer, and of ``gossip compare``. Before a time is printed,
+gradients and trained parameters are compared. Seconds are CPU time of the one thread, so that other
+work on the machine counts less; all take turns, repeat by repeat, and the best repeat of each
+counts.
 """
 
 from __future__ import annotations
@@ -19,13 +20,22 @@ import torch
 from torch import nn
 
 from peers.tasks.digits import DigitsTask
-from peers.tasks.task import Batch
+from peers.tasks.line import LineTask
+from peers.tasks.recommender import RecommenderTask
+from peers.tasks.task import Batch, Task
 from simulations.compare.feed import Feed, Split
 from simulations.compare.inner import InnerSettings, make_inner
 from simulations.compare.stack import Form, Stack
 
 CHECKED_STEPS: Final = 5
 """Whole steps after which both ways must have the same parameters."""
+TASKS: Final[dict[str, Callable[[], Task]]] = {
+    "digits": DigitsTask,
+    "line": LineTask,
+    "recommender": RecommenderTask,
+}
+RATE: Final = 0.05
+MOMENTUM: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--task", choices=sorted(TASKS), default="digits")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    figures = measured(options.peers, options.repeats)
+    figures = measured(TASKS[options.task](), options.peers, options.repeats)
     for name, best_s in figures.best_s.items():
         print(f"{name:<14} {options.peers / best_s:10,.0f} peer-steps a second")
     print(
@@ -64,9 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measured(peers: int, repeats: int) -> Figures:
+def measured(task: Task, peers: int, repeats: int) -> Figures:
     """Checks all ways against each other, then times them. Raises AssertionError if they differ."""
-    task = DigitsTask()
     feed = Feed(task, peers, Split.SHARED, 0)
     stack = Stack(task, peers, 0)
     batches = [feed.batch(peer, 0) for peer in range(peers)]
@@ -102,10 +112,10 @@ def _taking(stack: Stack, batches: Sequence[Batch], form: Form) -> Callable[[], 
     return take
 
 
-def _plain_torch(task: DigitsTask, feed: Feed, peers: int) -> Callable[[], list[nn.Module]]:
+def _plain_torch(task: Task, feed: Feed, peers: int) -> Callable[[], list[nn.Module]]:
     """One step of every peer's own model with torch's own optimizer, peer after peer."""
     models = [task.model(0) for _ in range(peers)]
-    optimizers = [task.optimizer(model) for model in models]
+    optimizers = [torch.optim.SGD(each.parameters(), RATE, MOMENTUM) for each in models]
     taken = 0
 
     def step() -> list[nn.Module]:
@@ -120,11 +130,11 @@ def _plain_torch(task: DigitsTask, feed: Feed, peers: int) -> Callable[[], list[
     return step
 
 
-def _together(task: DigitsTask, feed: Feed, peers: int) -> Callable[[], Stack]:
+def _together(task: Task, feed: Feed, peers: int) -> Callable[[], Stack]:
     """The same step in ``gossip compare``."""
     stack = Stack(task, peers, 0)
     stack.use(Form.TRACED)
-    inner = make_inner(stack, InnerSettings("sgd", task.lr, task.momentum, decay=0.0))
+    inner = make_inner(stack, InnerSettings("sgd", RATE, MOMENTUM, decay=0.0))
     taken = 0
 
     def step() -> Stack:

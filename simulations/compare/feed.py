@@ -6,7 +6,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from enum import Enum
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class Feed:
         sizes = [shard[0].shape[0] for shard in shards]
         self._first = [sum(sizes[: own[0]]) for own in owned]
         self._samples = [sum(sizes[index] for index in own) for own in owned]
-        self._columns = [_Column(column) for column in zip(*shards, strict=True)]
+        self._columns = [Column(column) for column in zip(*shards, strict=True)]
 
     def batch(self, peer: int, step: int) -> Batch:
         """What ``peer`` trains on at its local ``step``."""
@@ -63,28 +63,45 @@ class Feed:
         return tuple(torch.cat(column) for column in zip(*batches, strict=True))
 
 
-class _Column:
+class Column:
     """One tensor of all shards, one after another, of which samples are taken by number.
 
     Shards that are views (the windows of a text overlap, a file may be mapped) stay views: a copy
-    could be far larger than what they show.
+    could be far larger than what they show. Neighbors in one tensor are one view of it, as looking
+    up sample by sample is slow.
     """
 
     def __init__(self, shards: Sequence[Tensor]) -> None:
-        joined = all(shard.nbytes == shard.untyped_storage().nbytes() for shard in shards)
-        self._shards = [torch.cat(list(shards))] if joined else list(shards)
-        sizes = [shard.shape[0] for shard in self._shards]
+        if all(shard.nbytes == shard.untyped_storage().nbytes() for shard in shards):
+            self.tensors = [torch.cat(list(shards))]
+        elif all(_follows(after, before) for before, after in pairwise(shards)):
+            shape = (sum(shard.shape[0] for shard in shards), *shards[0].shape[1:])
+            self.tensors = [shards[0].as_strided(shape, shards[0].stride())]
+        else:
+            self.tensors = list(shards)
+        sizes = [shard.shape[0] for shard in self.tensors]
         self._firsts = list(accumulate(sizes, initial=0))[:-1]
 
     def rows(self, drawn_S: Tensor) -> Tensor:
         """The samples of these numbers, in their order."""
-        if len(self._shards) == 1:
-            return self._shards[0][drawn_S]
+        if len(self.tensors) == 1:
+            return self.tensors[0][drawn_S]
         rows: list[Tensor] = []
         for drawn in drawn_S.tolist():
             place = bisect_right(self._firsts, drawn) - 1
-            rows.append(self._shards[place][drawn - self._firsts[place]])
+            rows.append(self.tensors[place][drawn - self._firsts[place]])
         return torch.stack(rows)
+
+
+def _follows(after: Tensor, before: Tensor) -> bool:
+    """Whether one view begins in memory where the other's samples end, and looks at it alike."""
+    end = before.storage_offset() + before.shape[0] * before.stride(0)
+    return (
+        after.untyped_storage().data_ptr() == before.untyped_storage().data_ptr()
+        and after.storage_offset() == end
+        and (after.dtype, after.stride(), after.shape[1:])
+        == (before.dtype, before.stride(), before.shape[1:])
+    )
 
 
 def owned_shards(shards: int, peers: int, peer: int, split: Split) -> Sequence[int]:
