@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from torch.optim import AdamW, Muon
+from torch.optim.lr_scheduler import StepLR
 
 from gossip.errors import UsageError
 from peers.tasks.loading import load_task
@@ -96,3 +100,62 @@ def test_texts_that_are_too_short_or_missing_are_refused(tmp_path: Path) -> None
             load_task("text", {"file": str(path)}).shard(0)
     with pytest.raises(UsageError, match="cannot be read"):
         load_task("text", {"file": str(tmp_path / "none")}).describe()
+
+
+def test_muon_takes_the_blocks_matrices_and_adamw_the_rest(tmp_path: Path) -> None:
+    """Step by step what the two optimizers do by themselves; a scheduler sets the rate of both."""
+    task = small(tmp_path, inner="muon", lr="0.02")
+    model, twin = task.model(0), task.model(0)
+    named = dict(twin.named_parameters())
+    blocks = [name for name in named if name.startswith("blocks.") and "norm" not in name]
+    matrices = [named.pop(name) for name in blocks]
+    muon = Muon(matrices, lr=0.02, momentum=0.9, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    adamw = AdamW(named.values(), lr=0.02, betas=(0.9, 0.99))
+    optimizers = [task.optimizer(model), muon, adamw]
+    schedules = [StepLR(each, 2, 0.5) for each in optimizers]
+    assert len(matrices) == 4
+    for _ in range(5):
+        for each in (model, twin):
+            train_on(task, each)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+        for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+    assert {group["lr"] for group in optimizers[0].param_groups} == {0.005}
+    assert "muon lr 0.02" in task.describe()
+
+
+def test_muon_and_adamw_go_on_where_they_were_saved(tmp_path: Path) -> None:
+    """Momenta and rates; the rates that a scheduler sets are still those that count."""
+    task = small(tmp_path, inner="muon", lr="0.02")
+    model = task.model(0)
+    optimizer = task.optimizer(model)
+    train_on(task, model)
+    optimizer.step()
+    twin = copy.deepcopy(model)
+    loaded = task.optimizer(twin)
+    loaded.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for each, step in ((model, optimizer.step), (twin, loaded.step)):
+        train_on(task, each)
+        step()
+    for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    for group in loaded.param_groups:
+        group["lr"] = 0.0
+    loaded.step()
+    for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_an_unknown_optimizer_is_refused() -> None:
+    """With the names that are known."""
+    with pytest.raises(UsageError, match="inner must be adamw or muon"):
+        TextTask(inner="adam")
+
+
+def train_on(task: TextTask, model: nn.Module) -> None:
+    """Gradients of one batch."""
+    model.zero_grad()
+    batch = tuple(column[:16] for column in task.shard(0))
+    task.loss(model, batch).backward()  # type: ignore[no-untyped-call]  # torch has no type
