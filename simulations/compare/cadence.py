@@ -34,7 +34,8 @@ def with_cadence(spec: Spec, task: Task, link: Link, machine: Machine) -> Spec:
         raise UsageError(f"{spec.text}: only gossip swaps as often as a link allows")
     elements = sum(padded(each.numel()) for each in task.model(0).parameters())
     part = elements // fragments_of(whole)
-    swap_bytes = sum(_codec(whole[leg]).code_bytes(part) for leg in ("offer", "reply"))
+    codecs = [whole["offer"], whole["reply"], *filter(None, whole["momentum"].split("+"))]
+    swap_bytes = sum(_codec(each).code_bytes(part) for each in codecs)
     every = auto_every(swap_bytes / 2, link, machine)
     options |= {"every": str(every), "delay": str(every // 2)}
     return replace(spec, options=tuple(sorted(options.items())))

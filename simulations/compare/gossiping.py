@@ -21,17 +21,17 @@ from gossip.mixing.robust import SelfClip, check_clip
 from simulations.compare.attacks import Attackers, attackers_of
 from simulations.compare.field import Field
 from simulations.compare.partners import Meeting, Meetings
-from simulations.compare.swapping import Swapper
+from simulations.compare.swapping import MOMENTUM_SHARE_MIN, Swapper
 
 
 @dataclass(frozen=True, slots=True)
 class GossipSettings:
     """every: local steps between swaps (of one fragment each, in turn). offer, reply: codecs.
-    a, b: the outer step; 0 and 1 is plain averaging. moments: the inner optimizer's first moments
-    are swapped too. weight: both sides move this share. clip: kappa, 0 for none. dither:
-    stochastic rounding. delay: steps that a message takes one way; a swap's two are over before
-    the next swap. attempts: how often a swap that is lost is tried before waiting for the next
-    (the protocol's default).
+    a, b: the outer step; 0 and 1 is plain averaging. momentum: the inner optimizer's is swapped
+    too, in codecs such as ``wrap8+int8``; empty: not. weight: both sides move this share. clip:
+    kappa, 0 for none. dither: stochastic rounding. delay: steps that a message takes one way; a
+    swap's two are over before the next swap. attempts: how often a swap that is lost is tried
+    before waiting for the next (the protocol's default).
     """
 
     every: int = 1
@@ -41,7 +41,7 @@ class GossipSettings:
     a: float = 0.0
     b: float = 1.0
     meeting: Meeting = Meeting.RECENT
-    moments: bool = False
+    momentum: str = ""
     weight: float = 0.5
     clip: float = 0.0
     dither: bool = False
@@ -65,6 +65,7 @@ class _Vector:
 
     values_PN: Tensor
     swapper: Swapper
+    spans: list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +104,15 @@ class Gossip:
     def start(self, field: Field) -> None:
         """See Method."""
         s, theta_PN = self.settings, field.stack.theta_PN
-        blocks = theta_PN.shape[1] // 256
-        if s.fragments > blocks:
-            raise UsageError(f"gossip: at most {blocks} fragments for this model")
-        edges = [blocks * cut // s.fragments * 256 for cut in range(s.fragments + 1)]
-        self._spans = list(pairwise(edges))
+        self._spans = _spans(theta_PN, s.fragments)
         seed = field.rng("dither").getrandbits(32) if s.dither else None
-        tensors = [theta_PN, *(field.inner.moments if s.moments else [])]
-        self._vectors = [_Vector(each, Swapper(each, s.offer, s.reply, seed)) for each in tensors]
+        self._vectors = [_Vector(theta_PN, Swapper(theta_PN, s.offer, s.reply, seed), self._spans)]
+        if s.momentum:
+            m_PM = field.inner.momentum_PM
+            if m_PM is None:
+                raise UsageError("gossip: AdamW's momentum cannot be mixed; use sgd or muon")
+            swapper = Swapper(m_PM, *_codec_pair(s.momentum), seed, MOMENTUM_SHARE_MIN)
+            self._vectors.append(_Vector(m_PM, swapper, _spans(m_PM, s.fragments)))
         rng = field.rng("pairs")
         self._meetings = [Meetings(field.peers, s.meeting, rng) for _ in self._spans]
         self._losses = field.rng("losses")
@@ -175,7 +177,8 @@ class Gossip:
             if lost:
                 meetings.forget(pair)
             for vector in self._vectors:
-                sent_bytes += tries * vector.swapper.swap_bytes(pair[0], start, stop)
+                span = vector.spans[fragment]
+                sent_bytes += tries * vector.swapper.swap_bytes(pair[0], *span)
                 if not lost:
                     x_n = self._told_n(vector, pair[0], fragment).clone()
                     due = step + self.settings.delay
@@ -203,7 +206,7 @@ class Gossip:
 
     def _answer(self, field: Field, offer: _UnderWay) -> None:
         """The second of the pair codes its difference to the offer, and moves."""
-        start, stop = self._spans[offer.fragment]
+        start, stop = offer.vector.spans[offer.fragment]
         y_n = self._told_n(offer.vector, offer.pair[1], offer.fragment)
         c_n = offer.vector.swapper.correction_n(
             offer.pair,
@@ -220,13 +223,13 @@ class Gossip:
 
     def _told_n(self, vector: _Vector, row: int, fragment: int) -> Tensor:
         """What a peer says that it is."""
-        start, stop = self._spans[fragment]
+        start, stop = vector.spans[fragment]
         if self._attackers is not None:
             return self._attackers.claim_n(row, start, stop, vector.values_PN)
         return vector.values_PN[row, start:stop]
 
     def _move(self, field: Field, swap: _UnderWay, row: int, by_n: Tensor) -> None:
-        start, stop = self._spans[swap.fragment]
+        start, stop = swap.vector.spans[swap.fragment]
         swap.vector.values_PN[row, start:stop].add_(by_n)
         if swap.vector.values_PN is field.stack.theta_PN:
             # Neither an outer step's progress nor an own update: others moved it.
@@ -248,6 +251,22 @@ class Gossip:
         if not self._clips:
             return 1.0
         return min(self._clips[row][fragment].factor(d_n, self.settings.weight) for row in pair)
+
+
+def _spans(values_PN: Tensor, fragments: int) -> list[tuple[int, int]]:
+    """Nearly equal ranges of whole blocks."""
+    blocks = values_PN.shape[1] // 256
+    if fragments > blocks:
+        raise UsageError(f"gossip: at most {blocks} fragments for this model")
+    edges = [blocks * cut // fragments * 256 for cut in range(fragments + 1)]
+    return list(pairwise(edges))
+
+
+def _codec_pair(text: str) -> tuple[str, str]:
+    offer, plus, reply = text.partition("+")
+    if not plus:
+        raise UsageError(f"gossip: momentum={text!r} should look like momentum=wrap8+int8")
+    return offer, reply
 
 
 def _due(swaps: list[_UnderWay], step: int) -> tuple[list[_UnderWay], list[_UnderWay]]:

@@ -45,11 +45,12 @@ class InnerSettings:
 
 
 class Inner(Protocol):
-    """Takes local steps; ``moments`` are the state tensors [P, N] that a method may mix too."""
+    """Takes local steps."""
 
     @property
-    def moments(self) -> list[Tensor]:
-        """First moments, the ones worth mixing."""
+    def momentum_PM(self) -> Tensor | None:
+        """What a method may mix besides parameters, whole blocks of 256; None where that would do
+        harm: AdamW divides by second moments, which are zero where a peer saw no gradient yet."""
         ...
 
     def step_(self, rows: Tensor | None, scale: float) -> None:
@@ -70,9 +71,9 @@ class Sgd:
         self._m_PN = torch.zeros_like(stack.theta_PN)
 
     @property
-    def moments(self) -> list[Tensor]:
+    def momentum_PM(self) -> Tensor:
         """See Inner."""
-        return [self._m_PN]
+        return self._m_PN
 
     def step_(self, rows: Tensor | None, scale: float) -> None:
         """See Inner."""
@@ -101,9 +102,9 @@ class AdamW:
         self._steps_P1 = torch.zeros(stack.peers, 1)
 
     @property
-    def moments(self) -> list[Tensor]:
+    def momentum_PM(self) -> None:
         """See Inner."""
-        return [self._m_PN]
+        return None
 
     def step_(self, rows: Tensor | None, scale: float) -> None:
         """See Inner."""
@@ -148,9 +149,9 @@ class Muon:
         self._hidden = hidden_matrices(stack)
 
     @property
-    def moments(self) -> list[Tensor]:
-        """See Inner."""
-        return [self._m_PN, *self._rest.moments]
+    def momentum_PM(self) -> Tensor:
+        """Muon's own; from the first to the last hidden matrix, with a few zeros between."""
+        return self._m_PN[:, self._hidden[0].start : self._hidden[-1].end]
 
     def step_(self, rows: Tensor | None, scale: float) -> None:
         """See Inner."""

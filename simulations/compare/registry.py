@@ -108,7 +108,7 @@ def _gossip(peers: int, options: Options) -> Method:
             a=_number(options, "a"),
             b=_number(options, "b"),
             meeting=_meeting(options["meeting"]),
-            moments=_flag(options, "moments"),
+            momentum=options["momentum"],
             weight=_number(options, "weight"),
             clip=_number(options, "clip"),
             dither=_flag(options, "dither"),

@@ -51,6 +51,11 @@ class Part:
     start: int
     elements: int
 
+    @property
+    def end(self) -> int:
+        """Of its place, padding included."""
+        return self.start + padded(self.elements)
+
 
 class _Loss(nn.Module):
     """The task's loss as a module's forward, so that ``functional_call`` may set its parameters."""

@@ -8,6 +8,7 @@ offer is a plain int8 code again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -25,11 +26,22 @@ from gossip.codecs import (
 from gossip.codecs.blocks import next_step
 from gossip.mixing.steps import FIRST_CODEC, FORGET_SHARE, PEAKS, SHARE_MIN
 
+MOMENTUM_SHARE_MIN: Final = 2.0**-12
+"""SHARE_MIN of momentum: gradients of layers differ by far more than their parameters do."""
+
 
 class Swapper:
-    """Raises UsageError for codecs that do not fit together."""
+    """``share_min``: no step is below this share of its vector's mean. Raises UsageError for codecs
+    that do not fit together."""
 
-    def __init__(self, values_PN: Tensor, offer: str, reply: str, seed: int | None) -> None:
+    def __init__(
+        self,
+        values_PN: Tensor,
+        offer: str,
+        reply: str,
+        seed: int | None,
+        share_min: float = SHARE_MIN,
+    ) -> None:
         check_pair(offer, reply)
         self._wrap: WrapCodec | None = make_wrap_codec(offer) if offer in WRAP_CODECS else None
         self._plain: Codec = make_codec(FIRST_CODEC if self._wrap else offer)
@@ -37,6 +49,7 @@ class Swapper:
         self._peak = PEAKS.get(reply, 1.0)
         self._step_PB = torch.zeros(values_PN.shape[0], values_PN.shape[1] // STEP_ELEMENTS)
         self._seed = seed
+        self._share_min = share_min
         self._swaps = 0
         self._compared = 0
         self._wrapped = 0
@@ -132,7 +145,7 @@ class Swapper:
             new_B = next_step(step_B, peak_B, self._wrap.bits, wrapped_B)
             if not mine:
                 new_B = torch.where(wrapped_B, step_B, new_B)
-            step_B.copy_(new_B.clamp_(min=SHARE_MIN * float(new_B.mean())))
+            step_B.copy_(new_B.clamp_(min=self._share_min * float(new_B.mean())))
 
     def _seed_of(self, start: int, leg: int) -> int | None:
         return None if self._seed is None else self._seed + 4 * self._swaps + 2 * start + leg
