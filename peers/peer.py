@@ -405,7 +405,7 @@ def join(
     run: str = "default",
     contacts: Sequence[str] = (),
     listen: str | None = UNTOLD,
-    every: int | str = 16,
+    every: int | str = "auto",
     samples_per_step: int = 1,
     settings: PeerConfig | None = None,
 ) -> Peer:

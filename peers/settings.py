@@ -5,12 +5,12 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from torch.optim import Optimizer
 
 from gossip.codecs import check_pair
-from gossip.config import Config
+from gossip.config import Config, ExchangeConfig
 from gossip.errors import UsageError
 from gossip.mixing.outer import OuterStep
 from gossip.mixing.robust import check_clip
@@ -27,6 +27,14 @@ FRAGMENTS_MAX = 16
 
 UNTOLD = "127.0.0.1:0"
 """Where a peer listens that nobody can dial: there have to be sockets, but nobody is told."""
+
+
+USUAL_CODEC: Final = "wrap4"
+CLIPPED_CODEC: Final = "int8"
+"""Beside a clip: ``check_clip`` says why."""
+USUAL: Final = Config(exchange=ExchangeConfig(codec=USUAL_CODEC, reply_codec="int4"))
+"""What comparisons found to train as well as fp32 at an eighth of the bytes."""
+CLIPPED: Final = Config(exchange=ExchangeConfig(codec=CLIPPED_CODEC, reply_codec=CLIPPED_CODEC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +56,14 @@ class PeerConfig:
                     fp32, more for larger ones (all peers of a run must have the same).
     clip            kappa: no correction moves this peer by more than so many times its own usual
                     update (for swarms with strangers; 2.0 costs little where peers hold like
-                    data; not with wrap codecs); 0: no bound.
+                    data; not with wrap codecs, so the default protocol then offers int8); 0: no
+                    bound.
     rate            what happens to the optimizer's learning rate while others share the model; see
                     ``peers.rate``.
     capacity        this peer's share of the data beside others' (2.0: twice as much).
     seed            of the core's random choices; None: drawn.
-    protocol        the protocol's own knobs: codecs, fragments, byte budget, timers.
+    protocol        the protocol's own knobs: codecs (by default about four bits a value each way),
+                    fragments, byte budget, timers.
 
     Raises UsageError where codecs do not go together.
     """
@@ -74,9 +84,11 @@ class PeerConfig:
     rate: RateRule = RateRule.KEEP
     cadence: Cadence = field(default_factory=Cadence)
     outer: OuterStep = field(default_factory=OuterStep)
-    protocol: Config = field(default_factory=Config)
+    protocol: Config = USUAL
 
     def __post_init__(self) -> None:
+        if self.clip > 0 and self.protocol is USUAL:
+            object.__setattr__(self, "protocol", CLIPPED)
         if self.dial_out and self.advertise is not None:
             raise UsageError("a peer that only dials out has nothing to advertise")
         if self.fragments < 0:

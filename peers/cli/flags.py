@@ -13,6 +13,7 @@ from gossip.messages import CHUNK_BYTES_MAX
 from gossip.mixing.outer import OuterStep
 from peers.hook import AUTO, Cadence
 from peers.rate import GOSSIP_FACTOR, RateRule
+from peers.settings import CLIPPED_CODEC, USUAL_CODEC
 
 STRATEGIES = {"average": OuterStep(), "gossip-nesterov": OuterStep(0.8, 0.7)}
 """Plain gossip averaging, and the outer step for rare swaps (after DiLoCo, Douillard et al., 2023).
@@ -20,8 +21,11 @@ STRATEGIES = {"average": OuterStep(), "gossip-nesterov": OuterStep(0.8, 0.7)}
 a = 0.8 and b = 0.7 were the best of a small sweep; DiLoCo's own are 0.9 and 0.7."""
 
 
-USUAL_REPLIES = {"wrap4": "int4", "wrap8": "int8"}
+USUAL_REPLIES = {"wrap4": "int4", "wrap8": "int8", "wrap3": "int2"}
 """What answers a code that cannot be used for both legs."""
+
+RARE_EVERY = 25
+"""Steps between swaps with an outer step, whose momentum wants some progress to see."""
 
 
 def positive(text: str) -> float:
@@ -86,6 +90,7 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--option",
+        "--set",
         action="append",
         type=option,
         default=[],
@@ -114,16 +119,15 @@ def _add_swap_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every",
         type=steps_or_auto,
-        default=16,
         metavar="STEPS",
-        help="steps between swaps (default: 16); auto: as often as link and byte budget allow",
+        help="steps between swaps, or auto: as often as link and byte budget allow, while hooks "
+        f"take little of the time (default: auto; {RARE_EVERY} for gossip-nesterov)",
     )
     parser.add_argument(
         "--codec",
         choices=OFFER_CODECS,
-        default="int8",
-        help="how a model is offered (default: int8); wrap4 and wrap8 send what a partner needs "
-        "to see how far it is, in 4 or 8 bits",
+        help="how a model is offered; wrap4 and wrap8 send what a partner needs to see how far it "
+        f"is, in 4 or 8 bits (default: {USUAL_CODEC}; {CLIPPED_CODEC} with --clip)",
     )
     parser.add_argument(
         "--reply-codec",
@@ -171,10 +175,11 @@ def _add_swap_flags(parser: argparse.ArgumentParser) -> None:
 
 def protocol_config(flags: argparse.Namespace) -> Config:
     """The protocol's config that the flags ask for. Raises UsageError where codecs do not match."""
-    reply_codec = flags.reply_codec or USUAL_REPLIES.get(flags.codec, flags.codec)
-    check_pair(flags.codec, reply_codec)
+    codec = flags.codec or (CLIPPED_CODEC if flags.clip else USUAL_CODEC)
+    reply_codec = flags.reply_codec or USUAL_REPLIES.get(codec, codec)
+    check_pair(codec, reply_codec)
     exchange = ExchangeConfig(
-        codec=flags.codec,
+        codec=codec,
         reply_codec=reply_codec,
         upload_bytes_per_s=float("inf") if flags.upload is None else flags.upload * 1e6,
     )
@@ -186,7 +191,10 @@ def cadence(flags: argparse.Namespace) -> Cadence:
     """How often to swap and to publish."""
     if flags.outer_every is not None and flags.strategy == "average":
         raise UsageError("--outer-every needs --strategy gossip-nesterov")
-    return Cadence(flags.every, flags.outer_every or 0)
+    every = flags.every
+    if every is None:
+        every = AUTO if flags.strategy == "average" else RARE_EVERY
+    return Cadence(every, flags.outer_every or 0)
 
 
 def outer(flags: argparse.Namespace) -> OuterStep:

@@ -73,7 +73,8 @@ def _parser() -> Parser:
     known = ", ".join(METHODS)
     parser = Parser(prog="gossip compare", description=__doc__)
     parser.add_argument("task", help="digits, line, mnist, recommender, text, or FILE.py:task")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+    parser.add_argument("-o", "--option", "--set", action="append", default=[], dest="settings",
+                        metavar="NAME=VALUE",
                         help="an option of the task")  # fmt: skip
     parser.add_argument("--methods", default=" ".join(DEFAULT_METHODS), metavar="'A B:K=V'",
                         help=f"known: {known}; options as in diloco:every=50,a=0.8")  # fmt: skip

@@ -17,6 +17,7 @@ from rich.console import Console
 from gossip.errors import UsageError
 from peers.cli import Parser
 from peers.cli.flags import add_task_flags, cadence, count, existing_folder, protocol_config
+from peers.hook import AUTO
 from peers.tasks.loading import load_task
 from simulations.local.interruption import Interruption
 from simulations.local.process import PeerProcess, State
@@ -118,7 +119,7 @@ def run_arguments(flags: argparse.Namespace) -> list[str]:
         "--device": flags.device,
         "--seed": flags.seed,
         "--threads": flags.threads,
-        "--every": flags.every or "auto",
+        "--every": "auto" if flags.every == AUTO else flags.every,
         "--codec": flags.codec,
         "--reply-codec": flags.reply_codec,
         "--strategy": flags.strategy,
