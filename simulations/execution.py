@@ -110,8 +110,14 @@ class Execution:
         self.scenario = scenario
         self.figures = Figures()
         config = config_of()
-        conditions, lines = scenario.conditions, manner.lines
-        plan = Plan(seed, config=config, conditions=conditions, trainers=False, lines=lines)
+        plan = Plan(
+            seed,
+            config=config,
+            conditions=scenario.conditions,
+            trainers=False,
+            dial_out_share=scenario.dial_out_share,
+            lines=manner.lines,
+        )
         self.world = World(plan)
         limits = limits_of(scenario, config, manner.ignored)
         self.guard = Guard(self.world, limits, self.figures, manner.keep_going)
@@ -209,14 +215,17 @@ class Execution:
         figures.control_bytes_per_s = sum(rates) / len(rates) if rates else math.nan
 
     def _judge(self) -> None:
+        scenario = self.scenario
         found = self._agreement.first_disagreement()
         if found is not None:
             self.guard.note(found.broken(self.world.now))
-        if self.scenario.every_fault and self.faults.missing:
+        if scenario.every_fault and self.faults.missing:
             names = ", ".join(self.faults.missing)
             self.guard.note(BrokenRule(f"declared, but never happened: {names}", "non-vacuity"))
+        if scenario.every_fault and scenario.dial_out_share and not self.figures.dial_out:
+            self.guard.note(BrokenRule("no peer there was that only dials out", "non-vacuity"))
         round_s = self.world.plan.config.membership.gossip_interval_s
-        for wrong in judge(self.figures, self.scenario.expect, self.scenario.peers, round_s):
+        for wrong in judge(self.figures, scenario.expect, scenario.peers, round_s):
             self.guard.note(wrong)
 
 

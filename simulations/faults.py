@@ -192,10 +192,11 @@ class Faults:
     def _restart_all(self, fault: Fault, dice: random.Random) -> int:
         """Everybody crashes within ``for_s`` and begins again, in any order."""
         lives = self._world.running
+        known = [life for life in lives if not life.only_dials_out]
         for life in lives:
             self._world.call(self._world.now + dice.uniform(*fault.for_s), self._crash, life)
             after_s = dice.uniform(*(fault.restart_after_s or (5.0, 5.0)))
-            contacts = [other.number for other in dice.sample(lives, min(CONTACTS, len(lives)))]
+            contacts = [other.number for other in dice.sample(known, min(CONTACTS, len(known)))]
             at_s = min(self._world.now + fault.for_s[1] + after_s, self._calm_at_s)
             self._world.call(at_s, self._start_again, life.number, contacts, fault.disk)
         return len(lives)

@@ -19,6 +19,7 @@ costs as much as it has effects, never as much as there are peers.
     M20  health stays within 0 and 7
     M21  one peer passes one claim on a bounded number of times
     M24  no peer is held down because a split heals
+    M29  nobody dials a peer that only dials out
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from gossip.machine import (
+    Dial,
     Effect,
     Input,
     LinkCause,
@@ -47,7 +49,7 @@ from simulations.truth import Subject, Truth
 from simulations.world import World
 
 SMALL = 4
-"""Below so many peers one accuser is enough."""
+"""Below so many peers that can be dialed, and so watch others, one accuser is enough."""
 
 HEALTH_MAX = 7
 SLOWEST_CLOCK = 0.9
@@ -102,6 +104,7 @@ class Guard:
         self._numbered: list[Record] = []
         self._sends_max: dict[int, int] = {}
         self._health_shown: bool | None = None
+        self._watching = 0
 
     # What happens to processes and paths.
 
@@ -112,10 +115,13 @@ class Guard:
         kept = life.me.boot > 1
         assert before is None or not kept or version > before.issued, "M7 is the world's here"
         self.truth.began(life)
+        self._watching += not life.only_dials_out
+        self.figures.dial_out += life.only_dials_out
 
     def ended(self, life: SimulatedPeer) -> None:
         """See Check."""
         self.truth.ended(life, self._world.now)
+        self._watching -= not life.only_dials_out
 
     def split(self) -> None:
         """See Check. Remember who stands where, for when it has healed."""
@@ -168,8 +174,15 @@ class Guard:
                 except BrokenRule as wrong:
                     self.note(wrong)
                     life.told[effect.report.record.peer] = effect.report.record
+            elif type(effect) is Dial:
+                self._look_at_dial(life, effect)
         if type(happened) is Woke and self._health_shown is not False:
             self._look_at_health(life)
+
+    def _look_at_dial(self, life: SimulatedPeer, dial: Dial) -> None:
+        subject = None if dial.peer is None else self.truth.subjects.get(dial.peer)
+        if not dial.control_address or (subject is not None and subject.life.only_dials_out):
+            self._broken("M29", life, f"dials {dial.peer}, which only dials out")
 
     def _look_at_self(self, life: SimulatedPeer, me: Record) -> None:
         before, life.issued = life.issued, me
@@ -265,7 +278,9 @@ class Guard:
         quiet_since = there.unwell_since
         if quiet_since is not None and self._world.now - quiet_since >= self._limits.busy_max_s:
             return
-        link = life.port.outgoing.get(record.peer)  # nobody is told of a link that another dialed
+        if record.peer in life.port.visitors:
+            self._broken("M12", life, f"accuses {record.peer} over the link that it opened")
+        link = life.port.outgoing.get(record.peer)  # of others' links nobody else is told
         frozen = link is not None and link.told[-1:] == [LinkCause.FROZEN]
         if link is not None and (link.up or frozen):
             how = "over a live link" if link.up else "though it is only frozen"
@@ -304,12 +319,18 @@ class Guard:
         since = there.unwell_since
         if since is not None and now - since >= self._limits.busy_max_s:
             return True
-        link = life.port.outgoing.get(there.me.peer)
-        if self._world.running_count < SMALL and link and LinkCause.SILENT in link.told:
+        if self._watching < SMALL and self._is_cut_off(life, there):
             return True  # one accuser is enough in a group so small, and this one is right
         if self._splits.ever and life.well_since == now:
             return True  # it reads what was said while it rested, across a split as like as not
         return any(self._comes_of(split, life, there) for split in self._splits.recent(now))
+
+    def _is_cut_off(self, life: SimulatedPeer, there: SimulatedPeer) -> bool:
+        """Whether one was told that nothing gets through to the other."""
+        link = life.port.outgoing.get(there.me.peer)
+        if link is not None:
+            return LinkCause.SILENT in link.told
+        return there.only_dials_out and there.me.peer not in life.port.visitors
 
     def _comes_of(self, split: Split, life: SimulatedPeer, there: SimulatedPeer) -> bool:
         """Whether one that runs may be held down because of this split."""
@@ -362,7 +383,9 @@ class Guard:
             down = told is not None and told.status >= Status.DOWN
             known = down and told is not None and told.boot == record.boot
             if record.status >= Status.DOWN and not known and life.started_at < subject.ended_at_s:
-                self.figures.detection.add(now - subject.ended_at_s)
+                after_s = now - subject.ended_at_s
+                self.figures.detection.add(after_s)
+                self.figures.detection_of[subject.life.only_dials_out].add(after_s)
         elif record.boot == subject.life.me.boot and (told is None or told.boot < record.boot):
             self._measure_spread(life, subject)
 

@@ -151,7 +151,8 @@ class Expected:
     """What must come of it; what is not given is not asked for.
 
     false_downs             at most so many verdicts about peers that run.
-    detect_p50_s, _p99_s    how soon live peers know of one that is gone.
+    detect_p50_s, _p99_s    how soon live peers know of one that is gone; where some only dial out,
+                            of those and of the others, each by themselves.
     agree_s                 how soon after the calm began all agree on who is here.
     rounds_over_log2        in so many gossip rounds beyond log2 of the peers, rounded up, news of
                             a new life reaches everybody.
@@ -176,7 +177,8 @@ class Expected:
 class Scenario:
     """See the module. ``calm_s`` is the last part of ``seconds``: nothing goes wrong in it, and at
     its end all that run must agree; traffic is measured in the last ``quiet_s`` of it.
-    ``every_fault`` asks that each declared kind of fault really happens.
+    ``every_fault`` asks that each declared kind of fault really happens. ``dial_out_share`` of all
+    peers, never the first, only dial out: nobody can open a link to them.
     """
 
     name: str
@@ -187,6 +189,7 @@ class Scenario:
     quiet_s: float = 10.0
     profile: Profile = Profile.WAN
     start: Start = Start.ACQUAINTED
+    dial_out_share: float = 0.0
     conditions: Conditions = field(default_factory=Conditions)
     every_fault: bool = True
     faults: tuple[Fault, ...] = ()
@@ -196,6 +199,7 @@ class Scenario:
         _require(self.peers >= 1, "peers must be at least 1")
         _require(0 <= self.calm_s <= self.seconds, "calm_s must be at most seconds")
         _require(0 <= self.quiet_s <= self.calm_s, "quiet_s must be at most calm_s")
+        _require(0 <= self.dial_out_share <= 1, "dial_out_share must be between 0 and 1")
         for fault in self.faults:
             at_s = fault.at_s or 0.0
             late = f"{fault.kind} at {at_s:g} s comes when the calm has begun"
