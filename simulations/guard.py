@@ -297,7 +297,9 @@ class Guard:
         ended = not there.running or version <= subject.ended
         if version == subject.ended:
             self._had_no_time(life, subject, record)
-        if ended or there.leaving or self._is_excused(life, there):
+        if self._is_cut_off_from_all(there):
+            subject.cut_off[version] = None
+        if ended or there.leaving or version in subject.cut_off or self._is_excused(life, there):
             return
         self.figures.false_downs += 1
         self.figures.falsely_down[(there.name, record.incarnation)] = None
@@ -331,6 +333,18 @@ class Guard:
         if link is not None:
             return LinkCause.SILENT in link.told
         return there.only_dials_out and there.me.peer not in life.port.visitors
+
+    def _is_cut_off_from_all(self, there: SimulatedPeer) -> bool:
+        """Whether nobody can hear it: nobody can dial it, and nobody whom it knows to dial is there
+        and to be reached. Others come to be, but it cannot hear of them."""
+        if not there.only_dials_out:
+            return False
+        network, port = self._world.network, there.port
+        for link in port.outgoing.values():
+            life = link.to.life
+            if life is not None and life.running and network.is_open(port, link.to):
+                return False
+        return True
 
     def _comes_of(self, split: Split, life: SimulatedPeer, there: SimulatedPeer) -> bool:
         """Whether one that runs may be held down because of this split."""
