@@ -17,14 +17,13 @@ costs as much as it has effects, never as much as there are peers.
     M18  what arrived is heard before timers
     M19  who left is never suspected
     M20  health stays within 0 and 7
-    M21  one peer passes one claim on a bounded number of times
+    M21  one peer tells one claim a bounded number of times (``telling``)
     M24  no peer is held down because a split heals
     M29  nobody dials a peer that only dials out
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -40,11 +39,12 @@ from gossip.machine import (
     Woke,
 )
 from gossip.membership.jury import CREDIT_S
-from gossip.messages import NO_RUMORS, Ack, Gossip, PeerId, Ping, Record, Seconds, Status
+from gossip.messages import NO_RUMORS, Ack, Gossip, Ping, Record, Seconds, Status
 from simulations.figures import Figures
 from simulations.rules import BrokenRule
 from simulations.simulated_peer import Doubt, SimulatedPeer
 from simulations.splits import Split, Splits
+from simulations.telling import Telling
 from simulations.truth import Subject, Truth
 from simulations.world import World
 
@@ -57,9 +57,6 @@ SLOWEST_CLOCK = 0.9
 
 RUMOR_BEARERS = (Gossip, Ping, Ack)
 """Messages that pass claims on."""
-
-SENDS_FACTOR = 6
-"""A claim also answers whoever doubts; this many times the rumor's own bound is a leak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +96,7 @@ class Guard:
         self._world = world
         self._limits = limits
         self._splits = Splits()
-        self._claims: dict[tuple[PeerId, tuple[int, int, int]], int] = {}
-        self._numbers: dict[int, int] = {}
-        self._numbered: list[Record] = []
-        self._sends_max: dict[int, int] = {}
+        self._telling = Telling(world, self.truth)
         self._health_shown: bool | None = None
         self._watching = 0
 
@@ -167,7 +161,9 @@ class Guard:
             if type(effect) is Send:
                 message = effect.message
                 if isinstance(message, RUMOR_BEARERS) and message.rumors is not NO_RUMORS:
-                    self._count_sends(life, message.rumors.records)
+                    excess = self._telling.excess(life, happened, effect.to, message.rumors)
+                    if excess:
+                        self._broken("M21", life, excess)
             elif isinstance(effect, Tell) and isinstance(effect.report, MemberChanged):
                 try:
                     self._changed(life, happened, effect.report.record)
@@ -203,27 +199,6 @@ class Guard:
         self._health_shown = health is not None
         if health is not None and not 0 <= int(health) <= HEALTH_MAX:
             self._broken("M20", life, f"its health is {health}")
-
-    def _count_sends(self, life: SimulatedPeer, records: tuple[Record, ...]) -> None:
-        most = self._sends_max.get(self._world.running_count)
-        if most is None:
-            most = self._sends_max[self._world.running_count] = sends_max(self._world.running_count)
-        passed_on, me = life.passed_on, life.me.peer
-        for record in records:
-            if record.peer == me:
-                continue
-            number = self._numbers.get(id(record)) or self._number(record)
-            sends = passed_on[number] = passed_on.get(number, 0) + 1
-            if sends > most:
-                self._broken("M21", life, f"passed {record.key} of {record.peer} on {sends} times")
-
-    def _number(self, record: Record) -> int:
-        """A claim by a number: equal ones have the same. Each object is looked up only once, and
-        kept, so that no other may take its place in memory."""
-        number = self._claims.setdefault((record.peer, record.key), len(self._claims) + 1)
-        self._numbers[id(record)] = number
-        self._numbered.append(record)
-        return number
 
     # One claim that won.
 
@@ -335,14 +310,19 @@ class Guard:
         return there.only_dials_out and there.me.peer not in life.port.visitors
 
     def _is_cut_off_from_all(self, there: SimulatedPeer) -> bool:
-        """Whether nobody can hear it: nobody can dial it, and nobody whom it knows to dial is there
-        and to be reached. Others come to be, but it cannot hear of them."""
+        """Whether nobody can hear it: nobody can dial it, and it has no link to anybody who is
+        here, nor, if it stood still until just now, a way to one. Others may have come that it
+        does not know."""
         if not there.only_dials_out:
             return False
+        stood_still = there.frozen_since is not None
+        stood_still |= self._world.now - there.well_since < self._limits.starved_s
         network, port = self._world.network, there.port
         for link in port.outgoing.values():
             life = link.to.life
-            if life is not None and life.running and network.is_open(port, link.to):
+            if life is None or not life.running:
+                continue
+            if link.up or (stood_still and network.is_open(port, link.to)):
                 return False
         return True
 
@@ -419,8 +399,3 @@ class Guard:
 
 def _step_of(before: Record, after: Record) -> str:
     return f"{after.peer} goes from {before.key} to {after.key}"
-
-
-def sends_max(members: int) -> int:
-    """How often one of so many peers may pass one claim on."""
-    return SENDS_FACTOR * max(4 * math.ceil(math.log10(members + 1)), 8)
