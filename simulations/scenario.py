@@ -25,6 +25,9 @@ SHIPPED = Path(__file__).parent / "scenarios"
 ANY = "any"
 """In a file: no limit, where there is one unless it is given."""
 
+IDLE_BYTES_PER_S = 2_000.0
+"""Control bytes a second and peer once nothing has happened for a while, whatever N (M26)."""
+
 Range = tuple[float, float]
 """Least and most; one number in a file means both."""
 
@@ -148,7 +151,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What must come of it; what is not given is not asked for.
+    """What must come of it; what is not given is not asked for, but for the two limits below.
 
     false_downs             at most so many verdicts about peers that run.
     detect_p50_s, _p99_s    how soon live peers know of one that is gone; where some only dial out,
@@ -156,7 +159,7 @@ class Expected:
     agree_s                 how soon after the calm began all agree on who is here.
     rounds_over_log2        in so many gossip rounds beyond log2 of the peers, rounded up, news of
                             a new life reaches everybody.
-    idle_bytes_per_s        control bytes a second and peer at the end of the calm.
+    idle_bytes_per_s        control bytes a second and peer at the end of the calm (``quiet_s``).
     messages_per_s          control messages a second and peer, then.
     gossip_messages         Gossip messages of all peers, then (quiescence: 0).
 
@@ -168,7 +171,7 @@ class Expected:
     detect_p99_s: float | Limit | None = None
     agree_s: float | Limit | None = None
     rounds_over_log2: int | None = None
-    idle_bytes_per_s: float | None = None
+    idle_bytes_per_s: float | None = IDLE_BYTES_PER_S
     messages_per_s: float | None = None
     gossip_messages: int | None = None
 

@@ -3,15 +3,17 @@
 Told of its own accord, a claim about somebody else is one of these:
 
 - News goes out at most S times each time it becomes news: S = 4 ceil(log10(N + 1)), as decided in
-  ``gossip/membership/rumors.py``; at least ``gossip_fanout``, as one round goes to so many; and
-  where some peers only dial out once to each neighbor, in whole rounds. N is at most the number of
-  peers that ever were, neighbors at most those of now and those that are gone.
+  ``gossip/membership/rumors.py``, or where some peers only dial out once to each neighbor; and as
+  one round goes to as many as ``gossip_fanout``, the last one may go beyond that by all but one of
+  them, while the number of neighbors changes. N is at most the number of peers that ever were,
+  neighbors at most those of now and those that are gone.
 - That somebody is here, or has left, becomes news once: when it wins.
 - That somebody is down becomes news twice, when it is heard and when it is believed; between the
   two, ``gossip_fanout`` neighbors are asked what they know. If it is not believed within the
   longest suspicion, it is given up, and may begin anew when it is heard again.
-- An accusation is no news: it is told to the observers of the suspect, and repeated at most once a
-  probe interval, which is what a probe that fails takes at least.
+- An accusation is no news: it is told to the observers of the suspect, and again when another
+  probe has failed, which takes ``probe_timeout_min_s``, or once when the suspect's link is lost
+  though it spoke for it before.
 
 An answer goes to whoever said something that is known better. What one peer says of another comes
 as news, S times, or as accusations, of which a peer that hears nothing utters the most. What a
@@ -106,7 +108,7 @@ def answers(happened: Input, to: PeerId) -> bool:
 def news_max(config: MembershipConfig, members: int, neighbors: int = 0) -> int:
     """S of the module: how often one news is told. ``neighbors``: where some only dial out."""
     times = config.transmissions_factor * math.ceil(math.log10(members + 1))
-    return max(times, config.gossip_fanout, neighbors + config.gossip_fanout - 1)
+    return max(times, neighbors) + config.gossip_fanout - 1
 
 
 def told_max(
@@ -115,7 +117,7 @@ def told_max(
     """How often one peer may tell a claim of its own accord that was first told so long ago."""
     if status is Status.SUSPECT:
         observers = min(config.observers, members - 2)
-        return observers * (1 + age_s / config.probe_interval_s)
+        return observers * (2 + age_s / config.probe_timeout_min_s)
     news = news_max(config, members, neighbors)
     if status is not Status.DOWN:
         return news
