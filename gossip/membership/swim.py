@@ -386,6 +386,7 @@ class Swim:
             effects += self._view.refute(sender, ping.boot, 0)
             me = self.me
         effects.append(Send(sender, Ack(ping.probe, me.boot, me.incarnation)))
+        effects += self._rounds.sync.pinged_by(sender)
         if ping.boot != me.boot or has_left:
             effects.append(Send(sender, Notice(me)))
         return effects
