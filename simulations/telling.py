@@ -3,10 +3,10 @@
 Told of its own accord, a claim about somebody else is one of these:
 
 - News goes out at most S times each time it becomes news: S = 4 ceil(log10(N + 1)), as decided in
-  ``gossip/membership/rumors.py``, or where some peers only dial out once to each neighbor; and as
-  one round goes to as many as ``gossip_fanout``, the last one may go beyond that by all but one of
-  them, while the number of neighbors changes. N is at most the number of peers that ever were,
-  neighbors at most those of now and those that are gone.
+  ``gossip/membership/rumors.py``, or where some peers only dial out once to each neighbor, in
+  whole rounds of ``gossip_fanout``; and while the number of neighbors changes, the last round may go
+  beyond that by all but one of those whom it goes to. N is at most the number of peers that ever
+  were, neighbors at most those of now and those that are gone.
 - That somebody is here, or has left, becomes news once: when it wins.
 - That somebody is down becomes news twice, when it is heard and when it is believed; between the
   two, ``gossip_fanout`` neighbors are asked what they know. If it is not believed within the
@@ -108,7 +108,8 @@ def answers(happened: Input, to: PeerId) -> bool:
 def news_max(config: MembershipConfig, members: int, neighbors: int = 0) -> int:
     """S of the module: how often one news is told. ``neighbors``: where some only dial out."""
     times = config.transmissions_factor * math.ceil(math.log10(members + 1))
-    return max(times, neighbors) + config.gossip_fanout - 1
+    beyond = config.gossip_fanout - 1
+    return max(times, neighbors + beyond if neighbors else 0) + beyond
 
 
 def told_max(
