@@ -253,7 +253,8 @@ class Guard:
         quiet_since = there.unwell_since
         if quiet_since is not None and self._world.now - quiet_since >= self._limits.busy_max_s:
             return
-        if record.peer in life.port.visitors:
+        late = isinstance(happened, LinkLost)  # it may have rested, and the link be back since
+        if record.peer in life.port.visitors and not late:
             self._broken("M12", life, f"accuses {record.peer} over the link that it opened")
         link = life.port.outgoing.get(record.peer)  # of others' links nobody else is told
         frozen = link is not None and link.told[-1:] == [LinkCause.FROZEN]

@@ -4,7 +4,7 @@ Told of its own accord, a claim about somebody else is one of these:
 
 - News goes out at most S times each time it becomes news: S = 4 ceil(log10(N + 1)), as decided in
   ``gossip/membership/rumors.py``, or where some peers only dial out once to each neighbor, in
-  whole rounds of ``gossip_fanout``; and while the number of neighbors changes, the last round may go
+  whole rounds of ``gossip_fanout``; while the number of neighbors changes, the last round may go
   beyond that by all but one of those whom it goes to. N is at most the number of peers that ever
   were, neighbors at most those of now and those that are gone.
 - That somebody is here, or has left, becomes news once: when it wins.

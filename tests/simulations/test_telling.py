@@ -20,7 +20,7 @@ LONGEST_S = CONFIG.suspicion_max_factor * CONFIG.suspicion_s(100)
 def test_news_goes_out_as_often_as_the_protocol_decides(
     members: int, neighbors: int, most: int
 ) -> None:
-    """4 ceil(log10(N + 1)), or whole rounds to each neighbor; and at most three more in the last."""
+    """4 ceil(log10(N + 1)), or whole rounds to each neighbor; at most three more in the last."""
     assert most == news_max(CONFIG, members, neighbors)
 
 
