@@ -118,6 +118,8 @@ class Link:
     """One dialed link; frames go both ways over it. ``here`` dialed it, ``there`` answered.
 
     ``attempt`` numbers the dials, so that an answer to an older one is not taken for news.
+    ``contact`` is the address that was dialed, while nobody has answered there; ``wanted`` says
+    that the peer was dialed as a member.
     ``told`` are the failures reported since it was last up or asked for. ``visit`` numbers the
     connection of a dialer that only dials out, once the other side has been told of it; until then
     the link is ``unseen``.
@@ -137,6 +139,7 @@ class Link:
         "up",
         "visit",
         "waiting",
+        "wanted",
     )
 
     def __init__(self, dialer: Port, here: SimulatedPeer, to: Port, latency_s: Seconds) -> None:
@@ -149,6 +152,7 @@ class Link:
         self.up = False
         self.attempt = 0
         self.contact: str | None = None
+        self.wanted = False
         self.told: list[LinkCause] = []
         self.unseen = False
         self.visit = 0

@@ -62,6 +62,7 @@ class Wiring:
         """Keep a link to a member."""
         link = self._network.link(life, to.peer)
         link.told.clear()
+        link.wanted = True
         if not link.up:
             self._dial(link, 0.0)
 
@@ -73,7 +74,8 @@ class Wiring:
             self._world.call(at_s, self._world.deliver, life, failed)
             return
         link = self._network.link(life, to.peer)
-        link.told.clear()
+        if not link.wanted:
+            link.told.clear()
         link.contact = address
         self._dial(link, 0.0)
 
@@ -173,12 +175,14 @@ class Wiring:
         if cause is not LinkCause.REFUSED and self._world.now < ends_at_s:
             self._world.call(ends_at_s, self._answered, link, attempt, began_at_s)
             return
-        if link.contact is not None:
-            contact, link.contact = link.contact, None
-            if link.state is LinkState.DIALING:
+        contact, link.contact = link.contact, None
+        if contact is not None:
+            if link.state is LinkState.DIALING and not link.wanted:
                 self._network.drop(link)
             self._world.deliver(here, DialFailed(contact, cause))
-        elif cause not in link.told:
+            if not link.wanted or link.dialer.outgoing.get(link.to.peer) is not link:
+                return
+        if cause not in link.told:
             link.told.append(cause)
             self._world.deliver(here, LinkLost(link.to.peer, cause))
 

@@ -105,6 +105,7 @@ any_scenario = st.builds(
     quiet_s=st.floats(0.0, 50.0),
     profile=st.sampled_from(Profile),
     start=st.sampled_from(Start),
+    dial_out_share=st.floats(0.0, 1.0),
     conditions=any_conditions(),
     every_fault=st.booleans(),
     faults=st.lists(any_faults(), max_size=3).map(tuple),

@@ -219,6 +219,24 @@ def test_contacts_answer_refuse_or_stay_silent() -> None:
     }
 
 
+@pytest.mark.parametrize("as_member_first", [True, False])
+def test_a_contact_that_is_dialed_as_a_member_too_fails_as_both(as_member_first: bool) -> None:
+    """A newcomer is told of the very peer that does not answer it."""
+    world = puppet_world(2)
+    here, there = world.current[0], world.current[1]
+    world.freeze(1, 60.0)
+    contact = Dial(None, there.me.control_address, "")
+    member = Dial(there.me.peer, there.me.control_address, there.me.bulk_address)
+    for effect in (member, contact) if as_member_first else (contact, member):
+        world.dial(here, effect)
+    world.run(10.0)
+
+    assert set(told(here)) == {
+        DialFailed(there.me.control_address, FROZEN),
+        LinkLost(there.me.peer, FROZEN),
+    }
+
+
 def test_a_lossy_or_deaf_peer_keeps_its_links() -> None:
     """Only frames are lost, and only one way."""
     world, here, there = linked()
