@@ -439,8 +439,7 @@ class Swim:
                 self._view.prober.void()
                 lost = int(gap_s / self._config.probe_interval_s)
                 self._health.worse(min(STARVED_SCORE_MAX, lost))
-        if now > self._last_input_at:
-            self._last_input_at = now
+        self._last_input_at = max(now, self._last_input_at)
 
     def _closing(self, effects: list[Effect], now: Seconds) -> list[Effect]:
         """Add the notices owed, and see which rounds are needed now."""
