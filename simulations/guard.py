@@ -273,7 +273,7 @@ class Guard:
         ended = not there.running or version <= subject.ended
         if version == subject.ended:
             self._had_no_time(life, subject, record)
-        if self._is_cut_off_from_all(there):
+        if self._is_cut_off_from_all(there) or self._could_not_come(there, life):
             subject.cut_off[version] = None
         if ended or there.leaving or version in subject.cut_off or self._is_excused(life, there):
             return
@@ -326,6 +326,14 @@ class Guard:
             if link.up or (stood_still and network.is_open(port, link.to)):
                 return False
         return True
+
+    def _could_not_come(self, there: SimulatedPeer, life: SimulatedPeer) -> bool:
+        """Whether one that only dials out was held up, or until just now, and whoever judges it first
+        has no link that it opened: one of the two is new, or came to stand nearer."""
+        if not there.only_dials_out or there.me.peer in life.port.visitors:
+            return False
+        held_up = there.unwell_since is not None
+        return held_up or self._world.now - there.well_since < self._limits.starved_s
 
     def _comes_of(self, split: Split, life: SimulatedPeer, there: SimulatedPeer) -> bool:
         """Whether one that runs may be held down because of this split."""

@@ -21,7 +21,7 @@ class Subject:
     life had which is over; ``records`` are those it was seen with, ``alike`` others that were
     compared with them, by ``id``, and say the same; ``held_down`` are the versions that
     some peer holds down, ``doubted_at_s`` when each was first suspected by anybody;
-    ``cut_off`` those that were held down when nobody could hear of their subject;
+    ``cut_off`` those that were held down first when their subject could not be heard;
     ``bade_farewell`` says that this life sent a word of its leave to somebody.
     """
 

@@ -15,6 +15,7 @@ from simulations.births import only_dials_out
 from simulations.execution import Execution, Manner, judge
 from simulations.figures import Figures
 from simulations.network import WAN
+from simulations.sabotage import SABOTAGE
 from simulations.scenario import Expected, Fault, FaultKind, Scenario, load, parse
 from simulations.simulated_peer import SimulatedPeer
 from simulations.soaking import can_judge, soak_scenario
@@ -72,6 +73,15 @@ def test_those_that_only_dial_out_are_lost_and_held_up_like_others(seed: int) ->
     assert {False: True, True: True} == {
         kind: each.count > 30 for kind, each in outcome.figures.detection_of.items()
     }
+
+
+def test_a_link_that_it_opened_speaks_for_one_that_only_dials_out() -> None:
+    """Else it would be accused while its thread is held."""
+    busy = Fault(FaultKind.STALL, at_s=10.0, targets=(2, 4), for_s=(20.0, 20.0))
+    scenario = replace(HOSTS_LOST, faults=(busy,), expect=Expected())
+    assert Execution(scenario, 1).run().ok
+    with SABOTAGE["busy_ignored"].at_work():
+        assert "M12" == Execution(scenario, 1).run().rule
 
 
 def test_the_shipped_scenario_has_some_of_each_kind_lost_held_up_and_new() -> None:
