@@ -328,7 +328,7 @@ class Guard:
         return True
 
     def _could_not_come(self, there: SimulatedPeer, life: SimulatedPeer) -> bool:
-        """Whether one that only dials out was held up, or until just now, and whoever judges it first
+        """Whether one that only dials out was held up, or until just now, and whoever judges it
         has no link that it opened: one of the two is new, or came to stand nearer."""
         if not there.only_dials_out or there.me.peer in life.port.visitors:
             return False

@@ -70,6 +70,8 @@ class Telling:
     def _excess_of_answers(self, life: SimulatedPeer, to: PeerId, rumors: Rumors) -> str:
         usual = news_max(self._config, len(self._truth.subjects))
         for record in rumors.records:
+            if record.peer == life.me.peer:
+                continue
             number = self._numbers.get(id(record)) or self._number(record)
             key = (life.name, number, to)
             times = self._answers[key] = self._answers.get(key, 0) + 1
