@@ -273,7 +273,9 @@ class Guard:
         ended = not there.running or version <= subject.ended
         if version == subject.ended:
             self._had_no_time(life, subject, record)
-        if self._is_cut_off_from_all(there) or self._could_not_come(there, life):
+        # One accuser is enough in a group so small, and this one is right; others may hear it later.
+        rightly = self._watching < SMALL and self._is_cut_off(life, there)
+        if rightly or self._is_cut_off_from_all(there) or self._could_not_come(there, life):
             subject.cut_off[version] = None
         if ended or there.leaving or version in subject.cut_off or self._is_excused(life, there):
             return
@@ -297,8 +299,6 @@ class Guard:
         since = there.unwell_since
         if since is not None and now - since >= self._limits.busy_max_s:
             return True
-        if self._watching < SMALL and self._is_cut_off(life, there):
-            return True  # one accuser is enough in a group so small, and this one is right
         if self._splits.ever and life.well_since == now:
             return True  # it reads what was said while it rested, across a split as like as not
         return any(self._comes_of(split, life, there) for split in self._splits.recent(now))
