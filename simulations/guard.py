@@ -273,7 +273,7 @@ class Guard:
         ended = not there.running or version <= subject.ended
         if version == subject.ended:
             self._had_no_time(life, subject, record)
-        # One accuser is enough in a group so small, and this one is right; others may hear it later.
+        # One accuser is enough in a group so small, and this one is right, wherever it is heard.
         rightly = self._watching < SMALL and self._is_cut_off(life, there)
         if rightly or self._is_cut_off_from_all(there) or self._could_not_come(there, life):
             subject.cut_off[version] = None
