@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gossip.messages import PeerId, Record, Status
 from simulations.plan import Plan
 from simulations.seeds import derive
@@ -10,10 +12,22 @@ from simulations.workload import Body, HollowBody, NoBody, TensorBody
 _NO_BODY = NoBody()
 
 
-def first_record(seed: int, number: int, boot: int) -> Record:
-    """The record of a peer as it begins this boot. Its host and addresses stay for life."""
-    peer = PeerId(f"{derive(seed, 'id', number):016x}")
+def only_dials_out(number: int, share: float) -> bool:
+    """Whether nobody can reach this peer, when so large a share of all are like that.
+
+    They are spread evenly over the numbers, those of newcomers too: a half is every other peer.
+    Peer 0 can always be reached: everybody is told to ask there.
+    """
+    return number > 0 and math.floor(number * share) > math.floor((number - 1) * share)
+
+
+def first_record(plan: Plan, number: int, boot: int) -> Record:
+    """The record of a peer as it begins this boot. Its host and addresses stay for life; one that
+    only dials out tells no address."""
+    peer = PeerId(f"{derive(plan.seed, 'id', number):016x}")
     host = f"10.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
+    if only_dials_out(number, plan.dial_out_share):
+        return Record(peer, boot, 0, Status.ALIVE, "", "", host)
     return Record(peer, boot, 0, Status.ALIVE, f"{host}:4100", f"{host}:4101", host)
 
 

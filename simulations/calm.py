@@ -84,8 +84,10 @@ class Agreement:
     def _look(self, observer: SimulatedPeer, peer: PeerId, subject: Subject) -> Disagreement | None:
         """What is wrong with one peer's view of another, if anything is."""
         found = disagreement(observer, peer, subject)
-        if found is None or found.rule != "M19" or not subject.bade_farewell:
+        if found is None or found.rule != "M19":
             return found
+        if not subject.bade_farewell and subject.life.core.swim.live_count():
+            return found  # there was somebody to tell, and it told nobody
         held = [each.core.swim.record(peer) for each in self._observers()]
         lost = all(each is None or each.status is Status.DOWN for each in held)
         return None if lost else found  # nobody who is here can know that it was a farewell

@@ -128,13 +128,13 @@ class Faults:
         lives = [self._world.current[number] for number in fault.targets if number < known]
         return [life for life in lives if self._is_well(life)][:count]
 
-    def _pick(self, count: int, dice: random.Random) -> list[SimulatedPeer]:
-        """Different peers that run and that nothing is wrong with."""
+    def _pick(self, count: int, dice: random.Random, to_dial: bool = False) -> list[SimulatedPeer]:
+        """Different peers that run and that nothing is wrong with; ``to_dial``, that can be."""
         found: dict[int, SimulatedPeer] = {}
         current = self._world.current
         for _ in range(TRIES + 4 * count):
             life = current[dice.randrange(len(current))]
-            if self._is_well(life):
+            if self._is_well(life) and not (to_dial and life.only_dials_out):
                 found[life.number] = life
             if len(found) == count:
                 break
@@ -147,7 +147,7 @@ class Faults:
     def _contacts(self, dice: random.Random) -> list[int]:
         """Addresses that somebody wrote down, the first peer's always; who is there now is another
         matter. Where peer 0 stays, two that come at once never know only each other."""
-        numbers = [life.number for life in self._pick(CONTACTS, dice)]
+        numbers = [life.number for life in self._pick(CONTACTS, dice, to_dial=True)]
         return numbers if 0 in numbers else [*numbers, 0]
 
     def _fall(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
@@ -192,10 +192,11 @@ class Faults:
     def _restart_all(self, fault: Fault, dice: random.Random) -> int:
         """Everybody crashes within ``for_s`` and begins again, in any order."""
         lives = self._world.running
+        known = [life for life in lives if not life.only_dials_out]
         for life in lives:
             self._world.call(self._world.now + dice.uniform(*fault.for_s), self._crash, life)
             after_s = dice.uniform(*(fault.restart_after_s or (5.0, 5.0)))
-            contacts = [other.number for other in dice.sample(lives, min(CONTACTS, len(lives)))]
+            contacts = [other.number for other in dice.sample(known, min(CONTACTS, len(known)))]
             at_s = min(self._world.now + fault.for_s[1] + after_s, self._calm_at_s)
             self._world.call(at_s, self._start_again, life.number, contacts, fault.disk)
         return len(lives)

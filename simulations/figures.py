@@ -44,6 +44,8 @@ class Figures:
     """All that is measured.
 
     detection       from a peer's end until a live peer holds it down or left.
+    detection_of    the same by whether the one that is gone could only dial out.
+    dial_out        lives of peers that only dial out.
     first_doubt     from a peer's end until the first live peer suspects it or holds it down.
     dissemination   from the first peer that hears of a new life until another one does.
     false_downs     verdicts about peers that ran, each peer that believed one counted.
@@ -52,6 +54,10 @@ class Figures:
     """
 
     detection: Histogram = field(default_factory=Histogram)
+    detection_of: dict[bool, Histogram] = field(
+        default_factory=lambda: {False: Histogram(), True: Histogram()}
+    )
+    dial_out: int = 0
     first_doubt: Histogram = field(default_factory=Histogram)
     dissemination: Histogram = field(default_factory=Histogram)
     false_downs: int = 0

@@ -17,17 +17,18 @@ costs as much as it has effects, never as much as there are peers.
     M18  what arrived is heard before timers
     M19  who left is never suspected
     M20  health stays within 0 and 7
-    M21  one peer passes one claim on a bounded number of times
+    M21  one peer tells one claim a bounded number of times (``telling``)
     M24  no peer is held down because a split heals
+    M29  nobody dials a peer that only dials out
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from gossip.machine import (
+    Dial,
     Effect,
     Input,
     LinkCause,
@@ -38,16 +39,17 @@ from gossip.machine import (
     Woke,
 )
 from gossip.membership.jury import CREDIT_S
-from gossip.messages import NO_RUMORS, Ack, Gossip, PeerId, Ping, Record, Seconds, Status
+from gossip.messages import NO_RUMORS, Ack, Gossip, Ping, Record, Seconds, Status
 from simulations.figures import Figures
 from simulations.rules import BrokenRule
 from simulations.simulated_peer import Doubt, SimulatedPeer
 from simulations.splits import Split, Splits
+from simulations.telling import Telling
 from simulations.truth import Subject, Truth
 from simulations.world import World
 
 SMALL = 4
-"""Below so many peers one accuser is enough."""
+"""Below so many peers that can be dialed, and so watch others, one accuser is enough."""
 
 HEALTH_MAX = 7
 SLOWEST_CLOCK = 0.9
@@ -55,9 +57,6 @@ SLOWEST_CLOCK = 0.9
 
 RUMOR_BEARERS = (Gossip, Ping, Ack)
 """Messages that pass claims on."""
-
-SENDS_FACTOR = 6
-"""A claim also answers whoever doubts; this many times the rumor's own bound is a leak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +96,9 @@ class Guard:
         self._world = world
         self._limits = limits
         self._splits = Splits()
-        self._claims: dict[tuple[PeerId, tuple[int, int, int]], int] = {}
-        self._numbers: dict[int, int] = {}
-        self._numbered: list[Record] = []
-        self._sends_max: dict[int, int] = {}
+        self._telling = Telling(world, self.truth)
         self._health_shown: bool | None = None
+        self._watching = 0
 
     # What happens to processes and paths.
 
@@ -112,10 +109,13 @@ class Guard:
         kept = life.me.boot > 1
         assert before is None or not kept or version > before.issued, "M7 is the world's here"
         self.truth.began(life)
+        self._watching += not life.only_dials_out
+        self.figures.dial_out += life.only_dials_out
 
     def ended(self, life: SimulatedPeer) -> None:
         """See Check."""
         self.truth.ended(life, self._world.now)
+        self._watching -= not life.only_dials_out
 
     def split(self) -> None:
         """See Check. Remember who stands where, for when it has healed."""
@@ -161,15 +161,24 @@ class Guard:
             if type(effect) is Send:
                 message = effect.message
                 if isinstance(message, RUMOR_BEARERS) and message.rumors is not NO_RUMORS:
-                    self._count_sends(life, message.rumors.records)
+                    excess = self._telling.excess(life, happened, effect.to, message.rumors)
+                    if excess:
+                        self._broken("M21", life, excess)
             elif isinstance(effect, Tell) and isinstance(effect.report, MemberChanged):
                 try:
                     self._changed(life, happened, effect.report.record)
                 except BrokenRule as wrong:
                     self.note(wrong)
                     life.told[effect.report.record.peer] = effect.report.record
+            elif type(effect) is Dial:
+                self._look_at_dial(life, effect)
         if type(happened) is Woke and self._health_shown is not False:
             self._look_at_health(life)
+
+    def _look_at_dial(self, life: SimulatedPeer, dial: Dial) -> None:
+        subject = None if dial.peer is None else self.truth.subjects.get(dial.peer)
+        if not dial.control_address or (subject is not None and subject.life.only_dials_out):
+            self._broken("M29", life, f"dials {dial.peer}, which only dials out")
 
     def _look_at_self(self, life: SimulatedPeer, me: Record) -> None:
         before, life.issued = life.issued, me
@@ -190,27 +199,6 @@ class Guard:
         self._health_shown = health is not None
         if health is not None and not 0 <= int(health) <= HEALTH_MAX:
             self._broken("M20", life, f"its health is {health}")
-
-    def _count_sends(self, life: SimulatedPeer, records: tuple[Record, ...]) -> None:
-        most = self._sends_max.get(self._world.running_count)
-        if most is None:
-            most = self._sends_max[self._world.running_count] = sends_max(self._world.running_count)
-        passed_on, me = life.passed_on, life.me.peer
-        for record in records:
-            if record.peer == me:
-                continue
-            number = self._numbers.get(id(record)) or self._number(record)
-            sends = passed_on[number] = passed_on.get(number, 0) + 1
-            if sends > most:
-                self._broken("M21", life, f"passed {record.key} of {record.peer} on {sends} times")
-
-    def _number(self, record: Record) -> int:
-        """A claim by a number: equal ones have the same. Each object is looked up only once, and
-        kept, so that no other may take its place in memory."""
-        number = self._claims.setdefault((record.peer, record.key), len(self._claims) + 1)
-        self._numbers[id(record)] = number
-        self._numbered.append(record)
-        return number
 
     # One claim that won.
 
@@ -265,7 +253,10 @@ class Guard:
         quiet_since = there.unwell_since
         if quiet_since is not None and self._world.now - quiet_since >= self._limits.busy_max_s:
             return
-        link = life.port.outgoing.get(record.peer)  # nobody is told of a link that another dialed
+        late = isinstance(happened, LinkLost)  # it may have rested, and the link be back since
+        if record.peer in life.port.visitors and not late:
+            self._broken("M12", life, f"accuses {record.peer} over the link that it opened")
+        link = life.port.outgoing.get(record.peer)  # of others' links nobody else is told
         frozen = link is not None and link.told[-1:] == [LinkCause.FROZEN]
         if link is not None and (link.up or frozen):
             how = "over a live link" if link.up else "though it is only frozen"
@@ -282,7 +273,11 @@ class Guard:
         ended = not there.running or version <= subject.ended
         if version == subject.ended:
             self._had_no_time(life, subject, record)
-        if ended or there.leaving or self._is_excused(life, there):
+        # One accuser is enough in a group so small, and this one is right, wherever it is heard.
+        rightly = self._watching < SMALL and self._is_cut_off(life, there)
+        if rightly or self._is_cut_off_from_all(there) or self._could_not_come(there, life):
+            subject.cut_off[version] = None
+        if ended or there.leaving or version in subject.cut_off or self._is_excused(life, there):
             return
         self.figures.false_downs += 1
         self.figures.falsely_down[(there.name, record.incarnation)] = None
@@ -304,12 +299,41 @@ class Guard:
         since = there.unwell_since
         if since is not None and now - since >= self._limits.busy_max_s:
             return True
-        link = life.port.outgoing.get(there.me.peer)
-        if self._world.running_count < SMALL and link and LinkCause.SILENT in link.told:
-            return True  # one accuser is enough in a group so small, and this one is right
         if self._splits.ever and life.well_since == now:
             return True  # it reads what was said while it rested, across a split as like as not
         return any(self._comes_of(split, life, there) for split in self._splits.recent(now))
+
+    def _is_cut_off(self, life: SimulatedPeer, there: SimulatedPeer) -> bool:
+        """Whether one was told that nothing gets through to the other."""
+        link = life.port.outgoing.get(there.me.peer)
+        if link is not None:
+            return LinkCause.SILENT in link.told
+        return there.only_dials_out and there.me.peer not in life.port.visitors
+
+    def _is_cut_off_from_all(self, there: SimulatedPeer) -> bool:
+        """Whether nobody can hear it: nobody can dial it, and it has no link to anybody who is
+        here, nor, if it stood still until just now, a way to one. Others may have come that it
+        does not know."""
+        if not there.only_dials_out:
+            return False
+        stood_still = there.frozen_since is not None
+        stood_still |= self._world.now - there.well_since < self._limits.starved_s
+        network, port = self._world.network, there.port
+        for link in port.outgoing.values():
+            life = link.to.life
+            if life is None or not life.running:
+                continue
+            if link.up or (stood_still and network.is_open(port, link.to)):
+                return False
+        return True
+
+    def _could_not_come(self, there: SimulatedPeer, life: SimulatedPeer) -> bool:
+        """Whether one that only dials out was held up, or until just now, and whoever judges it
+        has no link that it opened: one of the two is new, or came to stand nearer."""
+        if not there.only_dials_out or there.me.peer in life.port.visitors:
+            return False
+        held_up = there.unwell_since is not None
+        return held_up or self._world.now - there.well_since < self._limits.starved_s
 
     def _comes_of(self, split: Split, life: SimulatedPeer, there: SimulatedPeer) -> bool:
         """Whether one that runs may be held down because of this split."""
@@ -362,7 +386,9 @@ class Guard:
             down = told is not None and told.status >= Status.DOWN
             known = down and told is not None and told.boot == record.boot
             if record.status >= Status.DOWN and not known and life.started_at < subject.ended_at_s:
-                self.figures.detection.add(now - subject.ended_at_s)
+                after_s = now - subject.ended_at_s
+                self.figures.detection.add(after_s)
+                self.figures.detection_of[subject.life.only_dials_out].add(after_s)
         elif record.boot == subject.life.me.boot and (told is None or told.boot < record.boot):
             self._measure_spread(life, subject)
 
@@ -382,8 +408,3 @@ class Guard:
 
 def _step_of(before: Record, after: Record) -> str:
     return f"{after.peer} goes from {before.key} to {after.key}"
-
-
-def sends_max(members: int) -> int:
-    """How often one of so many peers may pass one claim on."""
-    return SENDS_FACTOR * max(4 * math.ceil(math.log10(members + 1)), 8)

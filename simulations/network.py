@@ -84,7 +84,9 @@ class LinkState(IntEnum):
 class Port:
     """Where one peer meets the network, in all its lives.
 
-    ``outgoing`` are the links it dialed, by peer, ``incoming`` those that others dialed to it.
+    ``outgoing`` are the links it dialed, by peer, ``incoming`` those that others dialed to it;
+    ``visitors`` are the peers that only dial out and whose links it was told of, by the number of
+    the connection.
     """
 
     __slots__ = (
@@ -95,6 +97,7 @@ class Port:
         "peer",
         "side",
         "uplink_free_at",
+        "visitors",
     )
 
     def __init__(self, peer: PeerId) -> None:
@@ -105,6 +108,7 @@ class Port:
         self.host_lost = False
         self.side = 0
         self.uplink_free_at: Seconds = 0.0
+        self.visitors: dict[PeerId, int] = {}
 
 
 Waiting: TypeAlias = "Received | Sent"
@@ -114,7 +118,11 @@ class Link:
     """One dialed link; frames go both ways over it. ``here`` dialed it, ``there`` answered.
 
     ``attempt`` numbers the dials, so that an answer to an older one is not taken for news.
-    ``told`` are the failures reported since it was last up or asked for.
+    ``contact`` is the address that was dialed, while nobody has answered there; ``wanted`` says
+    that the peer was dialed as a member.
+    ``told`` are the failures reported since it was last up or asked for. ``visit`` numbers the
+    connection of a dialer that only dials out, once the other side has been told of it; until then
+    the link is ``unseen``.
     """
 
     __slots__ = (
@@ -127,8 +135,11 @@ class Link:
         "there",
         "to",
         "told",
+        "unseen",
         "up",
+        "visit",
         "waiting",
+        "wanted",
     )
 
     def __init__(self, dialer: Port, here: SimulatedPeer, to: Port, latency_s: Seconds) -> None:
@@ -141,7 +152,10 @@ class Link:
         self.up = False
         self.attempt = 0
         self.contact: str | None = None
+        self.wanted = False
         self.told: list[LinkCause] = []
+        self.unseen = False
+        self.visit = 0
         self.waiting: list[Waiting] | None = None
 
 

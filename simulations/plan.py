@@ -22,7 +22,8 @@ class Plan:
     With a ``task`` peers carry its model and train it; without one they are hollow and trade
     blobs of ``vector_bytes`` by reference; with ``trainers`` False they carry nothing, found no
     lineage, take no steps, and are members only. ``model_seed`` None: each peer starts from a
-    model of its own, so that adoption can be seen. ``lines`` keeps a transcript, ``journals``
+    model of its own, so that adoption can be seen. ``dial_out_share`` of all peers cannot be
+    reached, and take part over the links that they open. ``lines`` keeps a transcript, ``journals``
     every entry. ``make_core`` may give another core than the production one, to try the world
     itself.
     """
@@ -37,6 +38,7 @@ class Plan:
     model_seed: int | None = None
     vector_bytes: int = 100_000_000
     trainers: bool = True
+    dial_out_share: float = 0.0
     lines: bool = False
     journals: bool = False
     make_core: CoreMaker = Core

@@ -364,6 +364,17 @@ def news_never_dropped() -> list[Replacement]:
     return [(RumorQueue, "take", take_again)]
 
 
+@bug(BACK, "M21")
+def news_told_thrice() -> list[Replacement]:
+    """What is new is told three times as often as it should."""
+    take = RumorQueue.take
+
+    def take_thrice(self: RumorQueue[Any], limit: int, sends_max: int, copies: int) -> list[Any]:
+        return take(self, limit, 3 * sends_max, copies)
+
+    return [(RumorQueue, "take", take_thrice)]
+
+
 @bug(GONE, "M10", "M23")
 def gossip_to_nobody() -> list[Replacement]:
     """News is dropped instead of sent."""
@@ -408,6 +419,12 @@ def everybody_watches_everybody() -> list[Replacement]:
         return [each for each in [*self.live, self.me.peer] if each != peer]
 
     return [(Roster, "neighbors", neighbors)]
+
+
+@bug(SPLIT, "M26")
+def comparisons_without_rest() -> list[Replacement]:
+    """Peers compare their records twice a second, though nothing has changed."""
+    return [(Rounds, "_next_sync_s", lambda *_: 0.5)]
 
 
 _SALTS = itertools.count()

@@ -25,6 +25,9 @@ SHIPPED = Path(__file__).parent / "scenarios"
 ANY = "any"
 """In a file: no limit, where there is one unless it is given."""
 
+IDLE_BYTES_PER_S = 2_000.0
+"""Control bytes a second and peer once nothing has happened for a while, whatever N (M26)."""
+
 Range = tuple[float, float]
 """Least and most; one number in a file means both."""
 
@@ -148,14 +151,15 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What must come of it; what is not given is not asked for.
+    """What must come of it; what is not given is not asked for, but for the two limits below.
 
     false_downs             at most so many verdicts about peers that run.
-    detect_p50_s, _p99_s    how soon live peers know of one that is gone.
+    detect_p50_s, _p99_s    how soon live peers know of one that is gone; where some only dial out,
+                            of those and of the others, each by themselves.
     agree_s                 how soon after the calm began all agree on who is here.
     rounds_over_log2        in so many gossip rounds beyond log2 of the peers, rounded up, news of
                             a new life reaches everybody.
-    idle_bytes_per_s        control bytes a second and peer at the end of the calm.
+    idle_bytes_per_s        control bytes a second and peer at the end of the calm (``quiet_s``).
     messages_per_s          control messages a second and peer, then.
     gossip_messages         Gossip messages of all peers, then (quiescence: 0).
 
@@ -167,7 +171,7 @@ class Expected:
     detect_p99_s: float | Limit | None = None
     agree_s: float | Limit | None = None
     rounds_over_log2: int | None = None
-    idle_bytes_per_s: float | None = None
+    idle_bytes_per_s: float | None = IDLE_BYTES_PER_S
     messages_per_s: float | None = None
     gossip_messages: int | None = None
 
@@ -176,7 +180,8 @@ class Expected:
 class Scenario:
     """See the module. ``calm_s`` is the last part of ``seconds``: nothing goes wrong in it, and at
     its end all that run must agree; traffic is measured in the last ``quiet_s`` of it.
-    ``every_fault`` asks that each declared kind of fault really happens.
+    ``every_fault`` asks that each declared kind of fault really happens. ``dial_out_share`` of all
+    peers, never the first, only dial out: nobody can open a link to them.
     """
 
     name: str
@@ -187,6 +192,7 @@ class Scenario:
     quiet_s: float = 10.0
     profile: Profile = Profile.WAN
     start: Start = Start.ACQUAINTED
+    dial_out_share: float = 0.0
     conditions: Conditions = field(default_factory=Conditions)
     every_fault: bool = True
     faults: tuple[Fault, ...] = ()
@@ -196,6 +202,7 @@ class Scenario:
         _require(self.peers >= 1, "peers must be at least 1")
         _require(0 <= self.calm_s <= self.seconds, "calm_s must be at most seconds")
         _require(0 <= self.quiet_s <= self.calm_s, "quiet_s must be at most calm_s")
+        _require(0 <= self.dial_out_share <= 1, "dial_out_share must be between 0 and 1")
         for fault in self.faults:
             at_s = fault.at_s or 0.0
             late = f"{fault.kind} at {at_s:g} s comes when the calm has begun"

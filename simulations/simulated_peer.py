@@ -226,6 +226,11 @@ class SimulatedPeer:
         return self.birth.started_at
 
     @property
+    def only_dials_out(self) -> bool:
+        """Whether nobody can open a link to this peer."""
+        return not self.me.control_address
+
+    @property
     def dice(self) -> random.Random:
         """The trainer's generator, made when first needed."""
         if self._dice is None:

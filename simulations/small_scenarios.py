@@ -109,7 +109,7 @@ QUIET = Scenario(
     calm_s=20.0,
     profile=Profile.LAN,
     conditions=LAN,
-    expect=Expected(messages_per_s=12.0, idle_bytes_per_s=2000.0, gossip_messages=0),
+    expect=Expected(messages_per_s=12.0, gossip_messages=0),
 )
 CRASH = Scenario(
     name="crash",

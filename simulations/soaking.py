@@ -12,6 +12,8 @@ import random
 from dataclasses import replace
 from typing import Final
 
+from simulations.births import only_dials_out
+from simulations.guard import SMALL
 from simulations.scenario import Expected, Fault, FaultKind, Profile, Scenario, Start
 from simulations.seeds import generator
 
@@ -22,6 +24,9 @@ PEERS_MAX: Final = 32
 CHAOS_S: Final = (20.0, 90.0)
 BUSY_S: Final = 120.0
 """Rests are far shorter than this: the group may bury who is frozen longer."""
+
+DIAL_OUT_SHARES: Final = (0.0, 0.0, 0.25, 0.5)
+"""How many only dial out: in every other scenario none."""
 
 MENU: Final = (
     Fault(FaultKind.CRASH, per_minute=2.0, restart_after_s=(0.5, 20.0)),
@@ -56,6 +61,7 @@ def soak_scenario(seed: int) -> Scenario:
     chaos_s = round(dice.uniform(*CHAOS_S))
     calm_s = calm_bound_s(peers)
     faults = tuple(_paced(fault, peers, dice) for fault in MENU if dice.random() < 0.4)
+    start, dial_out_share = dice.choice(list(Start)), dice.choice(DIAL_OUT_SHARES)
     return Scenario(
         name=SOAK,
         summary="random",
@@ -64,12 +70,18 @@ def soak_scenario(seed: int) -> Scenario:
         calm_s=calm_s,
         quiet_s=5.0,
         profile=profile,
-        start=dice.choice(list(Start)),
+        start=start,
+        dial_out_share=dial_out_share,
         conditions=conditions,
         every_fault=False,
         faults=faults,
-        expect=Expected(false_downs=0 if peers >= 4 else None),
+        expect=Expected(false_downs=0 if can_judge(peers, dial_out_share) else None),
     )
+
+
+def can_judge(peers: int, dial_out_share: float) -> bool:
+    """Whether enough peers watch others for one that is wrong about another to be outvoted."""
+    return sum(not only_dials_out(number, dial_out_share) for number in range(peers)) >= SMALL
 
 
 def calm_bound_s(peers: int) -> float:

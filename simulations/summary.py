@@ -40,8 +40,13 @@ def as_json(outcome: Outcome, repeat: str, gossip_interval_s: float) -> dict[str
         "detect_p50_s": _number(figures.detection.quantile_s(0.5)),
         "detect_p99_s": _number(figures.detection.quantile_s(0.99)),
         "detect_max_s": _number(figures.detection.largest_s),
+        "detect_dial_out_p50_s": _number(figures.detection_of[True].quantile_s(0.5)),
+        "detect_dial_out_p99_s": _number(figures.detection_of[True].quantile_s(0.99)),
+        "detect_others_p50_s": _number(figures.detection_of[False].quantile_s(0.5)),
+        "detect_others_p99_s": _number(figures.detection_of[False].quantile_s(0.99)),
         "first_doubt_p50_s": _number(figures.first_doubt.quantile_s(0.5)),
         "detections": figures.detection.count,
+        "dial_out": figures.dial_out,
         "false_downs": figures.false_downs,
         "falsely_down": len(figures.falsely_down),
         "agree_s": _number(figures.agreed_s),
@@ -82,6 +87,12 @@ def as_text(outcome: Outcome, repeat: str, gossip_interval_s: float) -> str:
             f"  detection   p50 {detection.quantile_s(0.5):.1f} s, "
             f"p99 {detection.quantile_s(0.99):.1f} s, longest {detection.largest_s:.1f} s; "
             f"first doubt p50 {figures.first_doubt.quantile_s(0.5):.1f} s"
+        )
+    if figures.dial_out:
+        kind = figures.detection_of[True]
+        lines.append(
+            f"  dial-out    {figures.dial_out} lives that nobody could dial; lost ones known p50 "
+            f"{kind.quantile_s(0.5):.1f} s, p99 {kind.quantile_s(0.99):.1f} s"
         )
     rounds = _rounds(outcome, gossip_interval_s)
     if rounds is not None:

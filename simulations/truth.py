@@ -21,6 +21,7 @@ class Subject:
     life had which is over; ``records`` are those it was seen with, ``alike`` others that were
     compared with them, by ``id``, and say the same; ``held_down`` are the versions that
     some peer holds down, ``doubted_at_s`` when each was first suspected by anybody;
+    ``cut_off`` those that were held down first when their subject could not be heard;
     ``bade_farewell`` says that this life sent a word of its leave to somebody.
     """
 
@@ -34,6 +35,7 @@ class Subject:
     records: dict[Version, Record] = field(default_factory=dict)
     alike: dict[int, Record] = field(default_factory=dict)
     held_down: dict[Version, None] = field(default_factory=dict)
+    cut_off: dict[Version, None] = field(default_factory=dict)
     doubted_at_s: dict[Version, Seconds] = field(default_factory=dict)
 
     def issue(self, record: Record) -> None:

@@ -1,7 +1,9 @@
 """What becomes of links: dials and their answers, losses, and how they are found again.
 
 It tells a dialer what the real transport would (``gossip.transport``), and no more: the other side
-of a link hears nothing of its end.
+of a link hears nothing of its end. But who was dialed by a peer that cannot be dialed is told of
+that link as of one of its own: that it is open, with the first frame; and CLOSED, when the other
+process ends, or ``silent_s`` after its host or the path was lost. A frozen process leaves it open.
 
     what happened          at once       after silent_s   what the fresh dial finds
     process crashed        CLOSED                         REFUSED
@@ -52,6 +54,7 @@ class Wiring:
         self._network = network
         self._world = world
         self._conditions = network.conditions
+        self._visits = 0
 
     # What peers ask for.
 
@@ -59,6 +62,7 @@ class Wiring:
         """Keep a link to a member."""
         link = self._network.link(life, to.peer)
         link.told.clear()
+        link.wanted = True
         if not link.up:
             self._dial(link, 0.0)
 
@@ -70,7 +74,8 @@ class Wiring:
             self._world.call(at_s, self._world.deliver, life, failed)
             return
         link = self._network.link(life, to.peer)
-        link.told.clear()
+        if not link.wanted:
+            link.told.clear()
         link.contact = address
         self._dial(link, 0.0)
 
@@ -78,6 +83,7 @@ class Wiring:
         """Keep the link no longer."""
         link = life.port.outgoing.get(peer)
         if link is not None and link.here is life:
+            self._leaves(link, link.latency_s)
             self._network.drop(link)
 
     def wait(self, link: Link, item: Waiting) -> bool:
@@ -95,6 +101,7 @@ class Wiring:
         """A process listens. Links to an earlier one that nobody missed yet end now."""
         port = life.port
         port.life, port.host_lost = life, False
+        port.visitors.clear()
         for link in list(port.incoming.values()):
             if link.up:
                 self._lose(link)
@@ -105,6 +112,7 @@ class Wiring:
         port = life.port
         port.host_lost = host_lost
         for link in list(port.outgoing.values()):
+            self._leaves(link, self._conditions.silent_s if host_lost else link.latency_s)
             self._network.drop(link)
         if host_lost:
             silent_at = self._world.now + self._conditions.silent_s
@@ -167,17 +175,21 @@ class Wiring:
         if cause is not LinkCause.REFUSED and self._world.now < ends_at_s:
             self._world.call(ends_at_s, self._answered, link, attempt, began_at_s)
             return
-        if link.contact is not None:
-            contact, link.contact = link.contact, None
-            if link.state is LinkState.DIALING:
+        contact, link.contact = link.contact, None
+        if contact is not None:
+            if link.state is LinkState.DIALING and not link.wanted:
                 self._network.drop(link)
             self._world.deliver(here, DialFailed(contact, cause))
-        elif cause not in link.told:
+            if not link.wanted or link.dialer.outgoing.get(link.to.peer) is not link:
+                return
+        if cause not in link.told:
             link.told.append(cause)
             self._world.deliver(here, LinkLost(link.to.peer, cause))
 
     def _obstacle(self, link: Link) -> LinkCause | None:
         there = link.to.life
+        if there is not None and there.only_dials_out:
+            return LinkCause.SILENT  # nobody gets through to one that only dials out
         if link.to.host_lost or not self._network.is_open(link.dialer, link.to):
             return LinkCause.SILENT
         if there is None or not there.running:
@@ -189,6 +201,7 @@ class Wiring:
         link.state, link.up = LinkState.UP, True
         link.there, link.contact = link.to.life, None
         link.told.clear()
+        link.unseen, link.visit = link.here.only_dials_out, 0
         waiting, link.waiting = link.waiting, None
         for item in waiting or ():
             self._world.transmit(link.here, link, item)
@@ -199,6 +212,8 @@ class Wiring:
 
     def _lose(self, link: Link) -> None:
         """The connection has ended: the dialer hears of it after a moment and dials again."""
+        if link.here.frozen_since is None:  # else its host keeps the other side's end alive
+            self._leaves(link, link.latency_s)
         link.state, link.up, link.there = LinkState.LOST, False, None
         link.attempt += 1
         self._world.call(self._world.now + link.latency_s, self._tell_closed, link)
@@ -209,6 +224,33 @@ class Wiring:
             # What follows the news may already hang this link up.
             self._dial(link, 0.0)
             self._world.deliver(link.here, LinkLost(link.to.peer, LinkCause.CLOSED))
+
+    # What those hear that were dialed by a peer that cannot be dialed.
+
+    def visits(self, link: Link, at_s: Seconds) -> None:
+        """The first frame of such a peer arrives over a new connection."""
+        self._visits += 1
+        link.unseen, link.visit = False, self._visits
+        self._world.call(at_s, self._tell_visit, link, link.visit)
+
+    def _tell_visit(self, link: Link, visit: int) -> None:
+        if link.visit == visit and link.there is not None:
+            link.to.visitors[link.dialer.peer] = visit
+            self._world.deliver(link.there, LinkUp(link.dialer.peer))
+
+    def _leaves(self, link: Link, in_s: Seconds) -> None:
+        """Its connection ends, which the other side notices after a while."""
+        if link.visit:
+            at_s = self._world.now + in_s
+            self._world.call(at_s, self._tell_end_of_visit, link, link.visit)
+            link.visit = 0
+
+    def _tell_end_of_visit(self, link: Link, visit: int) -> None:
+        """Unless it is known to be here by a later connection, or its host has begun anew."""
+        there, peer = link.to.life, link.dialer.peer
+        if there is not None and link.to.visitors.get(peer) == visit:
+            del link.to.visitors[peer]
+            self._world.deliver(there, LinkLost(peer, LinkCause.CLOSED))
 
     def _notice_silence(self, life: SimulatedPeer) -> None:
         """A host was lost a while ago; if it is back, the links were ended then."""

@@ -129,8 +129,8 @@ class World:
         does not know that it lived before, and begins again with boot 1.
         """
         life = self._begin(number, disk)
-        seed = self.plan.seed
-        addresses = tuple(first_record(seed, other, 1).control_address for other in contacts)
+        known = [first_record(self.plan, other, 1).control_address for other in contacts]
+        addresses = tuple(address for address in known if address)
         if addresses or self.plan.trainers:
             self.later(life, START_DELAY_S, Asked(Join(addresses)))
         if self.plan.trainers:
@@ -147,7 +147,7 @@ class World:
         """So many peers that all know each other, as if they had been here for long."""
         assert not self.plan.trainers, "trainers need a lineage: start them together"
         observers = self.plan.config.membership.observers
-        records = [first_record(self.plan.seed, number, 1) for number in range(count)]
+        records = [first_record(self.plan, number, 1) for number in range(count)]
         known = Known.of(records, observers)
         for life in [self._begin(number, disk=True, known=known) for number in range(count)]:
             self._after(life)
@@ -157,7 +157,7 @@ class World:
         assert before is None or not before.running, f"peer {number} is running"
         # As the wall clock would see to it, it is also above a boot that this life rose to.
         boot = 1 if before is None or not disk else before.core.swim.me.boot + 1
-        me = first_record(self.plan.seed, number, boot)
+        me = first_record(self.plan, number, boot)
         plan, port = self.plan, self.network.port(me.peer)
         make_core = plan.make_core
         birth = Birth(number, me, plan.config, plan.pace, plan.seed, self.now, make_core, known)
@@ -281,7 +281,7 @@ class World:
             link = self._way_back(port, to, link, item)
             if link is None:
                 return
-        if self._plain and not network.impaired and item is received:
+        if self._plain and not (network.impaired or link.unseen) and item is received:
             there = link.there if link.here is life else link.here
             arrives_at = self.now + link.latency_s + network.random() * self._jitter_s
             self._counter += 1
@@ -313,6 +313,8 @@ class World:
             return
         arrivals = network.arrivals(link.latency_s, leaves_at)
         network.lost_frames += not arrivals
+        if arrivals and link.unseen and link.here is life:
+            self.wiring.visits(link, arrivals[0])
         for arrives_at in arrivals:
             if isinstance(item, Sent):
                 self.call(arrives_at, self.deliver, there, item)

@@ -77,6 +77,8 @@ class Judgment:
             return []  # others are asked, and my own link, before it is believed
         if claim.doubted and not claim.asked:
             return self._ask_around(claim, now)
+        if not claim.asked and self._never_meets(record.peer):
+            return self._ask_around(claim, now)
         if not self._contests(record, now):
             claim.apply_at = now
         elif view.sightings.heard_within(record.peer, contested_s, now):
@@ -105,6 +107,13 @@ class Judgment:
             return False
         fresh_s = 2 * self._config.probe_interval_s
         return now - seen.heard_at < fresh_s or seen.witness == Witness.UP
+
+    def _never_meets(self, peer: PeerId) -> bool:
+        """Whether no link of mine could speak for a member, in a group where everybody has one to
+        everybody but for us two, who both only dial out."""
+        view = self._view
+        hidden = not view.roster.me.control_address and not view.roster.is_dialable(peer)
+        return hidden and view.watch.dial_all()
 
     def accusers_of(self, record: Record) -> dict[PeerId, None]:
         """Who accuses a member in this life: to me in a trial, or in a verdict that waits."""

@@ -127,15 +127,23 @@ class Jury:
 
     def _is_excused(self, peer: PeerId, now: Seconds) -> bool:
         """Whether a link speaks for a silent peer (M12); not for ever."""
-        seen = self._view.sightings.at(peer)
+        view, seen = self._view, self._view.sightings.at(peer)
         silent_s = 0.0 if seen.failing_since is None else now - seen.failing_since
-        excused = seen.is_excused(self._view.watch.is_dialed(peer), now)
+        if seen.witness == Witness.CLOSED and not view.roster.is_dialable(peer):
+            return False  # no dial of mine will find out why
+        excused = seen.is_excused(view.watch.is_dialed(peer), now)
         return excused and silent_s < self._config.busy_max_s
 
     def _began_at(self, peer: PeerId, now: Seconds) -> Seconds:
-        """From when on a doubt counts: from my own first, if I had one."""
-        since = self._view.sightings.at(peer).failing_since
-        return now if since is None else max(since, now - CREDIT_S)
+        """From when on a doubt counts: from my own first, if I had one; about one that cannot be
+        dialed not from before the end of its link, which spoke for it."""
+        seen = self._view.sightings.at(peer)
+        if seen.failing_since is None:
+            return now
+        began_at = max(seen.failing_since, now - CREDIT_S)
+        if seen.witness == Witness.CLOSED and not self._view.roster.is_dialable(peer):
+            return max(began_at, seen.closed_at)
+        return began_at
 
     def _fellows(self, peer: PeerId) -> list[PeerId]:
         me = self._view.roster.me.peer

@@ -272,7 +272,8 @@ class Rounds:
             return []
         known = self._addresses(self._roster.live)
         for address, peer in self._answers_at.items():
-            if self._roster.is_live(peer):
+            # One that cannot be dialed answers nowhere: it came by itself meanwhile.
+            if self._roster.is_live(peer) and self._roster.is_dialable(peer):
                 known[address] = None
         away = [address for address in self._contacts if address not in known][:at_once]
         self._contacts = tuple(sorted(self._contacts, key=away.__contains__))

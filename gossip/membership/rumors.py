@@ -105,13 +105,13 @@ class News:
     def take(self, members: int, neighbors: int, hidden: int, copies: int) -> Rumors:
         """What to send to ``copies`` peers now; counts it as sent to all of them.
 
-        In a group of ``members``, once to each of ``neighbors``; to few neighbors several times.
-        Neighbors that cannot be dialed have no others to hear it from: where there are many
-        (``hidden``), half of all are told, so that each hears it from about four observers.
+        In a group of ``members``, once to each of ``neighbors``, as far as ``transmissions``
+        allow; to few neighbors several times. Neighbors that cannot be dialed (``hidden``) have
+        nobody else to hear it from: where there are some, each neighbor is told.
         """
-        most = max(transmissions(self._factor, members), neighbors // 2 if hidden else 0)
         rounds = math.ceil(max(neighbors, self._factor) / copies)
-        sends_max = copies * max(1, min(rounds, most // copies))
+        most = rounds if hidden else transmissions(self._factor, members) // copies
+        sends_max = copies * max(1, min(rounds, most))
         told = self.records.take(CLAIMS_PER_MESSAGE, sends_max, copies)
         return Rumors(
             tuple([record for record, _ in told]),

@@ -386,6 +386,7 @@ class Swim:
             effects += self._view.refute(sender, ping.boot, 0)
             me = self.me
         effects.append(Send(sender, Ack(ping.probe, me.boot, me.incarnation)))
+        effects += self._rounds.sync.pinged_by(sender)
         if ping.boot != me.boot or has_left:
             effects.append(Send(sender, Notice(me)))
         return effects
@@ -438,8 +439,7 @@ class Swim:
                 self._view.prober.void()
                 lost = int(gap_s / self._config.probe_interval_s)
                 self._health.worse(min(STARVED_SCORE_MAX, lost))
-        if now > self._last_input_at:
-            self._last_input_at = now
+        self._last_input_at = max(now, self._last_input_at)
 
     def _closing(self, effects: list[Effect], now: Seconds) -> list[Effect]:
         """Add the notices owed, and see which rounds are needed now."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 import struct
 
+from gossip.machine import Effect, Send
 from gossip.membership.ground import BUCKETS
 from gossip.membership.view import View
 from gossip.messages import Diff, Digest, Lookup, PeerId, Progress, Record, Rumors, Version
@@ -45,6 +46,15 @@ class Sync:
         drawn = [roster.draw(self._rng) for _ in range(min(ACCOUNTS_PER_DIGEST, roster.others))]
         peers = dict.fromkeys(peer for peer in drawn if peer is not None)
         return tuple([each for each in map(account.newest, peers) if each is not None])
+
+    def pinged_by(self, peer: PeerId) -> list[Effect]:
+        """One that only dials out pings those that watched it when it last heard of anybody. If I
+        do not any more, those that do cannot come to it to say so: we compare."""
+        roster, watch = self._view.roster, self._view.watch
+        hidden = roster.has_undialable and roster.is_live(peer) and not roster.is_dialable(peer)
+        if not hidden or peer in watch.neighbors:
+            return []
+        return [Send(peer, self.digest())]
 
     def diff(self, digest: Digest) -> Diff | None:
         """Where we differ, and what I hold there; None when we do not, or it is no digest."""

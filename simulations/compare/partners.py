@@ -11,7 +11,8 @@ from gossip.topology.schedule import least_recent_matching, matching, one_peer_e
 
 class Meeting(Enum):
     """RECENT: whom one met longest ago, as real peers choose. RANDOM: a fresh random matching each
-    round. EXPONENTIAL: the one-peer exponential graph. RING: left and right neighbor in turn."""
+    round. EXPONENTIAL: the one-peer exponential graph. RING: left and right neighbor in turn; of an
+    odd number one rests each round, the next one the round after."""
 
     RECENT = "recent"
     RANDOM = "random"
@@ -65,8 +66,7 @@ class Meetings:
                 return self._ring()
 
     def _ring(self) -> list[tuple[PeerId, PeerId]]:
-        names = self._names
-        start = self._round % 2
-        places = range(start, len(names) - 1 + start, 2)
-        pairs = [(names[place], names[(place + 1) % len(names)]) for place in places]
-        return [(a, b) for a, b in pairs if a != b]
+        names, count = self._names, len(self._names)
+        start = self._round % (count if count % 2 else 2)
+        places = range(start, start + count - 1, 2)
+        return [(names[place % count], names[(place + 1) % count]) for place in places]

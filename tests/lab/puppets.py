@@ -61,12 +61,18 @@ class Puppet:
         return self.wakes_at
 
 
-def puppet_world(peers: int, conditions: Conditions | None = None, seed: int = 1) -> World:
+def puppet_world(
+    peers: int,
+    conditions: Conditions | None = None,
+    seed: int = 1,
+    dial_out_share: float = 0.0,
+) -> World:
     """Puppets that all know each other, in a world without any other check."""
     plan = Plan(
         seed,
         conditions=conditions or Conditions(latency_s=(0.01, 0.01), jitter_s=0.0),
         trainers=False,
+        dial_out_share=dial_out_share,
         make_core=cast("type[Core]", Puppet),
     )
     world = World(plan)

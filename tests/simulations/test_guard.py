@@ -207,6 +207,22 @@ def _repeats_itself(scene: Scene) -> None:
     scene.say(0, [Send(scene.life(1).me.peer, claim)] * 50)
 
 
+def _tells_news_too_often(scene: Scene) -> None:
+    claim = Gossip(Rumors((scene.of(2),)))
+    scene.say(0, [Send(scene.life(1).me.peer, claim)] * 7)  # four, and less than one more round
+    scene.say(0, [Send(scene.life(1).me.peer, claim)])
+
+
+def _answers_without_end(scene: Scene) -> None:
+    claim = Gossip(Rumors((scene.of(2),)))
+    for _ in range(20):  # in no time
+        scene.say(0, [Send(scene.life(1).me.peer, claim)], heard(scene, 1))
+
+
+def _dials_one_that_cannot_be_dialed(scene: Scene) -> None:
+    scene.say(0, [Dial(scene.life(1).me.peer, "", "")])
+
+
 def _buries_when_a_split_heals(scene: Scene) -> None:
     scene.world.split([(0, 1), (2, 3)])
     scene.world.run(30.0)
@@ -259,6 +275,9 @@ BREAKS: list[tuple[str, Callable[[Scene], None]]] = [
     ("M18", _acts_before_it_hears),
     ("M19", _suspects_who_left),
     ("M21", _repeats_itself),
+    ("M21", _tells_news_too_often),
+    ("M21", _answers_without_end),
+    ("M29", _dials_one_that_cannot_be_dialed),
     ("M24", _buries_when_a_split_heals),
     ("M24", _buries_in_a_second_split),
     ("M11", _believes_long_after_a_split),

@@ -20,7 +20,17 @@ from simulations.execution import Execution, Manner, judge
 from simulations.figures import Figures, Histogram
 from simulations.network import WAN
 from simulations.sabotage import SABOTAGE
-from simulations.scenario import Expected, Fault, FaultKind, Limit, Scenario, load, parse, shipped
+from simulations.scenario import (
+    IDLE_BYTES_PER_S,
+    Expected,
+    Fault,
+    FaultKind,
+    Limit,
+    Scenario,
+    load,
+    parse,
+    shipped,
+)
 from simulations.soaking import SOAK, soak_scenario
 from simulations.traffic import Meter, framing_bytes
 
@@ -28,11 +38,11 @@ SMALL = 'summary = "s"\npeers = 3\nseconds = 20\ncalm_s = 10\nquiet_s = 5\n'
 
 
 def test_the_shipped_scenarios_are_whole() -> None:
-    """Twelve of them, each with a summary and a phase of calm."""
+    """Thirteen of them, each with a summary and a phase of calm."""
     names = {
         *("calm", "lossy_wan", "stalls", "churn", "mass_restart", "split_and_heal"),
         *("asymmetric_link", "one_bad_accuser", "host_lost", "ten_thousand"),
-        *("lossy_ten_minutes", "stalled_ten_minutes"),
+        *("lossy_ten_minutes", "stalled_ten_minutes", "dial_out"),
     }
     assert names == set(shipped())
     for name in names:
@@ -41,6 +51,7 @@ def test_the_shipped_scenarios_are_whole() -> None:
         assert scenario.summary
         assert 0 < scenario.quiet_s <= scenario.calm_s
         assert 0 == scenario.expect.false_downs
+        assert IDLE_BYTES_PER_S == scenario.expect.idle_bytes_per_s
 
 
 @pytest.mark.parametrize(
@@ -152,11 +163,13 @@ def test_what_is_expected_is_compared() -> None:
 
     assert {"M10", "M11", "M22", "M23", "M25", "M26"} == {*rules(figures, strict)}
     assert [] == rules(figures, Expected(false_downs=None))
-    assert ["M23"] == rules(Figures(), Expected(agree_s=1.0))
+    assert ["M23"] == rules(Figures(idle_bytes_per_s=0.0), Expected(agree_s=1.0))
+    assert ["M26"] == rules(Figures(idle_bytes_per_s=2001.0), Expected(false_downs=None))
+    assert ["M26"] == rules(Figures(), Expected())  # nothing was measured
     news = Expected(false_downs=None, rounds_over_log2=1)
     assert ["M22"] == rules(figures, news, peers=128)  # nine rounds, eight are allowed
     assert [] == rules(figures, news, peers=129)
-    assert ["M22"] == rules(Figures(), news)  # nothing was new
+    assert ["M22"] == rules(Figures(idle_bytes_per_s=0.0), news)  # nothing was new
 
 
 def test_a_limit_goes_with_the_logarithm_of_the_peers() -> None:

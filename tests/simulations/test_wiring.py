@@ -219,6 +219,24 @@ def test_contacts_answer_refuse_or_stay_silent() -> None:
     }
 
 
+@pytest.mark.parametrize("as_member_first", [True, False])
+def test_a_contact_that_is_dialed_as_a_member_too_fails_as_both(as_member_first: bool) -> None:
+    """A newcomer is told of the very peer that does not answer it."""
+    world = puppet_world(2)
+    here, there = world.current[0], world.current[1]
+    world.freeze(1, 60.0)
+    contact = Dial(None, there.me.control_address, "")
+    member = Dial(there.me.peer, there.me.control_address, there.me.bulk_address)
+    for effect in (member, contact) if as_member_first else (contact, member):
+        world.dial(here, effect)
+    world.run(10.0)
+
+    assert set(told(here)) == {
+        DialFailed(there.me.control_address, FROZEN),
+        LinkLost(there.me.peer, FROZEN),
+    }
+
+
 def test_a_lossy_or_deaf_peer_keeps_its_links() -> None:
     """Only frames are lost, and only one way."""
     world, here, there = linked()
@@ -237,6 +255,89 @@ def test_a_lossy_or_deaf_peer_keeps_its_links() -> None:
     world.send(here, me, Notice(here.me), b"")
     world.run(21.0)
     assert [Received(here.me.peer, Notice(here.me))] == told(there)
+
+
+def visited() -> tuple[World, SimulatedPeer, SimulatedPeer]:
+    """Who was dialed by a peer that only dials out, and that peer; their link is up."""
+    world = puppet_world(3, dial_out_share=0.5)
+    here, hidden = world.current[1], world.current[2]
+    assert (False, True) == (here.only_dials_out, hidden.only_dials_out)
+    dial(world, hidden, here)
+    world.run(1.0)
+    assert [] == told(here)  # nothing was said yet
+    world.send(hidden, here.me.peer, Notice(hidden.me), b"")
+    world.send(hidden, here.me.peer, Notice(hidden.me), b"")
+    world.run(2.0)
+    word = Received(hidden.me.peer, Notice(hidden.me))
+    assert [LinkUp(hidden.me.peer), word, word] == told(here)
+    puppet(here).heard.clear()
+    puppet(hidden).heard.clear()
+    return world, here, hidden
+
+
+def test_the_end_of_one_that_only_dials_out_is_heard_but_no_more_about_it() -> None:
+    """At once when its process ends, as after a lost ping when its host goes; then nothing."""
+    for host_lost in (False, True):
+        world, here, _ = visited()
+        (world.lose_host if host_lost else world.crash)(2)
+        world.run(30.0)
+        assert [CLOSED] == causes(here)
+        assert heard_at(here, CLOSED) == pytest.approx(2.0 + (3.0 if host_lost else 0.01))
+
+
+def test_one_that_only_dials_out_hangs_up_and_comes_back() -> None:
+    """With a new connection, and a new word."""
+    world, here, hidden = visited()
+    world.hang_up(hidden, here.me.peer)
+    world.run(3.0)
+    assert [CLOSED] == causes(here)
+
+    dial(world, hidden, here)
+    world.run(4.0)
+    world.send(hidden, here.me.peer, Notice(hidden.me), b"")
+    world.run(5.0)
+    assert [CLOSED, None] == causes(here)
+
+
+def test_a_frozen_peer_that_only_dials_out_keeps_its_link_in_the_eyes_of_the_other() -> None:
+    """Its host answers for it. When it goes on it opens a new connection, and one end is not told
+    after the beginning that follows it."""
+    world, here, hidden = visited()
+    world.freeze(2, 20.0)
+    world.run(21.9)
+    assert [] == causes(here)
+    world.run(25.0)
+    world.send(hidden, here.me.peer, Notice(hidden.me), b"")
+    world.run(26.0)
+    assert [None] == causes(here)
+
+    world.freeze(2, 20.0)
+    world.run(40.0)
+    world.crash(2)
+    world.run(50.0)
+    assert [None, CLOSED] == causes(here)
+
+
+def test_a_path_that_is_cut_ends_the_link_on_both_sides() -> None:
+    """And it is opened again by the one that can."""
+    world, here, hidden = visited()
+    world.cut(1, 2, 10.0)
+    world.run(11.0)
+    assert [CLOSED] == causes(here)
+    assert [CLOSED, SILENT] == causes(hidden)
+    world.run(15.0)
+    assert [CLOSED, SILENT, None] == causes(hidden)
+    world.send(hidden, here.me.peer, Notice(hidden.me), b"")
+    world.run(16.0)
+    assert [CLOSED, None] == causes(here)
+
+
+def test_nobody_gets_through_to_one_that_only_dials_out() -> None:
+    """Should anybody try."""
+    world, here, hidden = visited()
+    dial(world, here, hidden)
+    world.run(10.0)
+    assert [SILENT] == causes(here)
 
 
 def test_a_slow_clock_makes_timers_late_and_never_goes_back() -> None:

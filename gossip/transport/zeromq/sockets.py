@@ -61,6 +61,12 @@ that vanishes in silence is noticed 2.5 to 3 s later. Two TCP segments lost in a
 160 ms (0.4 + 0.8 s until they are sent again) pass unnoticed; a third one costs a fresh dial and
 nothing else, since a lost link is no verdict. A pair of pings is about 20 bytes."""
 
+PROBES_BEFORE_LOST = 2
+"""The kernel asks after a silent control connection of others once a second, and ends it when so
+many questions, or what was sent, stay without any acknowledgement for the time-out of a ping. A
+process that stands still has a kernel that answers; a host that vanished has none. Only this tells
+of a peer that cannot be dialed, as it is always the dialing side that pings."""
+
 RETRY_S = (0.1, 2.0)
 """First and largest pause between attempts to connect."""
 
@@ -125,7 +131,7 @@ class Sockets:
             raise _error("listen on", where, wrong) from wrong
         monitor = None
         try:
-            self._set_listening(listener)
+            self._set_listening(listener, plane)
             monitor = self._monitor(listener)
             listener.bind(f"tcp://{where}")
         except (zmq.ZMQError, OSError) as wrong:
@@ -155,10 +161,16 @@ class Sockets:
             raise _error("dial", address, wrong) from wrong
         return Line(dealer, monitor, address, endpoint)
 
-    def _set_listening(self, listener: ZSocket) -> None:
+    def _set_listening(self, listener: ZSocket, plane: Plane) -> None:
         listener.setsockopt(zmq.ROUTER_MANDATORY, 1)
         listener.setsockopt(zmq.ROUTER_HANDOVER, 1)
         listener.setsockopt(zmq.BACKLOG, BACKLOG)
+        if plane is Plane.CONTROL:
+            listener.setsockopt(zmq.TCP_MAXRT, round(PING_S[plane][1] * 1000))
+            listener.setsockopt(zmq.TCP_KEEPALIVE, 1)
+            listener.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 1)
+            listener.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 1)
+            listener.setsockopt(zmq.TCP_KEEPALIVE_CNT, PROBES_BEFORE_LOST)
         # A ZAP domain with no ZAP service lets NULL and CURVE peers in as ever, but refuses
         # ZMTP 1 and 2, whose handshake almost any bytes would pass for.
         listener.setsockopt(zmq.ZAP_DOMAIN, b"gossip")

@@ -26,7 +26,7 @@ from gossip.messages import (
     Status,
     Vouch,
 )
-from tests.gossip.membership.claims import down, evidence, peer, record, suspect
+from tests.gossip.membership.claims import down, evidence, peer, record, suspect, undialable
 from tests.gossip.membership.dialogue import (
     CONFIG,
     accusations,
@@ -110,6 +110,25 @@ def test_a_silent_peer_is_probed_then_asked_about_then_accused() -> None:
     effects = run(swim, 100.0, answering=OTHERS)
     assert [] == changed(effects, Status.DOWN)  # I am the only one
     assert peer(4) in swim.live()
+
+
+def test_a_closed_link_of_one_that_only_dials_out_does_not_speak_for_it() -> None:
+    """No dial of mine will tell more about it, so its silence counts at once: but from the end of
+    its link on, however long it was busy before."""
+    swim = machine(*(undialable(4) if number == 4 else record(number) for number in range(2, 7)))
+    swim.link_up(peer(4), 0.0)
+    busy_s = 20.0
+    assert [] == changed(run(swim, busy_s, answering=OTHERS), Status.SUSPECT)
+
+    effects: Timed = [(busy_s, each) for each in swim.link_lost(peer(4), LinkCause.CLOSED, busy_s)]
+    effects += run(swim, busy_s + 5.0, answering=OTHERS)
+    (accused_at,) = changed(effects, Status.SUSPECT)
+    assert accused_at < busy_s + UNDECIDED_S / 2
+    for fellow in OTHERS[:2]:
+        effects += [(accused_at, each) for each in accuse(swim, fellow, 4, accused_at)]
+    effects += run(swim, busy_s + 30.0, answering=OTHERS)
+    (down_at,) = changed(effects, Status.DOWN)
+    assert busy_s + MIN_S <= down_at < busy_s + MIN_S + 1.0
 
 
 def test_an_answered_probe_accuses_nobody() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,7 @@ from tests.gossip.membership.dialogue import (
     bury,
     carried,
     dials,
+    hello,
     machine,
     only,
     run,
@@ -300,6 +302,19 @@ def test_addresses_nobody_answers_at_are_tried_in_turn() -> None:
     assert [Dial(None, each, "") for each in contacts] == first
     tried = [each.control_address for each in later if each.peer is None]
     assert [*contacts[1:], *contacts[1:]] == tried[:4]
+
+
+def test_who_only_dials_out_is_not_taken_for_the_one_at_a_contact_address() -> None:
+    """Its link comes up while a contact is dialed; the contact starts later, knowing nobody."""
+    swim, contact = machine(), record(2).control_address
+    swim.join((contact,), 0.0)
+    swim.link_up(peer(5), 0.1)
+    say(swim, 5, replace(hello(5), record=undialable(5)), 0.1)
+    say(swim, 5, Welcome(Rumors((undialable(5),)), LAYOUT, 1), 0.2)
+    effects = only(run(swim, 70.0, answering=(5,)))
+
+    assert peer(5) in swim.live()
+    assert 2 <= effects.count(Dial(None, contact, ""))
 
 
 def test_the_link_of_a_knocked_member_that_came_back_is_given_up_in_a_large_group() -> None:

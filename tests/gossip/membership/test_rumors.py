@@ -110,3 +110,18 @@ def test_each_neighbor_hears_a_claim_once_and_few_several_times(
         sends += copies * len(news.take(members, neighbors, 0, copies).records)
 
     assert times == sends <= transmissions(4, members)
+
+
+@pytest.mark.parametrize("members, neighbors", [(98, 16), (9, 7), (98, 80), (10_000, 16)])
+def test_where_some_cannot_be_dialed_every_neighbor_hears_a_claim(
+    members: int, neighbors: int
+) -> None:
+    """They hear from nobody but those that watch them: were half of all told, one of 250 would
+    not hear of it until the next comparison."""
+    news = News(4)
+    news.add_record(record(1))
+    sends = 0
+    while len(news):
+        sends += 4 * len(news.take(members, neighbors, neighbors // 2, 4).records)
+
+    assert neighbors <= sends < neighbors + 4

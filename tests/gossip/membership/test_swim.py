@@ -14,6 +14,7 @@ from gossip.membership.swim import Swim
 from gossip.membership.terms import Terms
 from gossip.messages import (
     Ack,
+    Digest,
     Gossip,
     Hello,
     Nack,
@@ -315,6 +316,19 @@ def test_a_peer_that_cannot_be_dialed_is_reached_once_it_has_dialed_me() -> None
     assert [] == dials(effects)
     assert [peer(2), peer(3)] == swim.reachable()
     assert [peer(2)] == [each.to for each in effects if isinstance(each, Send)]
+
+
+def test_who_only_dials_out_and_watches_me_no_longer_is_told_that_we_differ() -> None:
+    """It pings whom it knows: those who watch it now cannot come to it to say so."""
+    swim = machine(*map(record, range(3, 60)), undialable(2))
+    apart = next(each for each in range(3, 60) if peer(each) not in swim.neighbors())
+    assert peer(2) not in swim.neighbors()
+
+    (digest,) = sent(say(swim, 2, Ping(1, 1), 1.0), Digest, peer(2))
+    assert [] == sent(say(swim, apart, Ping(1, 1), 1.1), Digest)
+    swim = machine(*map(record, range(3, 6)), undialable(2))
+    assert [] == sent(say(swim, 2, Ping(1, 1), 1.0), Digest)
+    assert len(digest.buckets) > 1000
 
 
 @pytest.mark.parametrize("cause", list(LinkCause))

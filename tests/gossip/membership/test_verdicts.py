@@ -17,7 +17,7 @@ from gossip.membership.sightings import Sightings, Witness
 from gossip.membership.swim import Swim
 from gossip.membership.verdicts import Claim, Verdicts, Weight, evidence_for
 from gossip.messages import Evidence, Gossip, Notice, PeerId, Record, Rumors, Status
-from tests.gossip.membership.claims import down, evidence, peer, record
+from tests.gossip.membership.claims import down, evidence, peer, record, undialable
 from tests.gossip.membership.dialogue import (
     CONFIG,
     bury,
@@ -164,6 +164,20 @@ def test_a_link_that_stands_is_a_reason_to_wait_for_a_refutation() -> None:
     assert Status.DOWN > swim.records()[3].status
     run(swim, 10.0 + 2 * CONFIG.contested_s + 2.2, answering=others)
     assert down(4) == swim.record(peer(4))
+
+
+@pytest.mark.parametrize("dialable, waits", [(True, False), (False, True)])
+def test_two_that_only_dial_out_wait_for_a_refutation(dialable: bool, waits: bool) -> None:
+    """M24: where others have a link to everybody, which would speak for the subject, these two can
+    have none."""
+    others = (2, 3, 5, 6)
+    members = [undialable(4), *map(record, others)]
+    swim = machine(*members, me=record(1) if dialable else undialable(1))
+    run(swim, 9.9, answering=others)
+    bury(swim, 4, 2, 3, 5, by=2, now=10.0)
+    assert (Status.ALIVE if waits else Status.DOWN) == swim.records()[3].status
+    run(swim, 10.0 + 2 * CONFIG.contested_s + 2.2, answering=others)
+    assert Status.DOWN == swim.records()[3].status
 
 
 def test_evidence_about_another_life_or_person_proves_nothing() -> None:

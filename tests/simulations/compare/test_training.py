@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -341,6 +342,16 @@ def test_a_lost_meeting_is_made_up_for_first() -> None:
     for _ in range(3):
         met |= {frozenset(pair) for pair in meetings.next()}
     assert frozenset(first[0]) in met
+
+
+@pytest.mark.parametrize("peers", [1, 2, 3, 4, 5, 8])
+def test_a_ring_is_closed_whatever_the_number_of_peers(peers: int) -> None:
+    """Each meets its two neighbors and nobody else, as often as any other does."""
+    meetings = Meetings(peers, Meeting.RING, random.Random(0))
+    met = Counter(frozenset(pair) for _ in range(2 * peers) for pair in meetings.next())
+    edges = {frozenset((each, (each + 1) % peers)) for each in range(peers)} if peers > 1 else set()
+    assert edges == met.keys()
+    assert len(set(met.values())) <= 1
 
 
 def test_an_attacker_parts_honest_peers_less_when_corrections_are_clipped() -> None:
