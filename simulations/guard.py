@@ -157,17 +157,22 @@ class Guard:
             self._look_at_self(life, me)
         if life.leaving:
             self._look_for_farewell(me, effects)
+        last, copies = NO_RUMORS, 0  # one message goes to several peers, one after the other
         for effect in effects:
             if type(effect) is Send:
                 message = effect.message
                 if isinstance(message, RUMOR_BEARERS) and message.rumors is not NO_RUMORS:
-                    self._count_sends(life, message.rumors.records)
+                    if message.rumors is not last:
+                        self._count_sends(life, last.records, copies)
+                        last, copies = message.rumors, 0
+                    copies += 1
             elif isinstance(effect, Tell) and isinstance(effect.report, MemberChanged):
                 try:
                     self._changed(life, happened, effect.report.record)
                 except BrokenRule as wrong:
                     self.note(wrong)
                     life.told[effect.report.record.peer] = effect.report.record
+        self._count_sends(life, last.records, copies)
         if type(happened) is Woke and self._health_shown is not False:
             self._look_at_health(life)
 
@@ -191,7 +196,9 @@ class Guard:
         if health is not None and not 0 <= int(health) <= HEALTH_MAX:
             self._broken("M20", life, f"its health is {health}")
 
-    def _count_sends(self, life: SimulatedPeer, records: tuple[Record, ...]) -> None:
+    def _count_sends(self, life: SimulatedPeer, records: tuple[Record, ...], copies: int) -> None:
+        if not records:
+            return
         most = self._sends_max.get(self._world.running_count)
         if most is None:
             most = self._sends_max[self._world.running_count] = sends_max(self._world.running_count)
@@ -200,7 +207,7 @@ class Guard:
             if record.peer == me:
                 continue
             number = self._numbers.get(id(record)) or self._number(record)
-            sends = passed_on[number] = passed_on.get(number, 0) + 1
+            sends = passed_on[number] = passed_on.get(number, 0) + copies
             if sends > most:
                 self._broken("M21", life, f"passed {record.key} of {record.peer} on {sends} times")
 
