@@ -5,6 +5,13 @@ something new, however few: a peer then sends as many messages as it has rounds,
 a claim or two. Sent less often, the same claims ride together. So messages of news cost tokens
 (a token bucket, in the form of the generic cell rate algorithm, ITU-T I.371, Annex A: the bucket
 is one time, that at which it will be full again).
+
+How much is enough: each of eight neighbors hears something every 1.5 s at 16 / 3 messages a second,
+which is as often as a watched pair needs a sign of life, so probes fall silent. Fewer are made up
+for by Pings and Acks, and news is late. Measured with 1,000 peers of which 100 a minute are
+replaced, over 60 s: without a pace 348,000 messages of news and 81,000 Pings and Acks, the last
+peer knows of a newcomer after 5 rounds; at 16 / 3 258,000 and 81,000, 7 rounds; at 8 / 3 150,000
+and 179,000, 12 rounds, more than M22 allows.
 """
 
 from __future__ import annotations

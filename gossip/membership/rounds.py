@@ -368,6 +368,8 @@ class Rounds:
     # ---------------------------------------------------------------- spreading
 
     def _gossip(self, now: Seconds) -> list[Effect]:
+        """Tell the next few neighbors what is new, every interval or as the pace allows: what
+        waits rides on the same messages, so it is late by half a second, and nothing is dropped."""
         news = self._view.news
         effects: list[Effect] = []
         peers = self._view.watch.in_turn(self._config.gossip_fanout)
