@@ -34,8 +34,9 @@ class Claims:
         stale: list[Record] = []
         if not spread and len(rumors.records) > CHANGES_MAX:
             effects += self._learn_everyone(rumors.records, why)
+        held = view.roster.get
         for record in rumors.records:
-            known = view.roster.get(record.peer)
+            known = held(record.peer)
             if known is record or known == record or record.status == Status.SUSPECT:
                 continue
             flaw = record_flaw(record)
@@ -54,8 +55,10 @@ class Claims:
             else:
                 about = _about(record, rumors.evidence)
                 effects += self._take(sender, record, known, about, why, now, spread)
+        newest = view.account.newest
         for progress in rumors.progress:
-            effects += self._learn_progress(sender, progress, spread, faults)
+            if newest(progress.peer) is not progress:
+                effects += self._learn_progress(sender, progress, spread, faults)
         if stale:
             known_better = tuple(stale[:CLAIMS_PER_MESSAGE])
             effects.append(Send(sender, Gossip(view.with_evidence(known_better))))
@@ -100,8 +103,6 @@ class Claims:
         self, sender: PeerId, progress: Progress, spread: bool, faults: list[tuple[str, str]]
     ) -> list[Effect]:
         view = self._view
-        if view.account.newest(progress.peer) is progress:
-            return []
         flaw = progress_flaw(progress)
         if flaw is not None:
             faults.append(("rumor", flaw))

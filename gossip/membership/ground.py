@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gossip.membership.rings import Ring
 from gossip.messages import PeerId, Record, Status
@@ -32,7 +33,12 @@ def fingerprint(record: Record) -> int:
     are the exclusive or of these, so they change in constant time.
     """
     life = record.incarnation << 2 | record.status
-    return _mix(_mix(_mix(int(record.peer, 16)) ^ record.boot) ^ life)
+    return _mix(_mix(_mixed(record.peer) ^ record.boot) ^ life)
+
+
+@lru_cache(maxsize=1 << 18)
+def _mixed(peer: PeerId) -> int:
+    return _mix(int(peer, 16))
 
 
 def _mix(value: int) -> int:

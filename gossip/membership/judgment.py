@@ -94,8 +94,9 @@ class Judgment:
         """When accusers of a trial may count beside those of a verdict, too few alone: after the
         least time to refute, which nobody shortens by having said before what others doubt now."""
         trial = self._view.suspicions.get(claim.record.peer)
-        alone = self._view.verdicts.weigh(claim.record, claim.accusers, now)
-        if trial is None or alone != Weight.TOO_FEW:
+        if trial is None:
+            return now
+        if self._view.verdicts.weigh(claim.record, claim.accusers, now) != Weight.TOO_FEW:
             return now
         return trial.began_at + trial.min_s
 
