@@ -97,11 +97,12 @@ class Suspicions:
         for peer in list(self.open):
             self.clear(peer)
 
-    def extend(self, by_s: Seconds) -> None:
-        """Give every suspect ``by_s`` more: this peer could not hear refutations meanwhile."""
+    def extend(self, by_s: Seconds, earliest_at: Seconds) -> None:
+        """Give every suspect ``by_s`` more, and until ``earliest_at``: this peer could not hear
+        refutations meanwhile, and those that came over links which closed are lost."""
         for peer, trial in self.open.items():
             trial.began_at += by_s
-            trial.ends_at += by_s
+            trial.ends_at = max(trial.ends_at + by_s, earliest_at)
             self.deadlines.set(peer, trial.ends_at)
 
     def due(self, now: Seconds) -> list[Trial]:

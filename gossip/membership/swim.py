@@ -427,18 +427,18 @@ class Swim:
     def _note_input(self, now: Seconds) -> None:
         """Notice that this peer itself was starved: then the others were not heard, not silent.
 
-        The gap is given to everyone who is doubted or silent, open probes prove nothing, and I
-        trust myself less (gossip/README.md, M17).
+        The gap is given to everyone who is doubted or silent, at least one more interval to be
+        heard of, open probes prove nothing, and I trust myself less (gossip/README.md, M17).
         """
         if now - self._last_input_at > self._starved_s:
             gap_s = now - max(self._last_input_at, self.deadline())
             if gap_s > self._starved_s:
-                self._view.suspicions.extend(gap_s)
+                interval_s = self._config.probe_interval_s
+                self._view.suspicions.extend(gap_s, now + interval_s)
                 self._view.verdicts.extend(gap_s)
                 self._view.sightings.extend(gap_s)
                 self._view.prober.void()
-                lost = int(gap_s / self._config.probe_interval_s)
-                self._health.worse(min(STARVED_SCORE_MAX, lost))
+                self._health.worse(min(STARVED_SCORE_MAX, int(gap_s / interval_s)))
         self._last_input_at = max(now, self._last_input_at)
 
     def _closing(self, effects: list[Effect], now: Seconds) -> list[Effect]:

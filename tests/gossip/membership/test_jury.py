@@ -471,6 +471,17 @@ def test_a_starved_peer_gives_suspects_the_time_it_was_away() -> None:
     assert 200.0 + left_s - CONFIG.probe_interval_s <= down_at <= 200.0 + left_s + 1.0
 
 
+def test_a_suspect_whose_time_was_nearly_up_is_not_judged_on_coming_to() -> None:
+    """M11: what it said meanwhile went down with links that closed. (Soak, seed 600100.)"""
+    swim = lost(2)
+    (suspected_at,) = changed(run(swim, 4.0), Status.SUSPECT)
+    run(swim, suspected_at + PAIR_S - 0.3)
+    assert [] == told(swim.wake(200.0), MemberChanged)
+    (down_at,) = changed(run(swim, 300.0), Status.DOWN)
+
+    assert 200.0 + CONFIG.probe_interval_s <= down_at <= 203.0
+
+
 def test_a_starved_peer_does_not_hold_its_absence_against_the_busy() -> None:
     """M12 and M17: the time in which it could hear nobody is not theirs."""
     for silent_until in (5.0, 20.0):

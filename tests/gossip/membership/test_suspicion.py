@@ -94,14 +94,17 @@ def test_a_starved_peer_gives_every_suspect_more_time() -> None:
     """M17: by as much as it was starved; one whose time was up gets some again."""
     doubts = Suspicions()
     doubts.accuse(trial(), peer(3))
-    doubts.extend(3.0)
-    doubts.extend(1.0)
+    doubts.extend(3.0, 0.0)
+    doubts.extend(1.0, 0.0)
 
     assert [] == doubts.due(28.9)
     assert 1 == len(doubts.due(29.0))
 
-    doubts.extend(2.0)
+    doubts.extend(2.0, 0.0)
     assert 31.0 == doubts.deadline()
+
+    doubts.extend(2.0, 40.0)
+    assert 40.0 == doubts.deadline()
 
     doubts.clear_all()
     assert [] == doubts.due(99.0)
