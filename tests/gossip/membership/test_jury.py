@@ -472,7 +472,7 @@ def test_a_starved_peer_gives_suspects_the_time_it_was_away() -> None:
 
 
 def test_a_suspect_whose_time_was_nearly_up_is_not_judged_on_coming_to() -> None:
-    """M11: what it said meanwhile went down with links that closed. (Soak, seed 600100.)"""
+    """M11: what it said meanwhile was lost with links that closed (soak, seed 600100)."""
     swim = lost(2)
     (suspected_at,) = changed(run(swim, 4.0), Status.SUSPECT)
     run(swim, suspected_at + PAIR_S - 0.3)
