@@ -15,14 +15,16 @@ Told of its own accord, a claim about somebody else is one of these:
   probe has failed, which takes ``probe_timeout_min_s``, or once when the suspect's link is lost
   though it spoke for it before.
 
-An answer goes to whoever said something that is known better. What one peer says of another comes
-as news, S times, or as accusations, of which a peer that hears nothing utters the most. What a
-newcomer tells those that it welcomed before it was welcomed itself is counted as an answer.
+An answer goes to whoever said something that is known better. There are as many as messages that
+called for one, so what is counted is how often one message is answered with the same claim: with a
+notice, and with news on the Ack. What a newcomer tells those that it welcomed before it was
+welcomed itself is an answer too.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from gossip.config import MembershipConfig
 from gossip.machine import Input, Received
@@ -31,8 +33,8 @@ from simulations.simulated_peer import SimulatedPeer
 from simulations.truth import Truth
 from simulations.world import World
 
-ANSWERS_PER_S = 2.0
-"""A peer that hears nothing accuses four a half second, whoever they are, to four others."""
+ANSWERS_MAX = 2
+"""To one message, with one claim."""
 
 
 class Telling:
@@ -47,13 +49,14 @@ class Telling:
         self._numbers: dict[int, int] = {}
         self._numbered: list[Record] = []
         self._first_at_s: list[Seconds] = [0.0]
-        self._answers: dict[tuple[str, int, PeerId], int] = {}
+        self._answered: Input | None = None
+        self._answers: Counter[tuple[PeerId, int]] = Counter()
 
     def excess(self, life: SimulatedPeer, happened: Input, to: PeerId, rumors: Rumors) -> str:
         """Count a message; what was told too often, or nothing."""
         me, passed_on = life.me.peer, life.passed_on
         if answers(happened, to):
-            return self._excess_of_answers(life, to, rumors)
+            return self._excess_of_answers(life, happened, to, rumors)
         usual = news_max(self._config, len(self._truth.subjects))
         for record in rumors.records:
             if record.peer == me:
@@ -67,18 +70,20 @@ class Telling:
                 return f"told {record.key} of {record.peer} {times} times, {most:g} are right"
         return ""
 
-    def _excess_of_answers(self, life: SimulatedPeer, to: PeerId, rumors: Rumors) -> str:
-        usual = news_max(self._config, len(self._truth.subjects))
+    def _excess_of_answers(
+        self, life: SimulatedPeer, happened: Input, to: PeerId, rumors: Rumors
+    ) -> str:
+        if happened is not self._answered:
+            self._answered = happened
+            self._answers.clear()
         for record in rumors.records:
             if record.peer == life.me.peer:
                 continue
-            number = self._numbers.get(id(record)) or self._number(record)
-            key = (life.name, number, to)
-            times = self._answers[key] = self._answers.get(key, 0) + 1
-            most = usual + ANSWERS_PER_S * (self._world.now - self._first_at_s[number])
-            if times > most:
-                what = f"{record.key} of {record.peer} {times} times, {most:g} are right"
-                return f"answered {to} with {what}"
+            key = (to, self._numbers.get(id(record)) or self._number(record))
+            self._answers[key] += 1
+            if self._answers[key] > ANSWERS_MAX:
+                what = f"{record.key} of {record.peer} {self._answers[key]} times"
+                return f"answered one message of {to} with {what}, {ANSWERS_MAX} are right"
         return ""
 
     def _told_max(self, life: SimulatedPeer, record: Record, number: int) -> float:
