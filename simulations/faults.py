@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from gossip.messages import Evidence, Gossip, PeerId, Record, Rumors, Seconds, Status
-from simulations.scenario import Fault, FaultKind, Scenario
+from simulations.scenario import Fault, FaultKind, Scenario, Start
 from simulations.seeds import generator
 from simulations.simulated_peer import SimulatedPeer
 from simulations.world import World
@@ -27,6 +27,10 @@ CONTACTS = 3
 
 SETTLE_S = 15.0
 """After a bad path is mended, doubts that it raised may live on so long."""
+
+JOINING_S = 2.0
+"""Where all join through the first, random faults begin after this: if it ends before anybody is in,
+nobody knows anybody, whatever the protocol."""
 
 TRIES = 100
 """Draws until a peer is found that nothing is wrong with; then the fault is left out."""
@@ -50,6 +54,7 @@ class Faults:
         self._world = world
         self._calm_at_s = scenario.calm_at_s
         self._peers = scenario.peers
+        self._spared_s = JOINING_S if scenario.start is Start.TOGETHER else 0.0
         aimed: Counter[FaultKind] = Counter()
         for index, fault in enumerate(scenario.faults):
             aimed[fault.kind] += bool(fault.targets)
@@ -62,7 +67,7 @@ class Faults:
             if fault.at_s is not None:
                 world.call(fault.at_s, self._happen, fault, dice)
             else:
-                self._plan_next(fault, dice)
+                self._plan_next(fault, dice, self._spared_s)
 
     @property
     def missing(self) -> list[FaultKind]:
@@ -71,9 +76,9 @@ class Faults:
 
     # When.
 
-    def _plan_next(self, fault: Fault, dice: random.Random) -> None:
+    def _plan_next(self, fault: Fault, dice: random.Random, pause_s: Seconds = 0.0) -> None:
         a_minute = fault.per_minute or fault.share_per_minute * self._peers
-        at_s = self._world.now + dice.expovariate(a_minute / 60.0)
+        at_s = self._world.now + pause_s + dice.expovariate(a_minute / 60.0)
         if at_s < self._calm_at_s:
             self._world.call(at_s, self._happen_again, fault, dice)
 
