@@ -29,8 +29,8 @@ SETTLE_S = 15.0
 """After a bad path is mended, doubts that it raised may live on so long."""
 
 JOINING_S = 2.0
-"""Where all join through the first, random faults begin after this: if it ends before anybody is in,
-nobody knows anybody, whatever the protocol."""
+"""Where all join through the first, random faults begin after this: if it ends before anybody is
+in, nobody knows anybody, whatever the protocol."""
 
 TRIES = 100
 """Draws until a peer is found that nothing is wrong with; then the fault is left out."""
