@@ -39,7 +39,8 @@ class MembershipConfig:
     gossip_per_s            when news never ends, so many of its messages a second; more claims
                             ride on each.
     gossip_burst            so many messages beyond that after a rest: one piece of news is fast.
-    transmissions_factor    each claim is sent at most this many times ceil(log10(N + 1)).
+    transmissions_factor    each claim is sent at most this many times ceil(log10(N + 1)); where
+                            some peers only dial out, or once to each neighbor.
     sync_interval_s         digests are compared with one watch neighbor; repairs what gossip lost.
     probe_down_interval_s   one random down member is greeted again, so that splits heal.
     tombstone_s             a down or left record is remembered this long.

@@ -15,6 +15,7 @@ import torch
 
 from gossip.errors import UsageError
 from gossip.machine import Applied, Submitted
+from gossip.mixing.outer import OuterStep
 from gossip.mixing.replica import Replica
 from gossip.mixing.robust import SelfClip
 from peers.mailbox import Correction, Mailbox, Replacement
@@ -25,8 +26,16 @@ COUNT_TOLD_EVERY_S = 0.25
 AUTO = 0
 """As ``Cadence.swap_every``: a swap after every step for which there is time."""
 
+RARE_EVERY = 25
+"""Steps between swaps with an outer step, whose momentum wants some progress to see."""
+
 AUTO_SHARE = 0.03
 """Of the training time that hooks may take before ``AUTO`` swaps become rarer."""
+
+
+def usual_every(outer: OuterStep) -> int:
+    """Steps between swaps (or AUTO) where nobody says."""
+    return AUTO if outer.plain else RARE_EVERY
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ from peers.daemon import Daemon, Glance, Outbox
 from peers.desk import Desk
 from peers.events import EventLog
 from peers.export import export_model
-from peers.hook import AUTO, Clip, Hook
+from peers.hook import AUTO, Clip, Hook, usual_every
 from peers.identity import Identity, fresh_identity, load_identity
 from peers.journal import Header, Journal
 from peers.mailbox import Mailbox
@@ -405,7 +405,7 @@ def join(
     run: str = "default",
     contacts: Sequence[str] = (),
     listen: str | None = UNTOLD,
-    every: int | str = "auto",
+    every: int | str | None = None,
     samples_per_step: int = 1,
     settings: PeerConfig | None = None,
 ) -> Peer:
@@ -416,7 +416,8 @@ def join(
     contacts            HOST:PORT of any peers of the run; none founds it.
     listen              where others reach this peer; None: nowhere, it only dials out (NAT).
     every               local steps between swaps; "auto": as many swaps as the link and the byte
-                        budget carry, while they take little of the training's time.
+                        budget carry, while they take little of the training's time. None: auto,
+                        or RARE_EVERY with an outer step.
     samples_per_step    what one optimizer step counts for in the swarm's progress.
     settings            all other knobs; the arguments above win over them.
 
@@ -430,8 +431,9 @@ def join(
         raise UsageError(f'every must be "auto" or a number of steps, not {every!r}')
     if every == 0:
         raise UsageError("every must be at least 1 step")
-    steps = AUTO if isinstance(every, str) else every
     settings = settings or PeerConfig()
+    steps = usual_every(settings.outer) if every is None else every
+    steps = AUTO if isinstance(steps, str) else steps
     settings = replace(
         settings,
         listen=listen or UNTOLD,

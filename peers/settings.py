@@ -62,8 +62,9 @@ class PeerConfig:
                     ``peers.rate``.
     capacity        this peer's share of the data beside others' (2.0: twice as much).
     seed            of the core's random choices; None: drawn.
-    protocol        the protocol's own knobs: codecs (by default about four bits a value each way),
-                    fragments, byte budget, timers.
+    protocol        the protocol's own knobs: codecs, fragments, byte budget, timers. By default
+                    about four bits a value each way (``USUAL``); an ``ExchangeConfig`` of your
+                    own means int8 unless it names codecs.
 
     Raises UsageError where codecs do not go together.
     """

@@ -6,6 +6,8 @@ a claim or two. Sent less often, the same claims ride together. So messages of n
 (a token bucket, in the form of the generic cell rate algorithm, ITU-T I.371, Annex A: the bucket
 is one time, that at which it will be full again).
 
+A peer with more neighbors than usual sends more of them, in proportion (``rounds.Rounds``).
+
 How much is enough: each of eight neighbors hears something every 1.5 s at 16 / 3 messages a second,
 which is as often as a watched pair needs a sign of life, so probes fall silent. Fewer are made up
 for by Pings and Acks, and news is late. Measured with 1,000 peers of which 100 a minute are
@@ -31,10 +33,10 @@ class Pace:
         self._ahead_s = burst * self._spacing_s
         self._full_at: Seconds = -math.inf
 
-    def spend(self, messages: int, now: Seconds) -> None:
+    def spend(self, messages: float, now: Seconds) -> None:
         """So many messages are sent now; to be asked before is up to the caller."""
         self._full_at = max(self._full_at, now) + messages * self._spacing_s
 
-    def earliest(self, messages: int) -> Seconds:
+    def earliest(self, messages: float) -> Seconds:
         """From when on so many may be sent; ``-math.inf`` for one that never sent any."""
         return self._full_at - self._ahead_s + messages * self._spacing_s

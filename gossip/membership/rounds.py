@@ -377,7 +377,7 @@ class Rounds:
         if peers and len(news):
             told = Gossip(self._view.some_news(len(peers)))
             effects += [Send(peer, told) for peer in peers]
-            self._pace.spend(len(peers), now)
+            self._pace.spend(len(peers) * self._price(), now)
         if len(news) and self._roster.others:
             at = now + self._config.gossip_interval_s
             self.ticks.set(_Tick.GOSSIP, max(at, self._may_gossip_at()))
@@ -385,7 +385,12 @@ class Rounds:
 
     def _may_gossip_at(self) -> Seconds:
         """A whole round at a time: a claim goes to so many at once, and all of them hear more."""
-        return self._pace.earliest(self._config.gossip_fanout)
+        return self._pace.earliest(self._config.gossip_fanout * self._price())
+
+    def _price(self) -> float:
+        """What one message costs: less to who has more neighbors than usual, as those that can be
+        dialed have where others cannot; each neighbor hears as often as elsewhere."""
+        return min(1.0, self._config.observers / max(1, len(self._view.watch.neighbors)))
 
     def _next_sync_s(self) -> Seconds:
         """A newcomer compares soon and then less and less often: who welcomed it may have been

@@ -2,8 +2,8 @@
 
 SWIM's infection-style dissemination (Das et al., DSN 2002, section 4.1) along the watch graph: a
 claim is sent to each watch neighbor in turn, least-sent first, so what is new is never starved by
-what is old, and at most factor ceil(log10(N + 1)) times. A newer claim about the same subject
-takes the place of the older one.
+what is old, and at most factor ceil(log10(N + 1)) times, or, where some only dial out, once to each
+neighbor. A newer claim about the same subject takes the place of the older one.
 """
 
 from __future__ import annotations

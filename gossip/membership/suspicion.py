@@ -18,7 +18,8 @@ from gossip.messages import PeerId, Record, Seconds
 
 @dataclass(slots=True)
 class Trial:
-    """One suspect. ``began_at`` is when its silence was first noticed."""
+    """One suspect. ``began_at`` is when its silence was first noticed; ``not_before`` until when it
+    has time whoever accuses it: what accusers said while this peer was starved comes first."""
 
     suspect: Record
     began_at: Seconds
@@ -27,6 +28,7 @@ class Trial:
     enough: int
     ends_at: Seconds
     accusers: dict[PeerId, None] = field(default_factory=dict)
+    not_before: Seconds = -math.inf
     tell_at: Seconds = -math.inf
     tell_pause_s: Seconds = 2.0
 
@@ -74,7 +76,8 @@ class Suspicions:
             return False
         current.accusers[accuser] = None
         current.began_at = min(current.began_at, trial.began_at)
-        current.ends_at = min(current.ends_at, current.began_at + current.timeout_s())
+        ends_at = min(current.ends_at, current.began_at + current.timeout_s())
+        current.ends_at = max(ends_at, current.not_before)
         self.deadlines.set(peer, current.ends_at)
         return True
 
@@ -102,6 +105,7 @@ class Suspicions:
         refutations meanwhile, and those that came over links which closed are lost."""
         for peer, trial in self.open.items():
             trial.began_at += by_s
+            trial.not_before = earliest_at
             trial.ends_at = max(trial.ends_at + by_s, earliest_at)
             self.deadlines.set(peer, trial.ends_at)
 

@@ -11,7 +11,7 @@ from gossip.config import Config, ExchangeConfig, FinishConfig
 from gossip.errors import UsageError
 from gossip.messages import CHUNK_BYTES_MAX
 from gossip.mixing.outer import OuterStep
-from peers.hook import AUTO, Cadence
+from peers.hook import AUTO, RARE_EVERY, Cadence, usual_every
 from peers.rate import GOSSIP_FACTOR, RateRule
 from peers.settings import CLIPPED_CODEC, USUAL_CODEC
 
@@ -23,9 +23,6 @@ a = 0.8 and b = 0.7 were the best of a small sweep; DiLoCo's own are 0.9 and 0.7
 
 USUAL_REPLIES = {"wrap4": "int4", "wrap8": "int8", "wrap3": "int2"}
 """What answers a code that cannot be used for both legs."""
-
-RARE_EVERY = 25
-"""Steps between swaps with an outer step, whose momentum wants some progress to see."""
 
 
 def positive(text: str) -> float:
@@ -132,8 +129,9 @@ def _add_swap_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reply-codec",
         choices=REPLY_CODECS,
-        help="how the difference is answered (default: int4 for wrap4, int8 for wrap8, else as "
-        "--codec)",
+        help="how the difference is answered (default: "
+        + ", ".join(f"{reply} for {offer}" for offer, reply in USUAL_REPLIES.items())
+        + ", else as --codec)",
     )
     parser.add_argument(
         "--strategy",
@@ -156,7 +154,8 @@ def _add_swap_flags(parser: argparse.ArgumentParser) -> None:
         "--clip",
         type=positive,
         metavar="KAPPA",
-        help="take no correction beyond KAPPA times this peer's own usual update (default: any)",
+        help="take no correction beyond KAPPA times this peer's own usual update (default: any); "
+        f"no peer of the run should offer wrap codes then, so give all --codec {CLIPPED_CODEC}",
     )
     parser.add_argument(
         "--rate-rule",
@@ -191,9 +190,7 @@ def cadence(flags: argparse.Namespace) -> Cadence:
     """How often to swap and to publish."""
     if flags.outer_every is not None and flags.strategy == "average":
         raise UsageError("--outer-every needs --strategy gossip-nesterov")
-    every = flags.every
-    if every is None:
-        every = AUTO if flags.strategy == "average" else RARE_EVERY
+    every = usual_every(STRATEGIES[flags.strategy]) if flags.every is None else flags.every
     return Cadence(every, flags.outer_every or 0)
 
 

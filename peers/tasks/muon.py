@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import torch
 from torch.nn import Parameter
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
+
+from gossip.errors import UsageError
 
 MOMENTUM: Final = 0.9
 """Of Muon; .98 was worse and .8 no better in comparisons of peers that swap."""
@@ -19,8 +21,9 @@ BETAS: Final = (0.9, 0.99)
 
 
 class MuonAndAdamW(Optimizer):
-    """``hidden``: matrices for Muon. ``rest``: all other parameters. Raises ValueError, as torch's
-    own do, for hidden parameters that are no matrices or a rate below 0.
+    """``hidden``: matrices for Muon. ``rest``: all other parameters; no more can be added. Raises
+    ValueError, as torch's own do, for hidden parameters that are no matrices or a rate below 0,
+    and UsageError where torch has no Muon.
 
     One rate suits both: Muon's updates are scaled to the root mean square of AdamW's (Liu et al.,
     "Muon is scalable for LLM training", 2025).
@@ -29,6 +32,12 @@ class MuonAndAdamW(Optimizer):
     def __init__(
         self, hidden: Iterable[Parameter], rest: Iterable[Parameter], lr: float, decay: float = 0.01
     ) -> None:
+        try:
+            from torch.optim import Muon  # since torch 2.9; everything else works with older ones
+        except ImportError as missing:
+            raise UsageError(
+                f"Muon needs torch 2.9, this is {torch.__version__}; use inner=adamw"
+            ) from missing
         muon = Muon(
             hidden,
             lr=lr,
@@ -37,10 +46,10 @@ class MuonAndAdamW(Optimizer):
             adjust_lr_fn="match_rms_adamw",
         )
         adamw = AdamW(rest, lr=lr, betas=BETAS, weight_decay=decay)
-        self._parts = (muon, adamw)
-        groups = [group for part in self._parts for group in part.param_groups]
+        groups = [*muon.param_groups, *adamw.param_groups]
         super().__init__([{"params": group["params"]} for group in groups], {"lr": lr})
         self.param_groups = groups
+        self._parts = (muon, adamw)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both. Returns what ``closure`` returned, which is called once."""
@@ -52,6 +61,16 @@ class MuonAndAdamW(Optimizer):
         muon.step()  # type: ignore[no-untyped-call]  # torch has no type for it
         adamw.step()
         return loss
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Only while it is made. Raises UsageError later: whose would the new parameters be?"""
+        if hasattr(self, "_parts"):
+            raise UsageError("no parameters can be added to Muon and AdamW together")
+        super().add_param_group(param_group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: torch's own leaves out what it does not know."""
+        return {**super().__getstate__(), "_parts": self._parts}
 
     def state_dict(self) -> dict[str, Any]:
         """Both states, Muon's first."""

@@ -56,6 +56,10 @@ class GossipSettings:
         if not 0 < self.weight <= 0.5:
             raise UsageError("gossip: weight must be above 0 and at most 0.5")
         check_clip(self.clip, self.offer)
+        if self.clip > 0 and self.momentum:
+            raise UsageError(
+                "gossip: clip bounds parameters by their updates; it knows no momentum"
+            )
         OuterStep(self.a, self.b)
 
 
@@ -110,7 +114,10 @@ class Gossip:
         if s.momentum:
             m_PM = field.inner.momentum_PM
             if m_PM is None:
-                raise UsageError("gossip: AdamW's momentum cannot be mixed; use sgd or muon")
+                raise UsageError(
+                    "gossip: there is no momentum to mix: AdamW's does harm alone, Muon has some "
+                    "where there are hidden matrices, SGD always"
+                )
             swapper = Swapper(m_PM, *_codec_pair(s.momentum), seed, MOMENTUM_SHARE_MIN)
             self._vectors.append(_Vector(m_PM, swapper, _spans(m_PM, s.fragments)))
         rng = field.rng("pairs")

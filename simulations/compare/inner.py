@@ -149,8 +149,10 @@ class Muon:
         self._hidden = hidden_matrices(stack)
 
     @property
-    def momentum_PM(self) -> Tensor:
+    def momentum_PM(self) -> Tensor | None:
         """Muon's own; from the first to the last hidden matrix, with a few zeros between."""
+        if not self._hidden:
+            return None
         return self._m_PN[:, self._hidden[0].start : self._hidden[-1].end]
 
     def step_(self, rows: Tensor | None, scale: float) -> None:

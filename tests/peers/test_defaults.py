@@ -10,8 +10,9 @@ import torch
 import peers
 from gossip.config import Config
 from gossip.errors import UsageError
+from gossip.mixing.outer import OuterStep
 from peers.cli.flags import add_task_flags, cadence, protocol_config
-from peers.hook import AUTO, Cadence
+from peers.hook import AUTO, RARE_EVERY, Cadence
 from peers.settings import PeerConfig
 from simulations.local.command import run_arguments
 
@@ -62,4 +63,9 @@ def test_settings_of_join() -> None:
         PeerConfig(clip=2.0, protocol=PeerConfig().protocol_for(256))
     model = torch.nn.Linear(2, 2)
     with peers.join(model, None, settings=PeerConfig(clip=2.0)) as peer:
+        assert peer.hook.cadence.swap_every == AUTO
+    outer = PeerConfig(outer=OuterStep(0.8, 0.7))
+    with peers.join(model, None, settings=outer) as peer:
+        assert peer.hook.cadence.swap_every == RARE_EVERY
+    with peers.join(model, None, settings=outer, every="auto") as peer:
         assert peer.hook.cadence.swap_every == AUTO

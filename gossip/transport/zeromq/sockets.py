@@ -64,8 +64,9 @@ nothing else, since a lost link is no verdict. A pair of pings is about 20 bytes
 PROBES_BEFORE_LOST = 2
 """The kernel asks after a silent control connection of others once a second, and ends it when so
 many questions, or what was sent, stay without any acknowledgement for the time-out of a ping. A
-process that stands still has a kernel that answers; a host that vanished has none. Only this tells
-of a peer that cannot be dialed, as it is always the dialing side that pings."""
+process that stands still has a kernel that answers, until its receive buffer is full (decision
+0004); a host that vanished has none. Only this tells of a peer that cannot be dialed, as it is
+always the dialing side that pings."""
 
 RETRY_S = (0.1, 2.0)
 """First and largest pause between attempts to connect."""

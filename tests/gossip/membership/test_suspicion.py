@@ -105,6 +105,9 @@ def test_a_starved_peer_gives_every_suspect_more_time() -> None:
 
     doubts.extend(2.0, 40.0)
     assert 40.0 == doubts.deadline()
+    for accuser in range(4, 9):  # what waited in the inbox
+        doubts.accuse(trial(), peer(accuser))
+    assert 40.0 == doubts.deadline()
 
     doubts.clear_all()
     assert [] == doubts.due(99.0)

@@ -159,3 +159,29 @@ def train_on(task: TextTask, model: nn.Module) -> None:
     model.zero_grad()
     batch = tuple(column[:16] for column in task.shard(0))
     task.loss(model, batch).backward()  # type: ignore[no-untyped-call]  # torch has no type
+
+
+def test_a_copy_of_muon_and_adamw_takes_the_same_steps(tmp_path: Path) -> None:
+    """With a model of its own; and no parameters can be added that nobody would train."""
+    task = small(tmp_path, inner="muon", lr="0.02")
+    model = task.model(0)
+    optimizer = task.optimizer(model)
+    train_on(task, model)
+    optimizer.step()
+    twin, copied = copy.deepcopy((model, optimizer))
+    for each, stepped in ((model, optimizer), (twin, copied)):
+        train_on(task, each)
+        stepped.step()
+    for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert mine is not theirs
+        assert torch.equal(mine, theirs)
+    with pytest.raises(UsageError, match="no parameters can be added"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2, 2))]})
+
+
+def test_a_torch_without_muon_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And everything else works there."""
+    monkeypatch.delattr(torch.optim, "Muon")
+    task = small(tmp_path, inner="muon")
+    with pytest.raises(UsageError, match="Muon needs torch"):
+        task.optimizer(task.model(0))

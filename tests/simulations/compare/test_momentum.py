@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gossip.errors import UsageError
 from peers.tasks.digits import DigitsTask
+from peers.tasks.line import LineTask
 from simulations.compare.baselines import PeriodicAverage
 from simulations.compare.conditions import Conditions
 from simulations.compare.feed import Feed, Split
@@ -66,7 +67,8 @@ def test_peers_with_labels_of_their_own_learn_more_when_they_mix_momentum() -> N
 @pytest.mark.parametrize(
     ("text", "inner", "what"),
     [
-        ("gossip:momentum=wrap8+int8", "adamw", "AdamW's momentum cannot be mixed"),
+        ("gossip:momentum=wrap8+int8", "adamw", "no momentum to mix"),
+        ("gossip:momentum=fp32+fp32,offer=int8,clip=2", "sgd", "knows no momentum"),
         ("gossip:momentum=true", "muon", r"should look like momentum=wrap8\+int8"),
     ],
 )
@@ -74,3 +76,8 @@ def test_what_cannot_be_mixed_is_refused(text: str, inner: str, what: str) -> No
     """Before anything is trained."""
     with pytest.raises(UsageError, match=what):
         run(make_method(read_spec(text), 2), inner, 2, 1)
+
+
+def test_a_model_without_hidden_matrices_has_no_momentum_of_muons() -> None:
+    """It is AdamW's then."""
+    assert make_inner(Stack(LineTask(), 2, 0), InnerSettings("muon", 0.1)).momentum_PM is None
