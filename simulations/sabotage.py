@@ -8,17 +8,15 @@ at work only inside ``with SABOTAGE[name].at_work():``; afterwards everything is
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import gossip.membership.swim as swim_module
 from gossip.config import MembershipConfig
-from gossip.machine import Effect, LinkCause, MemberChanged, Send, Tell, Woke
+from gossip.machine import Dial, Effect, LinkCause, MemberChanged, Send, Tell, Woke
 from gossip.membership.claims import Claims
 from gossip.membership.health import Health
 from gossip.membership.judgment import Judgment
@@ -32,6 +30,7 @@ from gossip.membership.swim import Swim
 from gossip.membership.sync import Sync
 from gossip.membership.verdicts import Claim, Verdicts, Weight, evidence_for
 from gossip.membership.view import View
+from gossip.membership.watch import Watch
 from gossip.messages import (
     Gossip,
     Hello,
@@ -43,7 +42,7 @@ from gossip.messages import (
     Status,
     Vouch,
 )
-from simulations.scenario import Scenario
+from simulations.bugs import SABOTAGE, Bug, Replacement, bug
 from simulations.simulated_peer import SimulatedPeer
 from simulations.small_scenarios import (
     ACCUSER,
@@ -52,6 +51,7 @@ from simulations.small_scenarios import (
     FAREWELL,
     GONE,
     HELD,
+    HIDDEN,
     LOSSY,
     QUIET,
     RESTS,
@@ -59,49 +59,7 @@ from simulations.small_scenarios import (
 )
 from simulations.world import World
 
-Replacement: TypeAlias = tuple[object, str, Any]
-"""A class or module, the name of what is replaced in it, and by what."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bug:
-    """One bug; any of ``rules`` may notice it in ``scenario``."""
-
-    name: str
-    broken: str
-    scenario: Scenario
-    rules: tuple[str, ...]
-    replacements: Callable[[], list[Replacement]]
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """The code is broken here and nowhere else."""
-        with ExitStack() as restored:
-            for owner, name, changed in self.replacements():
-                before = inspect.getattr_static(owner, name)
-                restored.callback(setattr, owner, name, before)
-                setattr(owner, name, changed)
-            yield
-
-
-SABOTAGE: Final[dict[str, Bug]] = {}
-"""All of them, by name."""
-
-
-def bug(
-    scenario: Scenario, *rules: str
-) -> Callable[[Callable[[], list[Replacement]]], Callable[[], list[Replacement]]]:
-    """Enter a function among them."""
-
-    def enter(function: Callable[[], list[Replacement]]) -> Callable[[], list[Replacement]]:
-        name = function.__name__
-        broken = inspect.getdoc(function)
-        assert broken is not None, f"{name} does not say what is broken"
-        SABOTAGE[name] = Bug(name, broken.rstrip("."), scenario, rules, function)
-        return function
-
-    return enter
-
+__all__ = ["SABOTAGE", "Bug"]
 
 # Records.
 
@@ -425,6 +383,28 @@ def everybody_watches_everybody() -> list[Replacement]:
 def comparisons_without_rest() -> list[Replacement]:
     """Peers compare their records twice a second, though nothing has changed."""
     return [(Rounds, "_next_sync_s", lambda *_: 0.5)]
+
+
+@bug(HIDDEN, "M29")
+def addresses_do_not_matter() -> list[Replacement]:
+    """Peers that told no address are dialed."""
+
+    def dial(self: Watch, peer: PeerId) -> list[Effect]:
+        self._links[peer] = None
+        return [Dial(peer, "", "")]
+
+    return [(Watch, "dial", dial)]
+
+
+@bug(HIDDEN, "M10", "M11", "M23")
+def hidden_peers_wait_to_be_dialed() -> list[Replacement]:
+    """Who told no address dials nobody but its contacts."""
+    dial = Watch.dial
+
+    def dial_if_dialable(self: Watch, peer: PeerId) -> list[Effect]:
+        return dial(self, peer) if self._roster.me.control_address else []
+
+    return [(Watch, "dial", dial_if_dialable)]
 
 
 _SALTS = itertools.count()

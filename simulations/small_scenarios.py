@@ -34,6 +34,17 @@ BACK = Scenario(
     ),
     expect=Expected(agree_s=30.0),
 )
+HIDDEN = Scenario(
+    name="hidden",
+    summary="half of all peers only dial out; a process of each kind crashes",
+    peers=16,
+    seconds=60.0,
+    calm_s=30.0,
+    dial_out_share=0.5,
+    conditions=WAN,
+    faults=(Fault(FaultKind.CRASH, at_s=10.0, targets=(3, 4)),),
+    expect=Expected(agree_s=10.0),
+)
 FAREWELL = Scenario(
     name="farewell",
     summary="some leave, politely",
