@@ -331,7 +331,8 @@ class Peer:
         waited = f"{self._settings.join_timeout_s:g} s"
         if self._contact_failures:
             whys = ", ".join(f"{each} ({why})" for each, why in self._contact_failures.items())
-            return f"no contact can be reached within {waited}: {whys}; is a peer listening there?"
+            hint = "is a peer listening there, and with the same key?"
+            return f"no contact can be reached within {waited}: {whys}; {hint}"
         if any(each.peer != self.identity.peer for each in self.view.members):
             return f"the swarm at {tried} was found but nobody gave its model within {waited}"
         return (

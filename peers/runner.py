@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from peers.peer import Peer
 from peers.settings import PeerConfig
 from peers.tasks.task import Batch, Task
 
+log = logging.getLogger("gossip.peer")
+
 STATUS_EVERY_S = 0.5
+WORD_EVERY_S = 10.0
 SHARDS_LOOKED_UP_EVERY_S = 0.25
 STOP_LOOKED_UP_EVERY_S = 0.2
 EVALUATION_SHARE = 0.05
@@ -111,6 +115,8 @@ class Runner:
         self._loss_tensor: torch.Tensor | None = None
         self._figures: dict[str, float] = {}
         self._next_status_s = self._next_lookup_s = self._next_evaluation_s = 0.0
+        self._next_word_s = 0.0
+        self._word_before: tuple[float, int] | None = None
 
     def run(self, contacts: Sequence[str]) -> Result:
         """Join, train, agree, export, leave. Raises what ``peers.join`` raises on entering."""
@@ -184,7 +190,26 @@ class Runner:
         if now_s >= self._next_status_s:
             self._next_status_s = now_s + STATUS_EVERY_S
             self._status(peer, "status")
+        if now_s >= self._next_word_s:
+            self._say_how_far(peer, now_s)
         peer.hook.meter.waited(time.monotonic() - began_s)
+
+    def _say_how_far(self, peer: Peer, now_s: float) -> None:
+        """One line for people, so that slow can be told from stuck."""
+        steps, before = peer.hook.steps, self._word_before
+        self._next_word_s, self._word_before = now_s + WORD_EVERY_S, (now_s, steps)
+        if before is None:
+            return
+        wanted = "" if self._plan.samples is None else f" of {self._plan.samples:,}"
+        log.info(
+            "%s%s samples, %.3g steps/s here, loss %.4g, %d swaps, %d peers",
+            f"{peer.samples_total:,}",
+            wanted,
+            (steps - before[1]) / max(1e-9, now_s - before[0]),
+            self._loss,
+            peer.tally.swaps,
+            len(peer.view.mates),
+        )
 
     def _evaluate(self, now_s: float) -> None:
         began_s = time.monotonic()

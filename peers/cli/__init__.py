@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gossip.errors import GossipError, UsageError
 
@@ -26,7 +27,10 @@ COMMANDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line and exits with 64."""
+    """Says what is wrong in one line and exits with 64; flags are given in full."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         """See the class."""
@@ -44,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(words[:1]).command
     try:
         # Inside: torch takes a second to import, and people press Ctrl-C whenever they like.
+        # A thread of torch that waits for others must not spin: beside other programs, or other
+        # peers, on the same cores that cost a peer of a small model nearly all its speed. OpenMP
+        # reads this once, when torch is imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         command: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[chosen][0]).main
         return command(words[1:])
     except GossipError as wrong:
