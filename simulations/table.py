@@ -105,14 +105,15 @@ def one_line(rows: Sequence[Row], figure: str, elapsed_s: float) -> str:
     states: dict[str, int] = {}
     for row in rows:
         states[row.state] = states.get(row.state, 0) + 1
-    figures = [row.figure for row in rows if not math.isnan(row.figure)]
+    here = [row for row in rows if row.state not in GONE]
+    figures = [row.figure for row in here if not math.isnan(row.figure)]
     parts = [f"{elapsed_s:5.1f} s", ", ".join(f"{n} {state}" for state, n in states.items())]
     parts.append(f"{sum(row.samples for row in rows):,} samples")
     if figures:
         parts.append(f"{figure} {min(figures):.3f} to {max(figures):.3f}")
     parts.append(f"{sum(row.swaps for row in rows):,} swaps")
     parts.append(f"{sum(row.sent_bytes for row in rows) / 1e6:.2f} MB sent")
-    views = [row.sees for row in rows if row.sees is not None and row.state not in GONE]
+    views = [row.sees for row in here if row.sees is not None]
     if any(each.busy or each.down for each in views):
         busy, down = max(each.busy for each in views), max(each.down for each in views)
         parts.append(f"up to {busy} seen busy, {down} down")

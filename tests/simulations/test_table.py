@@ -53,11 +53,11 @@ def test_nothing_is_cut_off_in_a_terminal_of_usual_width(columns: int) -> None:
 
 
 def test_a_line_counts_states_and_gives_the_range_of_the_figure() -> None:
-    """A peer without a figure does not count as the worst."""
+    """A peer without a figure does not count as the worst, nor one that is dead."""
     line = one_line(ROWS, "accuracy", 12.34)
 
     assert "12.3 s · 1 killed, 1 finishing, 1 starting" in line
-    assert "accuracy 0.878 to 0.955" in line
+    assert "accuracy 0.955 to 0.955" in line
     assert "nan" not in line
     assert line.endswith("up to 1 seen busy, 2 down")  # by those that still look
 
