@@ -48,7 +48,7 @@ class Cadence:
     publish_every   the anchor follows theta, or the outer step is taken; 0 means with every swap.
     """
 
-    swap_every: int = AUTO
+    swap_every: int = 16
     publish_every: int = 0
 
     def __post_init__(self) -> None:

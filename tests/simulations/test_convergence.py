@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gossip.codecs import CODEC_NAMES, make_codec
+from gossip.codecs import make_codec
 from gossip.config import ExchangeConfig
 from gossip.messages import PeerId
 from gossip.mixing.flat import FlatModel
@@ -32,7 +32,7 @@ from tests.simulations.worlds import TOLERANCE, check_sums, finish, line_plan
 @given(
     peers=st.integers(1, 8),
     seed=st.integers(0, 2**32),
-    codec=st.sampled_from((*CODEC_NAMES, *USUAL_REPLIES)),
+    codec=st.sampled_from(tuple(TOLERANCE)),
     loss=st.sampled_from((0.0, 0.1, 0.3)),
 )
 @example(peers=3, seed=4, codec="fp32", loss=0.3)
@@ -60,10 +60,10 @@ def test_every_peer_comes_to_the_known_answer(
     check_sums(world)
 
 
-def digits_losses(codec: str, reply_codec: str, loss: float) -> list[float]:
+def digits_losses(codec: str, reply_codec: str, loss: float, seed: int = 2) -> list[float]:
     """What eight peers that see two or three digits each come to, after finishing in the same
     codecs. The network drops the same frames whatever they carry."""
-    plan = line_plan(2, codec, loss, step_s=0.02, reply_codec=reply_codec)
+    plan = line_plan(seed, codec, loss, step_s=0.02, reply_codec=reply_codec)
     world = World(replace(plan, task=DigitsTask()))
     world.start_together(8)
     world.run(10.0)
@@ -72,13 +72,16 @@ def digits_losses(codec: str, reply_codec: str, loss: float) -> list[float]:
     return [DigitsTask().evaluate(body.model)["loss"] for _, body in checks.bodies(world.lives)]
 
 
-@pytest.mark.parametrize("loss", [0.0, 0.3])
-def test_four_bits_train_as_well_as_thirty_two(loss: float) -> None:
+@pytest.mark.parametrize(("loss", "seeds"), [(0.0, (2,)), (0.3, (2, 3, 4))])
+def test_four_bits_train_as_well_as_thirty_two(loss: float, seeds: tuple[int, ...]) -> None:
     """Same peers, batches and partners. The codes' noise makes one run a little better or worse
-    than another; what comes out differs by a few percent."""
-    plain = digits_losses("fp32", "fp32", loss)
-    coded = digits_losses("wrap4", "int4", loss)
-
+    than another; what comes out differs by a few percent. Where a third of all frames is lost, ten
+    seconds end up to four times as well under one seed as under another, whatever the codec, so
+    several are taken together."""
+    plain, coded = (
+        [each for seed in seeds for each in digits_losses(*codecs, loss, seed)]
+        for codecs in (("fp32", "fp32"), ("wrap4", "int4"))
+    )
     assert sum(coded) < 1.12 * sum(plain)
     assert max(coded) < 1.15 * max(plain)
 
