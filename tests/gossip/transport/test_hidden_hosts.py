@@ -75,7 +75,8 @@ def test_a_host_that_vanishes_under_a_hidden_peer_is_noticed() -> None:
         until(lambda: b.all(LinkClosed), b)
 
         assert [LinkClosed(A, LinkCause.CLOSED)] == b.all(LinkClosed)
-        assert time.monotonic() - began_s < 2 * PING_S[Plane.CONTROL][1]
+        # The kernel looks when it would send again, after 3 or after 6 seconds.
+        assert time.monotonic() - began_s < 4 * PING_S[Plane.CONTROL][1]
 
 
 @linux
