@@ -36,9 +36,6 @@ class MembershipConfig:
     contested_s             a verdict about a peer just heard from waits so long for its refutation.
     gossip_interval_s       news is sent this often while there is news.
     gossip_fanout           to this many watch neighbors each time, in turn.
-    gossip_per_s            when news never ends, so many of its messages a second; more claims
-                            ride on each.
-    gossip_burst            so many messages beyond that after a rest: one piece of news is fast.
     transmissions_factor    each claim is sent at most this many times ceil(log10(N + 1)); where
                             some peers only dial out, or once to each neighbor.
     sync_interval_s         digests are compared with one watch neighbor; repairs what gossip lost.
@@ -65,8 +62,6 @@ class MembershipConfig:
     contested_s: float = 2.0
     gossip_interval_s: float = 0.5
     gossip_fanout: int = 4
-    gossip_per_s: float = 16 / 3
-    gossip_burst: int = 16
     transmissions_factor: int = 4
     sync_interval_s: float = 30.0
     probe_down_interval_s: float = 30.0
@@ -97,11 +92,6 @@ class MembershipConfig:
         _require(self.busy_max_s > 0, "busy_max_s must be above 0")
         _require(self.gossip_interval_s > 0, "gossip_interval_s must be above 0")
         _require(self.gossip_fanout >= 1, "gossip_fanout must be at least 1")
-        _require(self.gossip_per_s > 0, "gossip_per_s must be above 0")
-        _require(
-            self.gossip_burst >= self.gossip_fanout,
-            "gossip_burst must be at least gossip_fanout, since a round goes out at once",
-        )
         _require(self.flap_half_life_s > 0, "flap_half_life_s must be above 0")
         _require(
             self.links_max >= 2 * self.observers, "links_max must be at least twice the observers"

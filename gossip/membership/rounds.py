@@ -17,7 +17,6 @@ from gossip.deadlines import Deadlines
 from gossip.machine import Dial, Effect, Hangup, Persist, Send
 from gossip.membership.health import Health
 from gossip.membership.judgment import Judgment
-from gossip.membership.pace import Pace
 from gossip.membership.sync import Sync
 from gossip.membership.terms import Terms
 from gossip.membership.view import View
@@ -74,7 +73,6 @@ class Rounds:
         "_judgment",
         "_kept",
         "_knocked_at",
-        "_pace",
         "_progress_told_at",
         "_rng",
         "_roster",
@@ -107,7 +105,6 @@ class Rounds:
         self._config = config
         self._rng = rng
         self.ticks: Deadlines[_Tick] = Deadlines()
-        self._pace = Pace(config.gossip_per_s, config.gossip_burst)
         self._contacts: tuple[str, ...] = ()
         # Whether anybody said Welcome; whether a stranger said Refused.
         self._answered = False
@@ -145,8 +142,7 @@ class Rounds:
         is_news = view.news.records.count or view.news.progress.count
         if is_news and _Tick.GOSSIP not in ticks and self._roster.others:
             # At a random phase: a claim then takes half an interval a hop, not a whole one.
-            at = now + self._rng.random() * self._config.gossip_interval_s
-            ticks.set(_Tick.GOSSIP, max(at, self._may_gossip_at()))
+            ticks.set(_Tick.GOSSIP, now + self._rng.random() * self._config.gossip_interval_s)
         if view.addresses_changed:
             view.addresses_changed = False
             self._start(_Tick.PERSIST, now + self._config.gossip_interval_s)
@@ -369,28 +365,15 @@ class Rounds:
     # ---------------------------------------------------------------- spreading
 
     def _gossip(self, now: Seconds) -> list[Effect]:
-        """Tell the next few neighbors what is new, every interval or as the pace allows: what
-        waits rides on the same messages, so it is late by half a second, and nothing is dropped."""
         news = self._view.news
         effects: list[Effect] = []
         peers = self._view.watch.in_turn(self._config.gossip_fanout)
         if peers and len(news):
             told = Gossip(self._view.some_news(len(peers)))
             effects += [Send(peer, told) for peer in peers]
-            self._pace.spend(len(peers) * self._price(), now)
         if len(news) and self._roster.others:
-            at = now + self._config.gossip_interval_s
-            self.ticks.set(_Tick.GOSSIP, max(at, self._may_gossip_at()))
+            self.ticks.set(_Tick.GOSSIP, now + self._config.gossip_interval_s)
         return effects
-
-    def _may_gossip_at(self) -> Seconds:
-        """A whole round at a time: a claim goes to so many at once, and all of them hear more."""
-        return self._pace.earliest(self._config.gossip_fanout * self._price())
-
-    def _price(self) -> float:
-        """What one message costs: less to who has more neighbors than usual, as those that can be
-        dialed have where others cannot; each neighbor hears as often as elsewhere."""
-        return min(1.0, self._config.observers / max(1, len(self._view.watch.neighbors)))
 
     def _next_sync_s(self) -> Seconds:
         """A newcomer compares soon and then less and less often: who welcomed it may have been
