@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from gossip.config import ExchangeConfig
 from gossip.errors import UsageError
+from gossip.mixing.flat import fragment_spans
 from gossip.mixing.outer import OuterStep
 from gossip.mixing.robust import SelfClip, check_clip
 from simulations.compare.attacks import Attackers, attackers_of
@@ -69,7 +69,7 @@ class _Vector:
 
     values_PN: Tensor
     swapper: Swapper
-    spans: list[tuple[int, int]]
+    spans: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Gossip:
         self.settings = settings
         self._outer = OuterStep(settings.a, settings.b)
         self._vectors: list[_Vector] = []
-        self._spans: list[tuple[int, int]] = []
+        self._spans: tuple[tuple[int, int], ...] = ()
         self._meetings: list[Meetings] = []
         self._losses = random.Random()
         self._swaps = 0
@@ -108,7 +108,7 @@ class Gossip:
     def start(self, field: Field) -> None:
         """See Method."""
         s, theta_PN = self.settings, field.stack.theta_PN
-        self._spans = _spans(theta_PN, s.fragments)
+        self._spans = fragment_spans(theta_PN.shape[1], s.fragments)
         seed = field.rng("dither").getrandbits(32) if s.dither else None
         self._vectors = [_Vector(theta_PN, Swapper(theta_PN, s.offer, s.reply, seed), self._spans)]
         if s.momentum:
@@ -119,7 +119,7 @@ class Gossip:
                     "where there are hidden matrices, SGD always"
                 )
             swapper = Swapper(m_PM, *_codec_pair(s.momentum), seed, MOMENTUM_SHARE_MIN)
-            self._vectors.append(_Vector(m_PM, swapper, _spans(m_PM, s.fragments)))
+            self._vectors.append(_Vector(m_PM, swapper, fragment_spans(m_PM.shape[1], s.fragments)))
         rng = field.rng("pairs")
         self._meetings = [Meetings(field.peers, s.meeting, rng) for _ in self._spans]
         self._losses = field.rng("losses")
@@ -258,15 +258,6 @@ class Gossip:
         if not self._clips:
             return 1.0
         return min(self._clips[row][fragment].factor(d_n, self.settings.weight) for row in pair)
-
-
-def _spans(values_PN: Tensor, fragments: int) -> list[tuple[int, int]]:
-    """Nearly equal ranges of whole blocks."""
-    blocks = values_PN.shape[1] // 256
-    if fragments > blocks:
-        raise UsageError(f"gossip: at most {blocks} fragments for this model")
-    edges = [blocks * cut // fragments * 256 for cut in range(fragments + 1)]
-    return list(pairwise(edges))
 
 
 def _codec_pair(text: str) -> tuple[str, str]:
