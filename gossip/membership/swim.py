@@ -422,8 +422,6 @@ class Swim:
             effects.append(Send(sender, self._view.about_me()))
         return effects
 
-    # ---------------------------------------------------------------- after every input
-
     def _note_input(self, now: Seconds) -> None:
         """Notice that this peer itself was starved: then the others were not heard, not silent.
 
@@ -439,7 +437,8 @@ class Swim:
                 self._view.sightings.extend(gap_s)
                 self._view.prober.void()
                 self._health.worse(min(STARVED_SCORE_MAX, int(gap_s / interval_s)))
-        self._last_input_at = max(now, self._last_input_at)
+        if now > self._last_input_at:
+            self._last_input_at = now
 
     def _closing(self, effects: list[Effect], now: Seconds) -> list[Effect]:
         """Add the notices owed, and see which rounds are needed now."""
