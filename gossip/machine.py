@@ -109,11 +109,13 @@ class Computed:
     """A Compute is ready; ``blob`` is None when it could not be made (bad digest, not finite).
 
     ``codec``: what a code was made with instead of the codec asked for; empty: that one.
+    ``clip``: by what factor, at most 1, a correction was shortened to keep its bound.
     """
 
     transfer: Transfer
     blob: Blob | None
     codec: str = ""
+    clip: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,8 @@ class Apply:
     """Queue ``signed_weight`` times the correction on the fragment's theta and phi; answer Applied.
 
     ``undo`` marks a refund: its Applied is not awaited by an exchange. A correction that is longer
-    than ``clip_bound``, though it was asked not to be, is not applied.
+    than ``clip_bound``, though it was asked not to be, is not applied. ``clip`` is the factor by
+    which it was shortened: what it teaches of the difference is that much more.
     """
 
     transfer: Transfer
@@ -229,6 +232,7 @@ class Apply:
     signed_weight: float
     undo: bool = False
     clip_bound: float = float("inf")
+    clip: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -351,13 +351,17 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """B -> A: the correction c, to be pulled; both sides move by ``weight`` times c."""
+    """B -> A: the correction c, to be pulled; both sides move by ``weight`` times c.
+
+    ``clip``: either side's bound made c so many times as long as the difference (1: not at all).
+    """
 
     exchange: ExchangeId
     fragment: int
     correction: Blob
     codec: str
     weight: float
+    clip: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

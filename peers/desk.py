@@ -36,7 +36,7 @@ from gossip.mixing.disagreement import squared_norm
 from gossip.mixing.dither import Seeds, seeds_of
 from gossip.mixing.replica import Replica
 from gossip.mixing.scratch import Scratch
-from gossip.mixing.steps import FIRST_CODEC, Sighting, StepBook
+from gossip.mixing.steps import CLIP_MIN, FIRST_CODEC, Sighting, StepBook
 from peers.buffers import Buffers
 from peers.shelf import Shelf
 
@@ -179,12 +179,11 @@ class Desk:
                 case Leg.CODE:
                     return self._encode(effect)
                 case Leg.CORRECTION:
-                    blob = self._correct(effect)
+                    return self._correct(effect)
                 case Leg.SNAPSHOT:
-                    blob = self._snapshot(effect)
+                    return Computed(effect.transfer, self._snapshot(effect))
         except CodeError:
-            blob = None
-        return Computed(effect.transfer, blob)
+            return Computed(effect.transfer, None)
 
     def decode(self, effect: Apply) -> Tensor | None:
         """The correction as values, for the hook, lent until ``release``: the core asks for that
@@ -205,9 +204,11 @@ class Desk:
         if not within(values_n, effect.clip_bound):
             return None
         if held.seen is not None and self._steps is not None and not effect.undo:
-            self._steps.learn(effect.fragment, held.seen, own_code=held.source is not None)
+            own_code = held.source is not None
+            self._steps.learn(effect.fragment, held.seen, own_code, effect.clip)
             held.seen = None
-        self.disagreement = self._replica.swap_disagreement(effect.fragment, values_n)
+        shown = self._replica.swap_disagreement(effect.fragment, values_n)
+        self.disagreement = shown / max(effect.clip, CLIP_MIN)
         return values_n
 
     def snapshot_of(self, effect: Replace) -> Tensor | None:
@@ -345,7 +346,7 @@ class Desk:
         blob = self._keep(transfer, buffer, digests, codec)
         return Computed(transfer, blob, "" if name == effect.codec else name)
 
-    def _correct(self, effect: Compute) -> Blob:
+    def _correct(self, effect: Compute) -> Computed:
         source = self._held.get(Transfer(effect.transfer.exchange, Leg.CODE))
         pair = self._shelf.pair(effect.codec, effect.reply_codec)
         if source is None or source.broken or pair is None:
@@ -358,11 +359,11 @@ class Desk:
             blob = self._keep(effect.transfer, made.buffer, made.digests, reply_codec)
             kept = self._held[effect.transfer]
             kept.values_n, kept.in_place, kept.seen = made.values_n, made.in_place, made.seen
-            return blob
+            return Computed(effect.transfer, blob)
         assert source.buffer is not None
         elements = self._replica.elements(effect.fragment)
         buffer = self._pool.take(reply_codec.code_bytes(elements), self._is_busy)
-        digests, _ = self._replica.make_correction(
+        digests, clip = self._replica.make_correction(
             effect.fragment,
             codec,
             memoryview(source.buffer),
@@ -371,7 +372,8 @@ class Desk:
             effect.clip_bound,
             self._seeds(effect.transfer),
         )
-        return self._keep(effect.transfer, buffer, digests, reply_codec)
+        blob = self._keep(effect.transfer, buffer, digests, reply_codec)
+        return Computed(effect.transfer, blob, clip=clip)
 
     def _snapshot(self, effect: Compute) -> Blob:
         codec = self._shelf.snapshot(effect.codec)

@@ -337,7 +337,7 @@ class Peer:
             return f"the swarm at {tried} was found but nobody gave its model within {waited}"
         return (
             f"{tried} accepts connections but did not answer within {waited}: "
-            f"is it a peer of run {self._config.run!r} with the same key?"
+            f"is it a peer of run {self._config.run!r}, with the same key and version?"
         )
 
     def _pump(self, wait_s: float) -> None:

@@ -56,8 +56,8 @@ class PeerConfig:
                     fp32, more for larger ones (all peers of a run must have the same).
     clip            kappa: no correction moves this peer by more than so many times its own usual
                     update (for swarms with strangers; 2.0 costs little where peers hold like
-                    data; not with wrap codecs, so the default protocol then offers int8); 0: no
-                    bound.
+                    data; not with wrap codecs of its own, so the default protocol then offers
+                    int8, while others may still offer theirs); 0: no bound.
     rate            what happens to the optimizer's learning rate while others share the model; see
                     ``peers.rate``.
     capacity        this peer's share of the data beside others' (2.0: twice as much).

@@ -58,6 +58,7 @@ class Swap:
     code: Blob | None = None
     correction: Blob | None = None
     weight: float = 0.0
+    clip: float = 1.0
     pull: Pull | None = None
     patience: Patience | None = None
     outcome: Outcome | None = None
@@ -86,7 +87,14 @@ class Swap:
     def reply(self) -> Send:
         """B's answer."""
         assert self.correction is not None
-        reply = Reply(self.exchange, self.fragment, self.correction, self.reply_codec, self.weight)
+        reply = Reply(
+            self.exchange,
+            self.fragment,
+            self.correction,
+            self.reply_codec,
+            self.weight,
+            self.clip,
+        )
         return Send(self.partner, reply)
 
     def correct(self) -> Compute:
@@ -112,4 +120,5 @@ class Swap:
             signed_weight,
             undo,
             self.clip_bound if self.role is Role.INITIATOR else math.inf,
+            self.clip,
         )

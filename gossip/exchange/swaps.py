@@ -159,6 +159,7 @@ class Swaps:
         else:
             swap.correction = happened.blob
             swap.weight = self._config.weight
+            swap.clip = happened.clip
         return self._happen(swap, Event.MADE, now)
 
     def applied(self, happened: Applied, now: Seconds) -> list[Effect]:
@@ -281,6 +282,7 @@ class Swaps:
             reply.fragment == swap.fragment
             and is_sane(reply.correction, self._config.blob_bytes_max)
             and 0 < reply.weight <= 0.5
+            and 0 <= reply.clip <= 1
             and reply.codec == swap.reply_codec
         )
         if not sound:
@@ -288,6 +290,7 @@ class Swaps:
             return [fault, *self._happen(swap, Event.BROKEN, now)]
         swap.correction = reply.correction
         swap.weight = reply.weight
+        swap.clip = reply.clip
         return self._happen(swap, Event.REPLY, now)
 
     def _hear_want(self, sender: PeerId, want: Want, now: Seconds) -> list[Effect]:

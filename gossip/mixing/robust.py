@@ -30,8 +30,9 @@ def check_clip(kappa: float, offer_codec: str) -> None:
     SelfClip(kappa)
     if kappa > 0 and offer_codec in WRAP_CODECS:
         raise UsageError(
-            f"a clip bound does not go with {offer_codec}: its steps are learned from corrections, "
-            "which the bound shortens; offer int8 (replies may still be int4)"
+            f"a clip bound is against neighbors that may lie, and {offer_codec} does not go with "
+            "it: what they say of their distance sets its steps; offer int8 (replies may still be "
+            "int4)"
         )
 
 

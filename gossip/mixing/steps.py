@@ -35,6 +35,9 @@ FORGET_SHARE: Final = 0.1
 next code is a plain one. While the rate warms up, peers part faster than steps grow: doubling alone
 left half of all blocks unmixed for the first fifth of a run, and cost 4 % of loss."""
 
+CLIP_MIN: Final = 2.0**-20
+"""A correction shortened further than this says nothing of the difference: it may round to 0."""
+
 REACH: Final = 16.0
 """Peers hardly differ by more than this many times their largest value."""
 
@@ -108,8 +111,10 @@ class StepBook:
         """The steps for the next code of this fragment, to be used in place; None: not met yet."""
         return self._step_B.get(fragment)
 
-    def learn(self, fragment: int, seen: Sighting, own_code: bool) -> None:
+    def learn(self, fragment: int, seen: Sighting, own_code: bool, clip: float = 1.0) -> None:
         """Take in a swap's correction; ``own_code``: it answers a code of this peer.
+
+        ``clip`` is the factor by which the difference was shortened: a step has to reach all of it.
 
         Blocks of its own that were skipped have wrapped, so their steps double; those of a
         partner's code say nothing of this peer's steps. If more than FORGET_SHARE of its own have,
@@ -120,12 +125,14 @@ class StepBook:
         if own_code and skipped > FORGET_SHARE * blocks:
             self._step_B.pop(fragment, None)
             return
+        if clip < CLIP_MIN:
+            return
         step_B = self._step_B.get(fragment)
         if step_B is None:
             if skipped:
                 return
             step_B = torch.zeros(blocks)
-        new_B = next_step(step_B, seen.peak_B, self._bits, seen.skipped_B)
+        new_B = next_step(step_B, seen.peak_B / clip, self._bits, seen.skipped_B)
         if not own_code:
             new_B = torch.where(seen.skipped_B, step_B, new_B)
         new_B.clamp_(max=torch.finfo(torch.float32).max)

@@ -155,7 +155,7 @@ def _add_swap_flags(parser: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="KAPPA",
         help="take no correction beyond KAPPA times this peer's own usual update (default: any); "
-        f"no peer of the run should offer wrap codes then, so give all --codec {CLIPPED_CODEC}",
+        f"this peer then offers {CLIPPED_CODEC}, and others may do as they like",
     )
     parser.add_argument(
         "--rate-rule",

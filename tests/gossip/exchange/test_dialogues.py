@@ -504,6 +504,7 @@ BAD_REPLIES = [
     *(replace(REPLY, correction=blob) for blob in BAD_BLOBS),
     replace(REPLY, fragment=1),
     *(replace(REPLY, weight=weight) for weight in (0.0, -0.5, 0.51, math.nan, math.inf)),
+    *(replace(REPLY, clip=clip) for clip in (-0.1, 1.01, math.nan, math.inf)),
     replace(REPLY, codec="bf16"),
 ]
 
