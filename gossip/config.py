@@ -199,7 +199,8 @@ class ExchangeConfig:
 
 @dataclass(frozen=True, slots=True)
 class FinishConfig:
-    """When finalise() ends: after ceil(log2 N) + extra_swaps swaps, or deadline_s at the latest.
+    """When finalise() ends: after ceil(log2 N) + extra_swaps swaps, the last extra_swaps of which
+    showed no difference (exchange/finish.py), or deadline_s at the latest.
 
     linger_s        a finished peer goes on answering until all are finished, at most this long.
     leave_grace_s   a leaving peer waits this long for outcomes of swaps it has moved for.

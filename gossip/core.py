@@ -14,7 +14,7 @@ from typing import assert_never, cast, get_args
 from gossip.config import Config, Layout
 from gossip.deadlines import Deadlines
 from gossip.exchange.adoption import Adoption, AdoptionState, Donations
-from gossip.exchange.finish import Finishing
+from gossip.exchange.finish import Finishing, Stand
 from gossip.exchange.swap import Footing
 from gossip.exchange.swaps import Swaps
 from gossip.exchange.uploads import Uploads
@@ -28,7 +28,6 @@ from gossip.machine import (
     DialFailed,
     Effect,
     Fault,
-    Finalised,
     Finish,
     Input,
     Join,
@@ -310,10 +309,10 @@ class Core:
                     if freed:
                         self._retry_soon(now)
                     more += freed
-                case SwapClosed(partner=partner, fragment=fragment, outcome=Outcome.APPLIED):
-                    self._turns.met(partner, fragment)
+                case SwapClosed(outcome=Outcome.APPLIED):
+                    self._turns.met(report.partner, report.fragment)
                     if self._finishing is not None:
-                        self._finishing.settled(fragment)
+                        self._finishing.settled(report.fragment, report.disagreement)
         return more
 
     def _member_changed(self, record: Record, now: Seconds) -> list[Effect]:
@@ -427,21 +426,22 @@ class Core:
         finishing = self._finishing
         assert finishing is not None
         others = self._lineages.live(self._lineage)
-        if finishing.is_mixing:
-            if not finishing.has_enough(len(others) + 1, now):
-                return self._mix_more(finishing, now)
-            finishing.stop_mixing(now)
-            self._timers.clear("swap")
-            self._turns.grant(0)
-            return [*self._set_phase(Phase.FINISHED, now), *self._step_finishing(now)]
-        if finishing.may_go([self._lineages.phase(peer) for peer in others], now):
+        stand = finishing.judge([self._lineages.phase(peer) for peer in others], now)
+        self._timers.set("finish", finishing.deadline)
+        if stand is Stand.MIXING:
+            return self._enter_phase(Phase.FINISHING, now) + self._mix_more(now)
+        effects = self._enter_phase(Phase.FINISHED, now)
+        self._timers.clear("swap")
+        self._turns.grant(0)
+        if stand is Stand.OVER:
             self._finishing = None
-            return [Tell(Finalised(finishing.swaps, finishing.timed_out))]
-        self._timers.set("finish", finishing.deadline)
-        return []
+            effects.append(Tell(finishing.report()))
+        return effects
 
-    def _mix_more(self, finishing: Finishing, now: Seconds) -> list[Effect]:
-        self._timers.set("finish", finishing.deadline)
+    def _enter_phase(self, phase: Phase, now: Seconds) -> list[Effect]:
+        return [] if phase is self._phase else self._set_phase(phase, now)
+
+    def _mix_more(self, now: Seconds) -> list[Effect]:
         if "swap" in self._timers:
             return []
         self._turns.grant(1)

@@ -120,10 +120,14 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The hook applied what an Apply or Replace asked for, or could not (``applied`` False)."""
+    """The hook applied what an Apply or Replace asked for, or could not (``applied`` False).
+
+    ``disagreement``: how far apart the correction showed the two peers, as a share of their length.
+    """
 
     exchange: ExchangeId
     applied: bool
+    disagreement: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +298,10 @@ class ReachChanged:
 
 @dataclass(frozen=True, slots=True)
 class SwapClosed:
-    """One swap ended for this side. ``outcome`` None: nothing was exchanged (``why`` says)."""
+    """One swap ended for this side. ``outcome`` None: nothing was exchanged (``why`` says).
+
+    ``disagreement``: of the two peers before it, as in Applied.
+    """
 
     exchange: ExchangeId
     partner: PeerId
@@ -303,6 +310,7 @@ class SwapClosed:
     outcome: Outcome | None
     why: str
     duration_s: float
+    disagreement: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,10 +364,15 @@ class PhaseChanged:
 
 @dataclass(frozen=True, slots=True)
 class Finalised:
-    """finalise() is over: ``swaps`` settled since it began, the fewest of any fragment."""
+    """finalise() is over: ``swaps`` settled since it began, the fewest of any fragment.
+
+    ``agreed``: as far as this peer could see, all have the same model now. ``disagreement``: the
+    largest that the last few swaps showed, as a share of the model's length.
+    """
 
     swaps: int
-    timed_out: bool
+    agreed: bool
+    disagreement: float
 
 
 @dataclass(frozen=True, slots=True)

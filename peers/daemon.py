@@ -255,7 +255,9 @@ class Daemon:
         c_n = None if self.hook.is_closed else self.desk.decode(effect)
         exchange = effect.transfer.exchange
         if c_n is not None:
-            work = Correction(exchange, effect.fragment, c_n, effect.signed_weight, effect.undo)
+            apart = self.desk.disagreement
+            weight = effect.signed_weight
+            work = Correction(exchange, effect.fragment, c_n, weight, effect.undo, apart)
             self.mailbox.to_hook(work)
         elif not effect.undo:
             self._inbox.append(Applied(exchange, applied=False))

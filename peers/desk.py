@@ -208,7 +208,8 @@ class Desk:
             self._steps.learn(effect.fragment, held.seen, own_code, effect.clip)
             held.seen = None
         shown = self._replica.swap_disagreement(effect.fragment, values_n)
-        self.disagreement = shown / max(effect.clip, CLIP_MIN)
+        apart = shown / max(effect.clip, CLIP_MIN)
+        self.disagreement = math.inf if math.isnan(apart) else apart
         return values_n
 
     def snapshot_of(self, effect: Replace) -> Tensor | None:

@@ -221,4 +221,4 @@ class Hook:
         if work.undo:
             self._replica.give_back(work.c_n)
         else:
-            self._mailbox.to_core(Applied(work.exchange, applied=True))
+            self._mailbox.to_core(Applied(work.exchange, True, work.disagreement))

@@ -22,7 +22,7 @@ class Correction:
     """Move a fragment's theta and phi by ``signed_weight * c_n``.
 
     c_n stays the desk's, which the answer Applied tells that it is no longer read. ``undo`` wants
-    no answer: its c_n is the hook's, to be given back.
+    no answer: its c_n is the hook's, to be given back. ``disagreement`` is passed on to the core.
     """
 
     exchange: ExchangeId
@@ -30,6 +30,7 @@ class Correction:
     c_n: Tensor
     signed_weight: float
     undo: bool
+    disagreement: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

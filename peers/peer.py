@@ -6,6 +6,7 @@ GradScaler and accelerate accept nothing else). On leaving the block the peer sa
 
 from __future__ import annotations
 
+import math
 import random
 import socket
 import threading
@@ -20,7 +21,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gossip.config import Layout
-from gossip.errors import JoinError, LayoutMismatch, StoppedError, UsageError
+from gossip.errors import JoinError, StoppedError, UsageError
 from gossip.machine import (
     Asked,
     ContactFailed,
@@ -29,15 +30,14 @@ from gossip.machine import (
     Join,
     Leave,
     LineageChanged,
-    LinkCause,
     MemberChanged,
     OneSided,
     Report,
     SwapClosed,
     TurnedAway,
 )
-from gossip.messages import Outcome, PeerId, Record, RefusalReason, Status
-from gossip.mixing.flat import FlatModel, first_difference
+from gossip.messages import Outcome, PeerId, Record, Status
+from gossip.mixing.flat import FlatModel
 from gossip.mixing.replica import Replica
 from gossip.transport.transport import Transport
 from peers.contacts import load_contacts, save_contacts
@@ -47,6 +47,7 @@ from peers.events import EventLog
 from peers.export import export_model
 from peers.hook import AUTO, Clip, Hook, usual_every
 from peers.identity import Identity, fresh_identity, load_identity
+from peers.joining import CONTACT_CAUSES, no_model, refusal
 from peers.journal import Header, Journal
 from peers.mailbox import Mailbox
 from peers.placement import Placement
@@ -55,12 +56,6 @@ from peers.settings import UNTOLD, PeerConfig, hookable, open_transport
 
 REMEMBERED_TRIED_S = 5.0
 HOST_CHARS_MAX = 64
-CONTACT_CAUSES = {
-    LinkCause.CLOSED: "closed",
-    LinkCause.REFUSED: "refused",
-    LinkCause.SILENT: "silent",
-    LinkCause.FROZEN: "accepts connections but says nothing",
-}
 
 
 @dataclass(slots=True)
@@ -97,7 +92,7 @@ class Peer:
         self._samples_per_step = samples_per_step
         self._mailbox = Mailbox()
         self._finalised = threading.Event()
-        self._timed_out = False
+        self._agreement = Finalised(0, False, math.inf)
         self._turned_away: TurnedAway | None = None
         self._contact_failures: dict[str, str] = {}
         self._crash: BaseException | None = None
@@ -229,11 +224,17 @@ class Peer:
         """How far the last partner's model was from this one: norm(c) / norm(phi)."""
         return self._running().desk.disagreement
 
+    @property
+    def last_difference(self) -> float:
+        """The largest disagreement of the last few swaps of ``finalise``; inf before its end."""
+        return self._agreement.disagreement if self._finalised.is_set() else math.inf
+
     def finalise(self, together: bool = False) -> bool:
-        """Mix without training until the peers agree; False when the deadline came first.
+        """Mix without training until the peers agree; False when the deadline came first, or
+        others trained on though it was ``together``.
 
         ``together``: the run is over, so everybody is expected to finish. Training may go on
-        afterwards either way.
+        afterwards either way. ``last_difference`` then says how near the peers have come.
         """
         self._check()
         self.hook.publish_now()
@@ -244,7 +245,7 @@ class Peer:
         while not self._finalised.is_set() and time.monotonic() < until_s and not self._stop():
             self._pump(0.02)
         self._pump(0.0)
-        return self._finalised.is_set() and not self._timed_out
+        return self._finalised.is_set() and self._agreement.agreed
 
     def export(self, path: Path | str, notes: dict[str, str] | None = None) -> None:
         """Write this peer's model as safetensors; see ``peers.export``."""
@@ -315,30 +316,15 @@ class Peer:
                 self._remembered = ()
                 self._mailbox.to_core(Asked(Join(())))
             if self._turned_away is not None:
-                away = self._turned_away
-                if away.reason is RefusalReason.SETTINGS:
-                    raise UsageError(f"peer {away.by[:6]} refuses this peer: {away.detail}")
-                what = first_difference(self._layout.segments, away.segments) or away.detail
-                raise LayoutMismatch(
-                    f"peer {away.by[:6]} trains another model: {what}; nothing was mixed"
-                )
+                raise refusal(self._turned_away, self._layout.segments)
             if time.monotonic() >= until_s:
-                raise JoinError(self._why_not_joined())
+                raise self._why_not_joined()
             self._pump(0.02)
 
-    def _why_not_joined(self) -> str:
-        tried = ", ".join(self._contacts)
-        waited = f"{self._settings.join_timeout_s:g} s"
-        if self._contact_failures:
-            whys = ", ".join(f"{each} ({why})" for each, why in self._contact_failures.items())
-            hint = "is a peer listening there, and with the same key?"
-            return f"no contact can be reached within {waited}: {whys}; {hint}"
-        if any(each.peer != self.identity.peer for each in self.view.members):
-            return f"the swarm at {tried} was found but nobody gave its model within {waited}"
-        return (
-            f"{tried} accepts connections but did not answer within {waited}: "
-            f"is it a peer of run {self._config.run!r}, with the same key and version?"
-        )
+    def _why_not_joined(self) -> JoinError:
+        met = any(each.peer != self.identity.peer for each in self.view.members)
+        waited_s = self._settings.join_timeout_s
+        return no_model(self._config.run, self._contacts, self._contact_failures, met, waited_s)
 
     def _pump(self, wait_s: float) -> None:
         """Do the hook's work while nobody trains."""
@@ -382,8 +368,8 @@ class Peer:
                 self._contact_failures[address] = CONTACT_CAUSES[cause]
             case MemberChanged() | LineageChanged():
                 self._contact_failures.clear()
-            case Finalised(timed_out=timed_out):
-                self._timed_out = timed_out
+            case Finalised():
+                self._agreement = report
                 self._finalised.set()
             case OneSided():
                 self._tally.one_sided += 1

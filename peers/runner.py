@@ -71,6 +71,7 @@ class Result:
     longest_gap_s: float
     join_s: float
     agreed: bool
+    last_difference: float
     stopped: bool
 
 
@@ -262,5 +263,6 @@ class Runner:
             longest_gap_s=hook.meter.longest_gap_s,
             join_s=peer.join_s,
             agreed=agreed,
+            last_difference=peer.last_difference,
             stopped=stopped,
         )

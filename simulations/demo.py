@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from gossip.exchange.finish import AGREED
 from gossip.mixing.disagreement import disagreement
 from peers.cli import Parser
 from peers.cli.flags import count, existing_folder, positive
@@ -293,7 +294,7 @@ def show_result(
     console.print(table)
     words = [
         f"{traffic.factor:.0f} times fewer bytes than DDP for the same steps; the peers' models "
-        f"differ by {comparison.disagreement:.1e}.",
+        f"{differing(comparison.disagreement)}.",
         f"Killed: {_numbers(result['killed'])}; nobody waited. Joined late: "
         f"{_numbers(result['joined'])}, with the neighbors' model after {result['join_s']:.2f} s."
         if isinstance(result["join_s"], float)
@@ -304,6 +305,14 @@ def show_result(
     ]
     for each in words:
         console.print(each, highlight=False, markup=False, soft_wrap=True)
+
+
+def differing(disagreement: float) -> str:
+    """How near the models are at the end, and what it means where that is not near enough."""
+    words = f"differ by {disagreement:.1e}"
+    if disagreement <= AGREED:
+        return words
+    return f"{words} (they had no time to agree: look for `agreed` in events.jsonl of each peer)"
 
 
 def milliseconds(value: JsonValue) -> str:

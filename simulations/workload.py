@@ -149,8 +149,9 @@ class TensorBody:
         c_n = self._desk.decode(effect)
         if c_n is None:
             return False
-        weight = effect.signed_weight
-        self._mailbox.to_hook(Correction(exchange, effect.fragment, c_n, weight, effect.undo))
+        weight, apart = effect.signed_weight, self._desk.disagreement
+        work = Correction(exchange, effect.fragment, c_n, weight, effect.undo, apart)
+        self._mailbox.to_hook(work)
         return True
 
     def step(self, shards: Sequence[int]) -> list[Input]:

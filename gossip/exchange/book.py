@@ -152,6 +152,7 @@ class Book:
                     swap.outcome,
                     why,
                     now - swap.opened_at,
+                    swap.disagreement,
                 )
             ),
         ]

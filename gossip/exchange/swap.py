@@ -59,6 +59,7 @@ class Swap:
     correction: Blob | None = None
     weight: float = 0.0
     clip: float = 1.0
+    disagreement: float = 0.0
     pull: Pull | None = None
     patience: Patience | None = None
     outcome: Outcome | None = None

@@ -168,6 +168,7 @@ class Swaps:
         if swap is None:
             return []
         swap.hook_answered = True
+        swap.disagreement = happened.disagreement
         return self._happen(swap, Event.APPLIED if happened.applied else Event.NOT_APPLIED, now)
 
     def wake(self, now: Seconds) -> list[Effect]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -151,15 +152,26 @@ def stop_on_signals(runner: Runner) -> None:
     signal.signal(signal.SIGINT, on_signal)
 
 
+def ending(outcome: Result) -> str:
+    """How the run ended for this peer: whether its model is everybody's."""
+    if outcome.stopped:
+        return "stopped"
+    if outcome.agreed:
+        return "agreed"
+    if math.isinf(outcome.last_difference):
+        return "not agreed (no swap came about at the end)"
+    share = f"{outcome.last_difference:.1e} of the model's length"
+    return f"not fully agreed (the last neighbors differed by up to {share})"
+
+
 def print_outcome(outcome: Result, as_json: bool) -> None:
     """The result: one JSON line, or a few words."""
     if as_json:
         print(json.dumps(plain(outcome), allow_nan=False), flush=True)
         return
     figures = " ".join(f"{name} {value:.4g}" for name, value in outcome.figures.items())
-    how = "stopped" if outcome.stopped else "agreed" if outcome.agreed else "not fully agreed"
     print(
-        f"{how}: {figures} · {outcome.samples:,} of {outcome.samples_total:,} samples here · "
+        f"{ending(outcome)}: {figures} · {outcome.samples:,} of {outcome.samples_total:,} samples here · "
         f"{outcome.swaps:,} swaps · {outcome.sent_bytes / 1e6:.2f} MB sent · "
         f"longest stall {outcome.longest_stall_s * 1e3:.1f} ms",
         flush=True,

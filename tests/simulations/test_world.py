@@ -197,7 +197,7 @@ def test_everybody_finalises_and_agrees(seed: int, codec: str) -> None:
 
     for life in world.lives:
         assert life.finalised is not None
-        assert not life.finalised.timed_out
+        assert life.finalised.agreed
         assert life.finalised.swaps >= 6  # ceil(log2 5) + 3
         assert life.core.phase is Phase.FINISHED
     assert checks.spread(world.lives) < max(before / 8, TOLERANCE[codec])
