@@ -90,6 +90,7 @@ class Supervisor:
         due = self._timed_actions()
         while due or not all(peer.state.is_over for peer in self._started()):
             self._turn()
+            self._let_go_of_the_too_late()
             while due and due[0].at_s <= self.elapsed_s:
                 self._do(due.pop(0))
             if due and all(peer.state.is_over for peer in self._started()):
@@ -101,9 +102,7 @@ class Supervisor:
         """End what still runs: politely first, and by force after GRACE_S or a second signal."""
         left = [peer for peer in self.peers if peer.returncode is None and peer.pid]
         for peer in left:
-            peer.ended = True
-            peer.send(signal.SIGCONT)
-            peer.send(signal.SIGTERM)
+            _ask_to_end(peer)
         until_s = time.monotonic() + GRACE_S
         while any(peer.returncode is None for peer in left) and time.monotonic() < until_s:
             if self._interruption.count > 1:
@@ -174,6 +173,17 @@ class Supervisor:
         self._watch.show(self.peers, self.elapsed_s)
         self._interruption.pause(POLL_S)
 
+    def _let_go_of_the_too_late(self) -> None:
+        """Whoever has yet to join when all others have ended would look for them in vain."""
+        going = [peer for peer in self._started() if not peer.state.is_over]
+        if any(peer.address is not None or peer.index < self.plan.peers for peer in going):
+            return
+        for peer in going:
+            if not peer.ended:
+                late = f"peer {peer.index} is not waited for"
+                self._watch.say(f"{late}: all others had ended before it joined")
+                _ask_to_end(peer)
+
     def _guard(self, peer: PeerProcess) -> None:
         silent_s = time.monotonic() - peer.heard_at_s
         if silent_s > SILENCE_MAX_S and not peer.frozen and not peer.state.is_over:
@@ -216,3 +226,10 @@ class Supervisor:
         gone = f"peer {peer.index} is not there to get a {number.name}"
         self._watch.say(words if sent else gone)
         return sent
+
+
+def _ask_to_end(peer: PeerProcess) -> None:
+    """Politely, and on purpose: however it ends now is no failure."""
+    peer.ended = True
+    peer.send(signal.SIGCONT)
+    peer.send(signal.SIGTERM)

@@ -244,3 +244,17 @@ def test_a_process_that_was_never_started_is_gone() -> None:
     assert not peer.send(signal.SIGKILL)
     assert peer.wait(0.0)
     assert 0 == peer.pid
+
+
+def test_a_late_peer_that_finds_nobody_any_more_is_not_waited_for(tmp_path: Path) -> None:
+    """It starts while the others end: the run is over with them, and that is no failure."""
+    run = ended(
+        ["local", "line", "--peers=1", "--samples=400", "--join-late", "0", "--json"], tmp_path
+    )
+
+    assert run.code == 0, run.stderr
+    assert "peer 1 starts, to join late" in run.stderr
+    assert "peer 1 is not waited for: all others had ended before it joined" in run.stderr
+    states = {index: peer["state"] for index, peer in run.result["peers"].items()}
+    assert states == {"0": "finished", "1": "ended"}
+    assert run.result["seconds"] < 20.0
