@@ -41,6 +41,10 @@ class JoinError(GossipError):
     exit_code = 69
 
 
+STOPPED_EARLY = "stopped before it had joined; nothing was trained or sent"
+"""What is said of it: no error, as it is what the owner asked for."""
+
+
 class StoppedError(GossipError):
     """The owner told a peer to stop while it was still joining. Nothing has changed."""
 

@@ -26,6 +26,7 @@ from gossip.machine import (
     ReachChanged,
     Report,
     SwapClosed,
+    TurnedAway,
 )
 from gossip.transport.transport import LinkClosed, LinkOpened
 
@@ -108,7 +109,9 @@ class EventLog:
         values = plain(report)
         assert isinstance(values, dict)
         self.write(name, values)
-        if isinstance(report, MemberChanged):
+        if isinstance(report, TurnedAway):
+            log.debug("turned away by %s: %s", report.by[:6], report.detail)  # the peer says it well
+        elif isinstance(report, MemberChanged):
             record = report.record
             status = record.status.name.lower()
             log.info(

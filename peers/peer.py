@@ -6,6 +6,7 @@ GradScaler and accelerate accept nothing else). On leaving the block the peer sa
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import socket
@@ -21,7 +22,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gossip.config import Layout
-from gossip.errors import JoinError, StoppedError, UsageError
+from gossip.errors import STOPPED_EARLY, JoinError, StoppedError, UsageError
 from gossip.machine import (
     Asked,
     ContactFailed,
@@ -43,6 +44,7 @@ from gossip.transport.transport import Transport
 from peers.contacts import load_contacts, save_contacts
 from peers.daemon import Daemon, Glance, Outbox
 from peers.desk import Desk
+from peers.entrance import UNTOLD
 from peers.events import EventLog
 from peers.export import export_model
 from peers.hook import AUTO, Clip, Hook, usual_every
@@ -52,8 +54,9 @@ from peers.journal import Header, Journal
 from peers.mailbox import Mailbox
 from peers.placement import Placement
 from peers.rate import RateRule, RateScale
-from peers.settings import UNTOLD, PeerConfig, hookable, open_transport
+from peers.settings import PeerConfig, hookable, open_transport
 
+log = logging.getLogger("gossip.peer")
 REMEMBERED_TRIED_S = 5.0
 HOST_CHARS_MAX = 64
 
@@ -309,7 +312,7 @@ class Peer:
         while self.view.lineage == b"":
             self._check()
             if self._stop():
-                raise StoppedError("told to stop before the peer had joined")
+                raise StoppedError(STOPPED_EARLY)
             alone = all(each.peer == self.identity.peer for each in self.view.members)
             may_found = self._remembered and alone and not self._settings.dial_out
             if may_found and time.monotonic() >= began_s + REMEMBERED_TRIED_S:
@@ -363,7 +366,7 @@ class Peer:
             case SwapClosed():
                 self._tally.failed += 1
             case TurnedAway():
-                self._turned_away = report
+                self._take_refusal(report)
             case ContactFailed(address, cause):
                 self._contact_failures[address] = CONTACT_CAUSES[cause]
             case MemberChanged() | LineageChanged():
@@ -376,6 +379,12 @@ class Peer:
             case _:
                 pass
         self._events.report(report)
+
+    def _take_refusal(self, away: TurnedAway) -> None:
+        """Joining ends with it. A peer that has a model goes on without the other, and says so."""
+        if self._turned_away is None and self._running().core.lineage:
+            log.warning("%s", refusal(away, self._layout.segments))
+        self._turned_away = away
 
     def _keep_contacts(self, contacts: tuple[str, ...]) -> None:
         if self._settings.folder is not None:

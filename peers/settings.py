@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +13,9 @@ from gossip.config import Config, ExchangeConfig
 from gossip.errors import UsageError
 from gossip.mixing.outer import OuterStep
 from gossip.mixing.robust import check_clip
-from gossip.transport.keys import load_run_key
 from gossip.transport.transport import Transport
 from gossip.transport.zeromq import ZeroMQTransport
+from peers.entrance import UNTOLD, entrance_keys
 from peers.hook import Cadence
 from peers.identity import Identity
 from peers.rate import RateRule
@@ -24,10 +23,6 @@ from peers.rate import RateRule
 FINISH_EXACT_BYTES = 64 << 20
 FRAGMENT_BYTES = 50_000_000
 FRAGMENTS_MAX = 16
-
-UNTOLD = "127.0.0.1:0"
-"""Where a peer listens that nobody can dial: there have to be sockets, but nobody is told."""
-
 
 USUAL_CODEC: Final = "wrap4"
 CLIPPED_CODEC: Final = "int8"
@@ -144,14 +139,8 @@ def open_transport(identity: Identity, run: str, settings: PeerConfig) -> Transp
 
     Raises UsageError for an address or key that cannot be used, TransportError for a port in use.
     """
-    keys = None if settings.key_file is None else load_run_key(settings.key_file)
     listen = UNTOLD if settings.dial_out else settings.listen
-    host = listen.rpartition(":")[0].strip("[]")
-    if keys is None and not settings.insecure and not is_loopback(host):
-        raise UsageError(
-            f"listening on {listen} lets strangers in: give --key FILE (make one with "
-            "`gossip key FILE`, copy it to every peer) or say --insecure"
-        )
+    keys = entrance_keys(listen, settings.key_file, settings.insecure)
     return ZeroMQTransport(
         identity.peer,
         identity.boot,
@@ -161,13 +150,3 @@ def open_transport(identity: Identity, run: str, settings: PeerConfig) -> Transp
         keys,
         dialable=not settings.dial_out,
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

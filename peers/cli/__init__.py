@@ -11,9 +11,12 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
-from gossip.errors import GossipError, UsageError
+from gossip.errors import GossipError, StoppedError, UsageError
+from peers.cli.early import check_run
+from peers.cli.stopping import calm_beginning
 
 COMMANDS = {
     "run": ("peers.cli.run", "start one peer on this host"),
@@ -40,6 +43,11 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with calm_beginning() if words[:1] == ["run"] else nullcontext():
+        return _run(words)
+
+
+def _run(words: Sequence[str]) -> int:
     parser = Parser(prog="gossip", description="Peer-to-peer training for PyTorch.")
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -52,8 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # peers, on the same cores that cost a peer of a small model nearly all its speed. OpenMP
         # reads this once, when torch is imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if chosen == "run":
+            check_run(words[1:])
         command: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[chosen][0]).main
         return command(words[1:])
+    except StoppedError as stopped:
+        sys.stderr.write(f"gossip {chosen}: {stopped}\n")
+        return stopped.exit_code
     except GossipError as wrong:
         sys.stderr.write(f"gossip {chosen}: error: {wrong}\n")
         return wrong.exit_code

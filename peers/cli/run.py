@@ -15,8 +15,8 @@ from types import FrameType
 
 import torch
 
-from gossip.errors import UsageError
 from peers.cli import Parser
+from peers.cli.early import check_dial_out
 from peers.cli.flags import (
     add_task_flags,
     address,
@@ -27,13 +27,14 @@ from peers.cli.flags import (
     positive,
     protocol_config,
 )
+from peers.cli.stopping import STOP_SIGNALS
+from peers.entrance import LISTEN
 from peers.events import plain
 from peers.rate import RateRule
 from peers.runner import Plan, Result, Runner
 from peers.settings import PeerConfig
 from peers.tasks.loading import load_task
 
-LISTEN = "127.0.0.1:29700"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -109,8 +110,7 @@ def main(arguments: Sequence[str]) -> int:
         export=None if folder is None else folder / "model.safetensors",
         wait_for=flags.wait_for,
     )
-    if flags.dial_out and flags.listen is not None:
-        raise UsageError("--dial-out listens nowhere: leave out --listen")
+    check_dial_out(flags)
     settings = PeerConfig(
         listen=flags.listen or LISTEN,
         advertise=flags.advertise,
@@ -148,8 +148,8 @@ def stop_on_signals(runner: Runner) -> None:
             os._exit(128 + number)
         runner.stopping = True
 
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    for each in STOP_SIGNALS:
+        signal.signal(each, on_signal)
 
 
 def ending(outcome: Result) -> str:

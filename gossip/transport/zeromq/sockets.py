@@ -23,6 +23,7 @@ from gossip.errors import TransportError
 from gossip.transport.addresses import Address
 from gossip.transport.keys import CurveKeys
 from gossip.transport.lines import Line, Plane
+from gossip.transport.ports import in_use
 from gossip.transport.transport import CURVE_FRAME_BYTES
 from gossip.wire.frames import CHUNK_BYTES_MAX, CONTROL_FRAME_BYTES_MAX
 
@@ -294,7 +295,7 @@ def _error(what: str, where: Address, wrong: zmq.ZMQError | OSError) -> Transpor
     if wrong.errno in _RUN_OUT:
         return OutOfDescriptors(f"cannot {what} {where}: {wrong}")
     if wrong.errno == zmq.EADDRINUSE:
-        return TransportError(f"port {where.port} is in use ({where})")
+        return in_use(where)
     return TransportError(f"cannot {what} {where}: {wrong}")
 
 
