@@ -24,11 +24,9 @@ FINISH_EXACT_BYTES = 64 << 20
 FRAGMENT_BYTES = 50_000_000
 FRAGMENTS_MAX = 16
 
-USUAL_CODEC: Final = "wrap4"
 CLIPPED_CODEC: Final = "int8"
-"""Beside a clip: ``check_clip`` says why."""
-USUAL: Final = Config(exchange=ExchangeConfig(codec=USUAL_CODEC, reply_codec="int4"))
-"""What comparisons found to train as well as fp32 at an eighth of the bytes."""
+"""What is offered beside a clip: ``check_clip`` says why."""
+USUAL: Final = Config()
 CLIPPED: Final = Config(exchange=ExchangeConfig(codec=CLIPPED_CODEC, reply_codec=CLIPPED_CODEC))
 
 
@@ -57,9 +55,8 @@ class PeerConfig:
                     ``peers.rate``.
     capacity        this peer's share of the data beside others' (2.0: twice as much).
     seed            of the core's random choices; None: drawn.
-    protocol        the protocol's own knobs: codecs, fragments, byte budget, timers. By default
-                    about four bits a value each way (``USUAL``); an ``ExchangeConfig`` of your
-                    own means int8 unless it names codecs.
+    protocol        the protocol's own knobs: codecs, fragments, byte budget, timers. With a clip,
+                    one of your own must name a codec that does not wrap.
 
     Raises UsageError where codecs do not go together.
     """

@@ -13,7 +13,7 @@ from gossip.messages import CHUNK_BYTES_MAX
 from gossip.mixing.outer import OuterStep
 from peers.hook import AUTO, RARE_EVERY, Cadence, usual_every
 from peers.rate import GOSSIP_FACTOR, RateRule
-from peers.settings import CLIPPED_CODEC, USUAL_CODEC
+from peers.settings import CLIPPED_CODEC, USUAL
 
 STRATEGIES = {"average": OuterStep(), "gossip-nesterov": OuterStep(0.8, 0.7)}
 """Plain gossip averaging, and the outer step for rare swaps (after DiLoCo, Douillard et al., 2023).
@@ -124,7 +124,7 @@ def _add_swap_flags(parser: argparse.ArgumentParser) -> None:
         "--codec",
         choices=OFFER_CODECS,
         help="how a model is offered; wrap4 and wrap8 send what a partner needs to see how far it "
-        f"is, in 4 or 8 bits (default: {USUAL_CODEC}; {CLIPPED_CODEC} with --clip)",
+        f"is, in 4 or 8 bits (default: {USUAL.exchange.codec}; {CLIPPED_CODEC} with --clip)",
     )
     parser.add_argument(
         "--reply-codec",
@@ -174,7 +174,7 @@ def _add_swap_flags(parser: argparse.ArgumentParser) -> None:
 
 def protocol_config(flags: argparse.Namespace) -> Config:
     """The protocol's config that the flags ask for. Raises UsageError where codecs do not match."""
-    codec = flags.codec or (CLIPPED_CODEC if flags.clip else USUAL_CODEC)
+    codec = flags.codec or (CLIPPED_CODEC if flags.clip else USUAL.exchange.codec)
     reply_codec = flags.reply_codec or USUAL_REPLIES.get(codec, codec)
     check_pair(codec, reply_codec)
     exchange = ExchangeConfig(

@@ -7,7 +7,7 @@ shortest honest dialogue, so that a test starts where it gets interesting.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gossip.config import ExchangeConfig
 from gossip.exchange.swap import Footing, Swap
@@ -35,6 +35,9 @@ LOW, HIGH, STRANGER = PeerId("1" * 16), PeerId("2" * 16), PeerId("3" * 16)
 """Two partners, and somebody who has nothing to do with them."""
 
 LINEAGE = b"lineage!"
+EIGHT_BITS = ExchangeConfig(codec="int8", reply_codec="int8")
+"""What both sides of these dialogues say; blobs of no codec's length stand for the bytes."""
+
 CODE = Blob(b"c" * 16, 700, 256)
 CORRECTION = Blob(b"r" * 16, 600, 256)
 BOOT = 7
@@ -85,7 +88,7 @@ class Bench:
 
     me: PeerId = LOW
     partner: PeerId = HIGH
-    config: ExchangeConfig = field(default_factory=ExchangeConfig)
+    config: ExchangeConfig = EIGHT_BITS
     now: Seconds = 100.0
 
     def __post_init__(self) -> None:
@@ -151,7 +154,7 @@ class Bench:
     @classmethod
     def initiator(cls, state: State, config: ExchangeConfig | None = None) -> Bench:
         """A side that asked, in ``state``."""
-        bench = cls(config=config or ExchangeConfig())
+        bench = cls(config=config or EIGHT_BITS)
         exchange = bench.mine
         bench.start()
         if state is not State.ENCODING:
@@ -166,7 +169,7 @@ class Bench:
     @classmethod
     def responder(cls, state: State, config: ExchangeConfig | None = None) -> Bench:
         """A side that was asked, in ``state``; SETTLING as after Done(applied)."""
-        bench = cls(config=config or ExchangeConfig())
+        bench = cls(config=config or EIGHT_BITS)
         exchange = bench.theirs
         bench.hear(offer_of(exchange))
         if state is not State.PULLING:

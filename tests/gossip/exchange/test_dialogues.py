@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from gossip.config import ExchangeConfig
 from gossip.exchange.swap import Footing
 from gossip.exchange.table import State
 from gossip.machine import (
@@ -45,6 +44,7 @@ from tests.lab.pair import (
     BOOT,
     CODE,
     CORRECTION,
+    EIGHT_BITS,
     HIGH,
     LINEAGE,
     LOW,
@@ -84,7 +84,7 @@ def test_an_initiator_says_offer_want_done() -> None:
 
 def test_an_offer_names_the_codec_its_code_was_made_in() -> None:
     """The driver may take another than it was asked for: B has to read that one."""
-    a = Bench(config=ExchangeConfig(codec="wrap4", reply_codec="int4"))
+    a = Bench(config=replace(EIGHT_BITS, codec="wrap4", reply_codec="int4"))
     code = Transfer(a.mine, Leg.CODE)
 
     assert [Compute(code, 0, "wrap4")] == a.start()
@@ -144,7 +144,7 @@ def test_crossing_offers_end_in_one_swap(
     low_starts_first: bool, order: tuple[int, int], lost: int | None
 ) -> None:
     """Whoever began, whichever offer arrives first or not at all: one swap, both sides moved."""
-    world = World(ExchangeConfig(codec="exact", reply_codec="exact"), 2)
+    world = World(replace(EIGHT_BITS, codec="exact", reply_codec="exact"), 2)
     low, high = (world.lives[peer] for peer in world.ids)
     for life, other in [(low, high), (high, low)][:: 1 if low_starts_first else -1]:
         life.start(other.life.peer, 0)
@@ -209,7 +209,7 @@ def test_an_offer_that_was_not_sent_yet_gives_way_to_any() -> None:
 
 def test_a_held_fragment_is_busy_and_another_is_not() -> None:
     """Rule 1: one open swap per fragment, in either role."""
-    bench = Bench.initiator(State.PULLING, ExchangeConfig(fragments=2))
+    bench = Bench.initiator(State.PULLING, replace(EIGHT_BITS, fragments=2))
     other = ExchangeId(STRANGER, 1, 1)
 
     busy = bench.hear(offer_of(other), STRANGER)
@@ -280,7 +280,7 @@ def test_an_outcome_is_told_to_the_partner_only() -> None:
 
 def test_an_evicted_outcome_is_gone() -> None:
     """Memory is bounded: what is no longer known is said so, and B counts it."""
-    a = Bench.initiator(State.APPLYING, ExchangeConfig(outcomes_kept=2))
+    a = Bench.initiator(State.APPLYING, replace(EIGHT_BITS, outcomes_kept=2))
     a.applied(a.mine)
     for seq in (2, 3):
         assert [Done(a.mine, Outcome.APPLIED)] == sent(a.hear(reply_of(a.mine)))
@@ -419,7 +419,7 @@ def test_a_parked_reply_is_counted_in_the_end() -> None:
 
 def test_too_many_parked_replies_count_the_oldest() -> None:
     """Memory is bounded by parked_max."""
-    b = Bench(config=ExchangeConfig(parked_max=2))
+    b = Bench(config=replace(EIGHT_BITS, parked_max=2))
     effects = []
     for seq in (1, 2, 3):
         exchange = ExchangeId(HIGH, BOOT, seq)
@@ -454,7 +454,7 @@ def test_a_hook_that_fails_after_the_outcome_is_counted_if_the_other_moved(
 
 def test_a_leaving_responder_keeps_waiting_for_what_it_moved_for() -> None:
     """``keep_moved``: open pulls end, corrections that moved still want their outcome."""
-    config = ExchangeConfig(fragments=2)
+    config = replace(EIGHT_BITS, fragments=2)
     b = Bench.responder(State.REPLIED, config)
     second = b.theirs._replace(seq=2)
     b.hear(offer_of(second, fragment=1))
@@ -467,7 +467,7 @@ def test_a_leaving_responder_keeps_waiting_for_what_it_moved_for() -> None:
 
 def test_a_new_life_of_the_partner_ends_the_exchanges_of_the_old_one_only() -> None:
     """With the new boot known, its own new offers go on."""
-    b = Bench(config=ExchangeConfig(fragments=2))
+    b = Bench(config=replace(EIGHT_BITS, fragments=2))
     old, new = b.theirs, b.theirs._replace(boot=BOOT + 1)
     b.hear(offer_of(old))
     b.hear(offer_of(new, fragment=1))

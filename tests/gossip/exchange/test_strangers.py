@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossip.config import ExchangeConfig
 from gossip.exchange.adoption import Adoption, Donations
 from gossip.exchange.swaps import SwapMessage
 from gossip.exchange.table import State
@@ -29,9 +29,9 @@ from gossip.messages import (
 from tests.gossip.exchange.test_table import STATES
 from tests.lab import strategies
 from tests.lab.expect import every
-from tests.lab.pair import BOOT, HIGH, LINEAGE, LOW, STRANGER, Bench
+from tests.lab.pair import BOOT, EIGHT_BITS, HIGH, LINEAGE, LOW, STRANGER, Bench
 
-CONFIG = ExchangeConfig(fragments=2, blob_bytes_max=1 << 20)
+CONFIG = replace(EIGHT_BITS, fragments=2, blob_bytes_max=1 << 20)
 PEERS = st.sampled_from([LOW, HIGH, STRANGER])
 EXCHANGES = st.builds(ExchangeId, PEERS, st.integers(BOOT - 1, BOOT + 1), st.integers(0, 3))
 TRANSFERS = st.builds(Transfer, EXCHANGES, st.sampled_from(Leg))
