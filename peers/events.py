@@ -110,7 +110,8 @@ class EventLog:
         assert isinstance(values, dict)
         self.write(name, values)
         if isinstance(report, TurnedAway):
-            log.debug("turned away by %s: %s", report.by[:6], report.detail)  # the peer says it well
+            # The peer itself says it in words for people.
+            log.debug("turned away by %s: %s", report.by[:6], report.detail)
         elif isinstance(report, MemberChanged):
             record = report.record
             status = record.status.name.lower()

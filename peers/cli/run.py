@@ -171,7 +171,8 @@ def print_outcome(outcome: Result, as_json: bool) -> None:
         return
     figures = " ".join(f"{name} {value:.4g}" for name, value in outcome.figures.items())
     print(
-        f"{ending(outcome)}: {figures} · {outcome.samples:,} of {outcome.samples_total:,} samples here · "
+        f"{ending(outcome)}: {figures} · "
+        f"{outcome.samples:,} of {outcome.samples_total:,} samples here · "
         f"{outcome.swaps:,} swaps · {outcome.sent_bytes / 1e6:.2f} MB sent · "
         f"longest stall {outcome.longest_stall_s * 1e3:.1f} ms",
         flush=True,

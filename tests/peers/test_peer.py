@@ -13,9 +13,10 @@ from torch.optim import SGD
 
 from gossip.errors import JoinError, LayoutMismatch, TransportError, UsageError
 from gossip.messages import Status
+from peers.entrance import is_loopback
 from peers.journal import replay
 from peers.peer import join
-from peers.settings import PeerConfig, hookable, is_loopback
+from peers.settings import PeerConfig, hookable
 from tests.lab.peers import QUICK, a_peer, parameters_N, small_model, train_step, wait_until
 
 
