@@ -123,7 +123,7 @@ def test_a_slow_link_carries_a_large_model_once(upload_bytes_per_s: float) -> No
 
     The swaps that follow cross as well, on both legs.
     """
-    limits = ExchangeConfig(upload_bytes_per_s=upload_bytes_per_s)
+    limits = ExchangeConfig("int8", "int8", upload_bytes_per_s=upload_bytes_per_s)
     conditions = Conditions(bytes_per_s=500_000)
     plan = Plan(5, config=Config(exchange=limits), conditions=conditions, vector_bytes=30_000_000)
     world = Metered(plan)
