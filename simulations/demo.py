@@ -312,7 +312,7 @@ def differing(disagreement: float) -> str:
     words = f"differ by {disagreement:.1e}"
     if disagreement <= AGREED:
         return words
-    return f"{words} (they had no time to agree: look for `agreed` in events.jsonl of each peer)"
+    return f"{words} (some ended long before others, or had too little time, so not all agree)"
 
 
 def milliseconds(value: JsonValue) -> str:
