@@ -196,6 +196,39 @@ def test_evidence_about_another_life_or_person_proves_nothing() -> None:
     assert record(4) == swim.record(peer(4))
 
 
+@pytest.mark.parametrize("ended", [Status.DOWN, Status.LEFT])
+@pytest.mark.parametrize("boot, incarnation", [(2, 0), (1, 1)])
+def test_one_that_is_gone_here_is_not_down_in_a_newer_life_on_one_word(
+    ended: Status, boot: int, incarnation: int
+) -> None:
+    """M13: it issued that life after the end that is known here, so it may live; a bad accuser
+    heard first (M14), or its verdict from behind a split (M24), must not keep it away."""
+    gone, claimed = record(4, status=ended), down(4, boot, incarnation)
+    doubting, believing = without_4(ended), without_4(ended)
+
+    def claim(swim: Swim, *accusers: int) -> Record | None:
+        told = evidence(4, *accusers, boot=boot, incarnation=incarnation)
+        say(swim, 2, Gossip(Rumors((claimed,), (), (told,))), 10.0)
+        return swim.record(peer(4))
+
+    assert gone == claim(doubting, 2)
+    assert gone == claim(doubting, 7, 8, 9), "those are not live here"
+    tell(doubting, 2, record(4, boot, incarnation), now=10.1)
+    assert record(4, boot, incarnation) == doubting.record(peer(4)), "nothing is to be refuted"
+    assert claimed == claim(believing, 2, 3, 5), "enough that watch it here"
+
+
+def without_4(ended: Status) -> Swim:
+    """Peer 1 among six, the fourth of which is down, or has left."""
+    swim = silent_4()
+    if ended == Status.DOWN:
+        bury(swim, 4, 2, 3, 5, by=2, now=9.95)
+    else:
+        tell(swim, 4, record(4, status=ended), now=9.95)
+    assert record(4, status=ended) == swim.record(peer(4))
+    return swim
+
+
 def test_a_verdict_on_a_peer_just_heard_is_contested() -> None:
     """M24: it is told, and believed only if it does not refute that in two seconds."""
     refuting, silent = silent_4(), silent_4()
