@@ -303,9 +303,8 @@ class Jury:
             return []
         observers = view.roster.observers(peer)
         accusers = self._judgment.accusers_of(suspect)
-        votes = sum(accuser in observers for accuser in accusers)
         enough = view.verdicts.weigh(suspect, accusers, now) == Weight.ENOUGH
-        if not enough and votes < self._enough(peer, now):
+        if not enough and not view.verdicts.are_enough(accusers, observers, now):
             return []
         down = replace(suspect, status=Status.DOWN)
         cause = "suspicion ran out"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from gossip.config import MembershipConfig
+from gossip.machine import Reach
 from gossip.membership.flaps import Flaps
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.roster import Roster
@@ -67,20 +68,34 @@ class Verdicts:
         """
         roster, subject = self.roster, record.peer
         observers = roster.observers(subject)
-        quorum = self.quorum(observers, now)
         split_s = self.config.suspicion_max_factor * self.config.suspicion_s(roster.others + 1)
-        live = absent = 0
+        live: list[PeerId] = []
+        absent = 0
         for accuser in accusers:
             if accuser in observers:
                 if self.flaps.returned_within(accuser, split_s, now):
                     absent += 1
                 else:
-                    live += 1
+                    live.append(accuser)
             elif accuser not in (subject, roster.me.peer) and not roster.is_live(accuser):
                 absent += roster.would_observe(accuser, subject, observers)
-        if live >= quorum:
+        if self.are_enough(live, observers, now):
             return Weight.ENOUGH
-        return Weight.IN_TIME if live + absent >= quorum else Weight.TOO_FEW
+        in_time = self.are_enough(live, observers, now, absent)
+        return Weight.IN_TIME if in_time else Weight.TOO_FEW
+
+    def are_enough(
+        self, accusers: Iterable[PeerId], observers: list[PeerId], now: Seconds, absent: int = 0
+    ) -> bool:
+        """Whether these accusers, and ``absent`` ones, are a quorum of all observers, or those that
+        are not lost to me one of the observers that I can hear of. Behind a split the word of one
+        may do, but not of one beyond it, who may have been a bad accuser before (M14)."""
+        near = far = absent
+        for accuser in accusers:
+            if accuser in observers:
+                far += 1
+                near += self.sightings.reach(accuser) != Reach.LOST
+        return near >= self.quorum(observers, now) or far >= self.config.quorum(len(observers))
 
     def quorum(self, observers: list[PeerId], now: Seconds) -> int:
         """How many must accuse, of those that I can hear of, myself included: behind a split the

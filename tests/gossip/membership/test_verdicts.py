@@ -73,6 +73,25 @@ def test_only_observers_of_the_subject_count(size: int, accusers: list[PeerId]) 
     assert weight == held.weigh(down(2), accusers, 0.0)
 
 
+def test_a_lost_accuser_counts_only_where_the_lost_are_counted() -> None:
+    """M14: behind a split fewer must accuse, but of those that can be heard of; the one word of a
+    bad accuser on the far side buries nobody."""
+    held = verdicts(5, FEW)
+
+    def weight(*accusers: int) -> Weight:
+        return held.weigh(down(2), map(peer, accusers), 10.0)
+
+    assert Weight.TOO_FEW == weight(3), "two of four must accuse"
+    for number in (4, 5):
+        held.sightings.at(peer(number)).lose(Witness.SILENT, 0, 1.0)
+    assert Weight.TOO_FEW == weight(5)
+    assert Weight.ENOUGH == weight(3), "one of the two that are left"
+    assert Weight.ENOUGH == weight(4, 5), "two of all four"
+    held.sightings.at(peer(3)).lose(Witness.CLOSED, 0, 9.9)
+    assert Weight.TOO_FEW == weight(3), "though it may be back in a moment"
+    assert Weight.ENOUGH == weight(1)
+
+
 def told_of(number: int, effect: Send) -> bool:
     """Whether a message says that a peer is down."""
     message = effect.message
