@@ -64,7 +64,8 @@ class Verdicts:
     def weigh(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> Weight:
         """Count the accusers that watch the subject, or would if they were live here.
 
-        One that was down itself until just now may have judged from behind a split.
+        One that was down itself until just now may have judged from behind a split. So may those
+        that never were, when others were down wrongly until just now: the split was too short.
         """
         roster, subject = self.roster, record.peer
         observers = roster.observers(subject)
@@ -79,7 +80,7 @@ class Verdicts:
                     live.append(accuser)
             elif accuser not in (subject, roster.me.peer) and not roster.is_live(accuser):
                 absent += roster.would_observe(accuser, subject, observers)
-        if self.are_enough(live, observers, now):
+        if not self.flaps.refuted_within(split_s, now) and self.are_enough(live, observers, now):
             return Weight.ENOUGH
         in_time = self.are_enough(live, observers, now, absent)
         return Weight.IN_TIME if in_time else Weight.TOO_FEW

@@ -191,7 +191,8 @@ class View:
         self.tombstones.clear(peer)
         self.told.clear(peer)
         if before is not None and before.status == Status.DOWN:
-            self.flaps.returned(peer, now, self.roster.others + 1)
+            same_life = before.boot == record.boot
+            self.flaps.returned(peer, now, self.roster.others + 1, same_life)
         seen = self.sightings.of(peer)
         if seen is not None and before is not None and before.boot < record.boot:
             seen.begin_anew()

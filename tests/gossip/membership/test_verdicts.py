@@ -284,6 +284,25 @@ def test_accusers_that_are_gone_count_after_the_subject_had_time() -> None:
     assert down(4) == swim.record(peer(4))
 
 
+@pytest.mark.parametrize("boot, heals", [(1, True), (2, False)])
+def test_while_a_split_heals_every_verdict_gives_its_subject_time(boot: int, heals: bool) -> None:
+    """M24: a short one leaves accusers on the far side that were never down here; that some were,
+    in the very life that they are in, shows that there was one."""
+    swim, others = silent_4(), (2, 3, 5, 6)
+    bury(swim, 6, 2, 3, 5, by=2, now=10.0)
+    run(swim, 15.0, answering=(2, 3, 5))
+    assert down(6) == swim.record(peer(6))
+    swim._view.sightings.at(peer(4)).heard_at = -10.0
+    tell(swim, 6, record(6, boot, 1), now=15.1)
+
+    bury(swim, 4, 2, 3, 5, by=6, now=15.2)
+    assert heals is (swim.records()[3].status < Status.DOWN)
+    run(swim, 16.4, answering=others)
+    assert heals is (swim.records()[3].status < Status.DOWN)
+    run(swim, 15.2 + CONFIG.suspicion_s(6) + CONFIG.contested_s + 2.2, answering=others)
+    assert Status.DOWN == swim.records()[3].status
+
+
 def test_who_was_asked_is_waited_for_though_the_accusers_count_by_now() -> None:
     """M24: those on the far side of a split are live here a moment after it has healed, with an old
     verdict; a neighbor that heard of a refutation says so first."""
