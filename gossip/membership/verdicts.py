@@ -64,39 +64,43 @@ class Verdicts:
     def weigh(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> Weight:
         """Count the accusers that watch the subject, or would if they were live here.
 
-        One that was down itself until just now may have judged from behind a split. So may those
-        that never were, when others were down wrongly until just now: the split was too short.
+        One that was down itself until just now, or is lost to me, may judge from behind a split.
+        So may those that are neither, where others were down wrongly until just now, or silent:
+        the split was short. Of those that are lost the word of one is never enough, however few
+        observers I can hear of: it may have been a bad accuser before (M14).
         """
         roster, subject = self.roster, record.peer
         observers = roster.observers(subject)
         split_s = self.config.suspicion_max_factor * self.config.suspicion_s(roster.others + 1)
-        live: list[PeerId] = []
-        absent = 0
+        live = lost = absent = 0
         for accuser in accusers:
             if accuser in observers:
                 if self.flaps.returned_within(accuser, split_s, now):
                     absent += 1
+                elif self.sightings.reach(accuser) == Reach.LOST:
+                    lost += 1
                 else:
-                    live.append(accuser)
+                    live += 1
             elif accuser not in (subject, roster.me.peer) and not roster.is_live(accuser):
                 absent += roster.would_observe(accuser, subject, observers)
-        if not self.flaps.refuted_within(split_s, now) and self.are_enough(live, observers, now):
+        quorum, heals = self.quorum(observers, now), self._heals(subject, split_s, now)
+        if live >= quorum and not heals:
             return Weight.ENOUGH
-        in_time = self.are_enough(live, observers, now, absent)
-        return Weight.IN_TIME if in_time else Weight.TOO_FEW
+        far = live + absent + lost >= self.config.quorum(len(observers))
+        return Weight.IN_TIME if far or live + absent >= quorum else Weight.TOO_FEW
 
-    def are_enough(
-        self, accusers: Iterable[PeerId], observers: list[PeerId], now: Seconds, absent: int = 0
-    ) -> bool:
-        """Whether these accusers, and ``absent`` ones, are a quorum of all observers, or those that
-        are not lost to me one of the observers that I can hear of. Behind a split the word of one
-        may do, but not of one beyond it, who may have been a bad accuser before (M14)."""
-        near = far = absent
-        for accuser in accusers:
-            if accuser in observers:
-                far += 1
-                near += self.sightings.reach(accuser) != Reach.LOST
-        return near >= self.quorum(observers, now) or far >= self.config.quorum(len(observers))
+    def _heals(self, subject: PeerId, split_s: Seconds, now: Seconds) -> bool:
+        """Whether others than this one show that a split heals."""
+        refuted = self.flaps.refuted_within(split_s, now, but=subject)
+        return refuted or self.sightings.mended_within(split_s, now, but=subject)
+
+    def are_enough(self, accusers: Iterable[PeerId], observers: list[PeerId], now: Seconds) -> bool:
+        """Whether these accusers are a quorum in a trial of my own: of all observers, or those that
+        are not lost to me one of the observers that I can hear of."""
+        voters = [each for each in accusers if each in observers]
+        near = sum(self.sightings.reach(each) != Reach.LOST for each in voters)
+        all_of_them = self.config.quorum(len(observers))
+        return len(voters) >= all_of_them or near >= self.quorum(observers, now)
 
     def quorum(self, observers: list[PeerId], now: Seconds) -> int:
         """How many must accuse, of those that I can hear of, myself included: behind a split the
