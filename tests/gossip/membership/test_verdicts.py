@@ -87,6 +87,11 @@ def test_a_lost_accuser_counts_only_where_the_lost_are_counted() -> None:
     assert Weight.TOO_FEW == weight(5)
     assert Weight.ENOUGH == weight(3), "one of the two that are left"
     assert Weight.IN_TIME == weight(4, 5), "two of all four, who may be behind a split"
+    held.sightings.at(peer(5)).lose(Witness.REFUSED, 0, 1.0)
+    assert Weight.TOO_FEW == weight(5)
+    assert Weight.IN_TIME == weight(4, 5)
+    held.sightings.at(peer(4)).lose(Witness.REFUSED, 0, 1.0)
+    assert Weight.ENOUGH == weight(4, 5), "two of all four, whose processes ended since"
     held.sightings.at(peer(3)).lose(Witness.CLOSED, 0, 9.9)
     assert Weight.TOO_FEW == weight(3), "though it may be back in a moment"
     assert Weight.ENOUGH == weight(1)
@@ -196,6 +201,19 @@ def test_two_that_only_dial_out_wait_for_a_refutation(dialable: bool, waits: boo
     bury(swim, 4, 2, 3, 5, by=2, now=10.0)
     assert (Status.ALIVE if waits else Status.DOWN) == swim.records()[3].status
     run(swim, 10.0 + 2 * CONFIG.contested_s + 2.2, answering=others)
+    assert Status.DOWN == swim.records()[3].status
+
+
+@pytest.mark.parametrize("later_s", [0.3, 0.7])
+def test_a_claim_that_waits_is_applied_at_its_time(later_s: float) -> None:
+    """Not when claims are looked at for another reason, which is up to a second later."""
+    others = (2, 3, 5, 6)
+    swim = machine(*map(undialable, (4, 7)), *map(record, others), me=undialable(1))
+    run(swim, 9.9, answering=others)
+    bury(swim, 7, 2, 3, 5, by=2, now=10.0)
+    run(swim, 10.0 + later_s, answering=others)
+    bury(swim, 4, 2, 3, 5, by=2, now=10.0 + later_s)
+    run(swim, 10.0 + later_s + CONFIG.contested_s + 0.01, answering=others)
     assert Status.DOWN == swim.records()[3].status
 
 
@@ -323,7 +341,7 @@ def test_who_was_asked_is_waited_for_though_the_accusers_count_by_now() -> None:
     verdict; a neighbor that heard of a refutation says so first."""
     swim, others = silent_4(), (2, 3, 5, 6)
     bury(swim, 4, 7, 8, 9, by=2, now=10.0)
-    asked_at = 10.0 + CONFIG.suspicion_s(6) + 1.1
+    asked_at = 10.0 + CONFIG.suspicion_s(6) + 0.1
     run(swim, asked_at, answering=others)
 
     bury(swim, 4, 2, 3, 5, by=2, now=asked_at + 0.1)
