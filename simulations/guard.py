@@ -24,6 +24,7 @@ costs as much as it has effects, never as much as there are peers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -39,7 +40,7 @@ from gossip.machine import (
     Woke,
 )
 from gossip.membership.jury import CREDIT_S
-from gossip.messages import NO_RUMORS, Ack, Gossip, Ping, Record, Seconds, Status
+from gossip.messages import NO_RUMORS, Ack, Gossip, PeerId, Ping, Record, Seconds, Status
 from simulations.figures import Figures
 from simulations.rules import BrokenRule
 from simulations.simulated_peer import Doubt, SimulatedPeer
@@ -97,6 +98,7 @@ class Guard:
         self._limits = limits
         self._splits = Splits()
         self._telling = Telling(world, self.truth)
+        self._deaf_at_s: dict[PeerId, Seconds] = {}
         self._health_shown: bool | None = None
         self._watching = 0
 
@@ -130,6 +132,8 @@ class Guard:
 
     def look(self, life: SimulatedPeer, happened: Input, effects: list[Effect]) -> None:
         """See Check."""
+        if self._world.network.ever_deaf and self._world.network.is_deaf(life.me.peer):
+            self._deaf_at_s[life.me.peer] = self._world.now
         late = bool(life.inbox) and type(happened) is Woke
         if not effects and not late:
             return
@@ -293,8 +297,8 @@ class Guard:
 
     def _is_excused(self, life: SimulatedPeer, there: SimulatedPeer) -> bool:
         """Whether the two could not hear of each other, or one of them hears nothing at all."""
-        network, now = self._world.network, self._world.now
-        if network.is_deaf(life.me.peer) or network.is_deaf(there.me.peer):
+        now = self._world.now
+        if self._is_deaf(life) or self._is_deaf(there):
             return True
         since = there.unwell_since
         if since is not None and now - since >= self._limits.busy_max_s:
@@ -302,6 +306,14 @@ class Guard:
         if self._splits.ever and life.well_since == now:
             return True  # it reads what was said while it rested, across a split as like as not
         return any(self._comes_of(split, life, there) for split in self._splits.recent(now))
+
+    def _is_deaf(self, life: SimulatedPeer) -> bool:
+        """Whether it hears nothing, or did until just now, as one that was held up: then it has
+        not been told yet what it has to refute."""
+        if self._world.network.is_deaf(life.me.peer):
+            return True
+        last_at_s = self._deaf_at_s.get(life.me.peer, -math.inf)
+        return self._world.now - last_at_s < self._limits.starved_s
 
     def _is_cut_off(self, life: SimulatedPeer, there: SimulatedPeer) -> bool:
         """Whether one was told that nothing gets through to the other."""
@@ -358,13 +370,17 @@ class Guard:
         """M17: time in which a peer did not run is no time in which others were silent.
 
         Only the first verdict on a version is looked at, as later ones may come from others' word;
-        and only one about a peer that is gone, whose silence began with its end.
+        and only one about a peer that is gone, whose silence began with its end: not before, when
+        a split had come between the two.
         """
         doubt = life.doubts.get(record.peer)
         if doubt is None or life.clock is not None or subject.life.running:
             return
+        silent_at_s = subject.ended_at_s
+        if self._splits.divided(life.me.peer, record.peer, silent_at_s):
+            silent_at_s = min(silent_at_s, doubt.at_s)
         rested_s = life.rested_s - doubt.rested_s
-        active_s = self._world.now - subject.ended_at_s - rested_s
+        active_s = self._world.now - silent_at_s - rested_s
         same = doubt.version == (record.boot, record.incarnation)
         least_s = self._limits.suspicion_min_s - self._limits.starved_s / 2
         if same and rested_s >= self._limits.starved_s and active_s < least_s:

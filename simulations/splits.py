@@ -52,6 +52,13 @@ class Splits:
         """The one that lasts, and those that healed at most ``HEAL_GRACE_S`` ago; oldest first."""
         return [each for each in self._recent if now - each.healed_at_s <= HEAL_GRACE_S]
 
+    def divided(self, one: PeerId, other: PeerId, at_s: Seconds) -> bool:
+        """Whether the two stood apart then, which is not long ago."""
+        return any(
+            each.began_at_s <= at_s <= each.healed_at_s and each.divides(one, other)
+            for each in self._recent
+        )
+
     def healed_lately(self, now: Seconds) -> bool:
         """Whether one has healed within ``HEAL_GRACE_S``."""
         return any(0 <= now - each.healed_at_s < HEAL_GRACE_S for each in self._recent)

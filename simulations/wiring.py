@@ -201,7 +201,8 @@ class Wiring:
         link.state, link.up = LinkState.UP, True
         link.there, link.contact = link.to.life, None
         link.told.clear()
-        link.unseen, link.visit = link.here.only_dials_out, 0
+        # After a freeze the other side may know of the last connection only, until a word arrives.
+        link.unseen = link.here.only_dials_out
         waiting, link.waiting = link.waiting, None
         for item in waiting or ():
             self._world.transmit(link.here, link, item)

@@ -75,8 +75,10 @@ class Claims:
         spread: bool,
     ) -> list[Effect]:
         """A sound claim that wins. Whether a member is gone has to be judged; not what a newcomer
-        is told of the past, but news of one that it has not heard of may be false."""
-        may_be_live = spread if known is None else known.status < Status.DOWN
+        is told of the past, but news of one that it has not heard of may be false. So may a
+        verdict on a life later than the one that I know to be over: its subject came back."""
+        is_over = known is not None and known.status >= Status.DOWN
+        may_be_live = spread if known is None else not is_over or known.key[:2] < record.key[:2]
         if may_be_live and record.status == Status.DOWN:
             return self._judgment.judge(record, about, why, now)
         said_by_another = record.status == Status.LEFT and sender != record.peer

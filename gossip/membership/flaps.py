@@ -27,7 +27,9 @@ FORGET_BELOW = 0.1
 class Flaps:
     """Points of each peer that ever came back, as of the time they were last added."""
 
-    __slots__ = ("_crowd_until", "_half_life_s", "_limit", "_points", "_recent", "_sweep_at")
+    __slots__ = (
+        "_crowd_until", "_half_life_s", "_limit", "_points", "_recent", "_refuted", "_sweep_at"
+    )  # fmt: skip
 
     def __init__(self, half_life_s: Seconds, limit: float) -> None:
         self._half_life_s = half_life_s
@@ -35,13 +37,19 @@ class Flaps:
         self._points: dict[PeerId, tuple[float, Seconds]] = {}
         self._recent: dict[PeerId, Seconds] = {}
         self._crowd_until: Seconds = -math.inf
+        self._refuted: dict[PeerId, Seconds] = {}
         self._sweep_at = SWEEP_MIN
 
-    def returned(self, peer: PeerId, now: Seconds, members: int) -> None:
-        """A member that was down is back.
+    def returned(self, peer: PeerId, now: Seconds, members: int, same_life: bool = False) -> None:
+        """A member that was down is back; in the ``same_life``, if the verdict was wrong.
 
         When a large part of all ``members`` comes back at once, it was the network, not they.
         """
+        self._refuted.pop(peer, None)
+        if same_life:
+            self._refuted[peer] = now
+            for each in list(self._refuted)[:-2]:  # the two newest tell of one and of others
+                del self._refuted[each]
         self._recent.pop(peer, None)
         self._recent[peer] = now
         for each in list(takewhile(lambda each: now - self._recent[each] > CROWD_S, self._recent)):
@@ -80,6 +88,11 @@ class Flaps:
         """Whether it came back so recently."""
         last = self._points.get(peer)
         return last is not None and now - last[1] < age_s
+
+    def refuted_within(self, age_s: Seconds, now: Seconds, but: PeerId) -> bool:
+        """Whether any member but this one came back so recently from a verdict that was wrong."""
+        newest = next((each for each in reversed(self._refuted) if each != but), None)
+        return newest is not None and now - self._refuted[newest] < age_s
 
     def is_steady(self, peer: PeerId, now: Seconds) -> bool:
         """Whether it may be given shards."""

@@ -298,14 +298,18 @@ class Jury:
         if not view.roster.is_live(peer):
             view.suspicions.clear(peer)
             return []
+        observers = view.roster.observers(peer)
+        if view.roster.me.peer not in observers:
+            # Others stand nearer to it by now: it is theirs to judge, and I hear no more of it.
+            view.suspicions.clear(peer)
+            return []
+        view.suspicions.look_again(trial, now)
         fresh_s = 2 * self._config.probe_interval_s
         if self._is_excused(peer, now) or view.sightings.heard_within(peer, fresh_s, now):
             return []
-        observers = view.roster.observers(peer)
         accusers = self._judgment.accusers_of(suspect)
-        votes = sum(accuser in observers for accuser in accusers)
         enough = view.verdicts.weigh(suspect, accusers, now) == Weight.ENOUGH
-        if not enough and votes < self._enough(peer, now):
+        if not enough and not view.verdicts.are_enough(accusers, observers, now):
             return []
         down = replace(suspect, status=Status.DOWN)
         cause = "suspicion ran out"

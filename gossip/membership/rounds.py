@@ -147,7 +147,7 @@ class Rounds:
             view.addresses_changed = False
             self._start(_Tick.PERSIST, now + self._config.gossip_interval_s)
         if view.verdicts.open and _Tick.WEIGH not in ticks:
-            ticks.set(_Tick.WEIGH, now + WEIGH_INTERVAL_S)
+            ticks.set(_Tick.WEIGH, min(now + WEIGH_INTERVAL_S, view.verdicts.next_due(now)))
         if not self._runs:
             if not self._roster.others or view.myself.has_left:
                 return

@@ -51,7 +51,11 @@ class RumorQueue(Generic[Claim]):
 
     def take(self, limit: int, sends_max: int, copies: int = 1) -> list[Claim]:
         """Up to ``limit`` claims to send to so many peers now; each is counted as sent to all of
-        them, and dropped at the most."""
+        them, and dropped at the most. So is, unsent, what has been sent as often as is enough by
+        now: with fewer neighbors that is less."""
+        for bucket in self._by_sends[sends_max:]:
+            self.count -= len(bucket)
+        del self._by_sends[max(1, sends_max) :]
         if self.count <= limit:
             return self._take_all(sends_max, copies)
         claims: list[Claim] = []

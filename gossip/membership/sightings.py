@@ -105,11 +105,13 @@ class Sighting:
 class Sightings:
     """Sightings of the peers met, in the order met."""
 
-    __slots__ = ("seen",)
+    __slots__ = ("_mended", "seen")
 
     def __init__(self) -> None:
         self.seen: dict[PeerId, Sighting] = {}
         """By peer; to be read."""
+        # Who was heard, or linked, after its link had been silent, and when last; oldest first.
+        self._mended: dict[PeerId, Seconds] = {}
 
     def of(self, peer: PeerId) -> Sighting | None:
         """What was seen of a peer."""
@@ -132,6 +134,32 @@ class Sightings:
         seen = self.seen.get(peer)
         return Reach.OPEN if seen is None else seen.reach
 
+    def came_up(self, peer: PeerId, now: Seconds) -> None:
+        """The link to it is open."""
+        seen = self.at(peer)
+        if seen.witness == Witness.SILENT:
+            self.mended(peer, now)
+        seen.witness = Witness.UP
+
+    def mended(self, peer: PeerId, now: Seconds) -> None:
+        """The path to it was silent, and is not any more."""
+        self._mended.pop(peer, None)
+        self._mended[peer] = now
+
+    def mended_within(self, age_s: Seconds, now: Seconds, but: PeerId) -> bool:
+        """Whether any path but the one to this peer was mended so recently: as after a split."""
+        newest = next((each for each in reversed(self._mended) if each != but), None)
+        return newest is not None and now - self._mended[newest] < age_s
+
+    def begins_anew(self, peer: PeerId) -> bool:
+        """It is in a new life: it was its host that was silent, not the path. Whether anything had
+        been seen of it."""
+        seen = self.seen.get(peer)
+        if seen is not None:
+            seen.begin_anew()
+        self._mended.pop(peer, None)
+        return seen is not None
+
     def extend(self, by_s: Seconds) -> None:
         """I could hear nobody for so long: that time does not count against them."""
         for seen in self.seen.values():
@@ -149,3 +177,4 @@ class Sightings:
     def forget(self, peer: PeerId) -> None:
         """The peer went."""
         self.seen.pop(peer, None)
+        self._mended.pop(peer, None)

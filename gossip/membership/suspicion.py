@@ -109,9 +109,13 @@ class Suspicions:
             trial.ends_at = max(trial.ends_at + by_s, earliest_at)
             self.deadlines.set(peer, trial.ends_at)
 
+    def look_again(self, trial: Trial, now: Seconds) -> None:
+        """Its time is up; unless it is cleared, it is due again after its longest time."""
+        self.deadlines.set(trial.suspect.peer, now + trial.max_s)
+
     def due(self, now: Seconds) -> list[Trial]:
-        """Trials whose time is up, earliest first. They stay open, without a deadline, until
-        they are cleared: one without enough accusers may still find them."""
+        """Trials whose time is up, earliest first. They stay open until they are cleared: one
+        without enough accusers may still find them."""
         return [self.open[peer] for peer in self.deadlines.due(now)]
 
     def deadline(self) -> Seconds:

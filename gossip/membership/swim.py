@@ -231,8 +231,7 @@ class Swim:
         self._note_input(now)
         if peer == self.me.peer or self._myself.has_left:
             return []
-        seen = self._view.sightings.at(peer)
-        seen.witness = Witness.UP
+        self._view.sightings.came_up(peer, now)
         effects = self._view.look_again(peer, "the link is up")
         return self._closing([*effects, self._rounds.met(peer)], now)
 
@@ -266,6 +265,8 @@ class Swim:
                 return []  # of strangers nothing is kept but the links to them
             seen = self._view.meet(sender)
         seen.heard_at = now
+        if seen.witness == Witness.SILENT:
+            self._view.sightings.mended(sender, now)
         if sender in self._probed:
             self._view.prober.close(sender)
             self._health.better()

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from gossip.config import MembershipConfig
+from gossip.machine import Reach
 from gossip.membership.flaps import Flaps
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.roster import Roster
-from gossip.membership.sightings import Sightings
+from gossip.membership.sightings import Sightings, Witness
 from gossip.messages import Evidence, PeerId, Record, Seconds
 
 CLAIMS_MAX = 1024
@@ -63,24 +64,46 @@ class Verdicts:
     def weigh(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> Weight:
         """Count the accusers that watch the subject, or would if they were live here.
 
-        One that was down itself until just now may have judged from behind a split.
+        One that was down itself until just now, or is lost to me, may judge from behind a split;
+        not one whose host says that its process ended, as it had judged before. So may those that
+        are neither, where others were down wrongly until just now, or silent: the split was short.
+        Of those that are lost the word of one is never enough, however few observers I can hear
+        of: it may have been a bad accuser before (M14).
         """
         roster, subject = self.roster, record.peer
         observers = roster.observers(subject)
-        quorum = self.quorum(observers, now)
         split_s = self.config.suspicion_max_factor * self.config.suspicion_s(roster.others + 1)
-        live = absent = 0
+        live = ended = lost = absent = 0
         for accuser in accusers:
             if accuser in observers:
                 if self.flaps.returned_within(accuser, split_s, now):
                     absent += 1
+                elif self.sightings.reach(accuser) == Reach.LOST:
+                    lost += 1
+                    ended += self.sightings.at(accuser).witness == Witness.REFUSED
                 else:
                     live += 1
             elif accuser not in (subject, roster.me.peer) and not roster.is_live(accuser):
                 absent += roster.would_observe(accuser, subject, observers)
-        if live >= quorum:
+        quorum, heals = self.quorum(observers, now), self._heals(subject, split_s, now)
+        everyone = self.config.quorum(len(observers))
+        if not heals and (live >= quorum or live + ended >= everyone):
             return Weight.ENOUGH
-        return Weight.IN_TIME if live + absent >= quorum else Weight.TOO_FEW
+        far = live + absent + lost >= everyone
+        return Weight.IN_TIME if far or live + absent >= quorum else Weight.TOO_FEW
+
+    def _heals(self, subject: PeerId, split_s: Seconds, now: Seconds) -> bool:
+        """Whether others than this one show that a split heals."""
+        refuted = self.flaps.refuted_within(split_s, now, but=subject)
+        return refuted or self.sightings.mended_within(split_s, now, but=subject)
+
+    def are_enough(self, accusers: Iterable[PeerId], observers: list[PeerId], now: Seconds) -> bool:
+        """Whether these accusers are a quorum in a trial of my own: of all observers, or those that
+        are not lost to me one of the observers that I can hear of."""
+        voters = [each for each in accusers if each in observers]
+        near = sum(self.sightings.reach(each) != Reach.LOST for each in voters)
+        all_of_them = self.config.quorum(len(observers))
+        return len(voters) >= all_of_them or near >= self.quorum(observers, now)
 
     def quorum(self, observers: list[PeerId], now: Seconds) -> int:
         """How many must accuse, of those that I can hear of, myself included: behind a split the
@@ -116,6 +139,11 @@ class Verdicts:
     def waiting(self) -> list[Claim]:
         """Claims not believed yet."""
         return list(self.open.values())
+
+    def next_due(self, now: Seconds) -> Seconds:
+        """When the next claim is to be applied after now, or ``math.inf``."""
+        times = [claim.apply_at for claim in self.open.values() if claim.apply_at > now]
+        return min(times, default=math.inf)
 
     def waiting_about(self, peer: PeerId) -> Claim | None:
         """The claim about this peer that waits."""

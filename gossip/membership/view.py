@@ -191,10 +191,10 @@ class View:
         self.tombstones.clear(peer)
         self.told.clear(peer)
         if before is not None and before.status == Status.DOWN:
-            self.flaps.returned(peer, now, self.roster.others + 1)
-        seen = self.sightings.of(peer)
-        if seen is not None and before is not None and before.boot < record.boot:
-            seen.begin_anew()
+            same_life = before.boot == record.boot
+            self.flaps.returned(peer, now, self.roster.others + 1, same_life)
+        anew = before is not None and before.boot < record.boot
+        if anew and self.sightings.begins_anew(peer):
             effects = self.look_again(peer, "a new life")
         if not was_live:
             self._reachable = None

@@ -196,6 +196,34 @@ def _judges_after_a_stall(scene: Scene) -> None:
     scene.tell(0, scene.of(1, Status.DOWN))
 
 
+def _judges_after_a_stall_in_a_split(scene: Scene) -> None:
+    """It came after the end, so the silence did not begin with it."""
+    scene.world.crash(1)
+    scene.tell(0, scene.of(1, Status.SUSPECT))
+    scene.world.run(1.5)
+    scene.world.split([(0, 2), (1, 3)])
+    scene.world.stall(0, 20.0)
+    scene.world.run(22.0)
+    scene.tell(0, scene.of(1, Status.DOWN))
+
+
+def _buries_who_was_deaf_long_ago(scene: Scene) -> None:
+    deafen(scene, 1, 10.0)
+    scene.world.run(20.0)
+    scene.tell(0, scene.of(1, Status.DOWN))
+
+
+def deafen(scene: Scene, number: int, for_s: float) -> None:
+    """A peer hears nothing for so long, and does something now and then."""
+    network, life = scene.world.network, scene.life(number)
+    network.deafen(life.me.peer, True)
+    until_s = scene.world.now + for_s
+    while scene.world.now < until_s:
+        scene.world.run(scene.world.now + 1.0)
+        scene.say(number, [Send(scene.life(0).me.peer, Notice(life.me))])
+    network.deafen(life.me.peer, False)
+
+
 def _suspects_who_left(scene: Scene) -> None:
     scene.world.leave(1)
     scene.tell(0, scene.of(1, Status.LEFT), heard(scene, 1))
@@ -273,6 +301,8 @@ BREAKS: list[tuple[str, Callable[[Scene], None]]] = [
     ("M16", _judges_at_the_first_doubt),
     ("M16", _judges_without_a_doubt),
     ("M17", _judges_after_a_stall),
+    ("M17", _judges_after_a_stall_in_a_split),
+    ("M14", _buries_who_was_deaf_long_ago),
     ("M18", _acts_before_it_hears),
     ("M19", _suspects_who_left),
     ("M21", _repeats_itself),
@@ -354,6 +384,24 @@ def _believes_its_welcomer(scene: Scene) -> None:
     scene.tell(4, scene.of(1, Status.DOWN), heard(scene, 2))
 
 
+def _judges_after_a_stall_who_ended_behind_a_split(scene: Scene) -> None:
+    """Its silence began with the split."""
+    scene.world.split([(0, 2), (1, 3)])
+    scene.tell(0, scene.of(1, Status.SUSPECT))
+    scene.world.run(10.0)
+    scene.world.crash(1)
+    scene.world.stall(0, 20.0)
+    scene.world.run(30.5)
+    scene.tell(0, scene.of(1, Status.DOWN))
+
+
+def _buries_who_was_deaf_until_just_now(scene: Scene) -> None:
+    """Nothing of what was said about it came to it in time to refute."""
+    deafen(scene, 1, 10.0)
+    scene.world.run(13.0)
+    scene.tell(0, scene.of(1, Status.DOWN))
+
+
 def _buries_across_the_split_before(scene: Scene) -> None:
     """What came of the first split is told on in the second."""
     scene.world.split([(0, 1), (2, 3)])
@@ -395,6 +443,8 @@ RIGHT: list[Callable[[Scene], None]] = [
     _sees_a_refutation,
     _buries_across_a_split,
     _buries_across_the_split_before,
+    _buries_who_was_deaf_until_just_now,
+    _judges_after_a_stall_who_ended_behind_a_split,
     _believes_its_welcomer,
     _accuses_without_a_link,
     _believes_an_accusation_over_a_live_link,

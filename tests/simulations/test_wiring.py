@@ -318,6 +318,17 @@ def test_a_frozen_peer_that_only_dials_out_keeps_its_link_in_the_eyes_of_the_oth
     assert [None, CLOSED] == causes(here)
 
 
+def test_a_frozen_peer_that_comes_back_and_ends_without_a_word_has_ended() -> None:
+    """Its new connection was never heard of, but the one before was, and is over as well."""
+    world, here, _ = visited()
+    world.freeze(2, 10.0)
+    world.run(15.0)
+    assert [] == causes(here)
+    world.crash(2)
+    world.run(20.0)
+    assert [CLOSED] == causes(here)
+
+
 def test_a_path_that_is_cut_ends_the_link_on_both_sides() -> None:
     """And it is opened again by the one that can."""
     world, here, hidden = visited()

@@ -574,3 +574,17 @@ def test_a_trial_ends_with_the_member() -> None:
         accuse(swim, 2, 4, now=0.5)
         tell(swim, 3, claim, now=0.6)
         assert [] == list(swim._view.suspicions.open)
+
+
+def test_a_trial_ends_when_it_is_no_more_mine_to_hold() -> None:
+    """M23: newcomers stand nearer to the suspect by now, so I hear no more of it, nor that its
+    accuser does. It is not doubted here for ever."""
+    swim = group(5, MembershipConfig(observers=4, links_max=8))
+    accuse(swim, 2, 4, now=1.0)
+    assert suspect(4) == swim.record(peer(4))
+    newcomers = range(6, 21)
+    tell(swim, 2, *map(record, newcomers), now=2.0)
+    assert peer(1) not in swim.observers(peer(4))
+
+    run(swim, 80.0, answering=(2, 3, 5, *newcomers))
+    assert record(4) == swim.record(peer(4))

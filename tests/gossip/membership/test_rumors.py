@@ -61,6 +61,20 @@ def test_what_was_sent_least_goes_first() -> None:
     assert [["second"], ["first"]] == [queue.take(1, 4) for _ in range(2)]
 
 
+@pytest.mark.parametrize("limit", [1, 5])
+def test_what_has_been_sent_often_enough_by_now_is_dropped_unsent(limit: int) -> None:
+    """M21: neighbors became fewer, as newcomers stand between, so fewer times are enough."""
+    queue: RumorQueue[str] = RumorQueue()
+    queue.push(peer(1), "old")
+    assert ["old"] == queue.take(limit, 12, copies=4)
+    assert ["old"] == queue.take(limit, 12, copies=4)
+    queue.push(peer(2), "new")
+
+    assert ["new"] == queue.take(limit, 8, copies=4)
+    assert ["new"] == queue.take(limit, 8, copies=4)
+    assert 0 == len(queue)
+
+
 def test_one_message_carries_a_bounded_number_of_claims() -> None:
     """The rest waits for the next message."""
     news = News(4)

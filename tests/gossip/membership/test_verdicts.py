@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.config import MembershipConfig
-from gossip.machine import Send
+from gossip.machine import LinkCause, Send
 from gossip.membership.flaps import Flaps
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.roster import Roster
@@ -71,6 +71,30 @@ def test_only_observers_of_the_subject_count(size: int, accusers: list[PeerId]) 
         weight = Weight.ENOUGH if live >= quorum else Weight.IN_TIME
 
     assert weight == held.weigh(down(2), accusers, 0.0)
+
+
+def test_a_lost_accuser_counts_only_where_the_lost_are_counted() -> None:
+    """M14: behind a split fewer must accuse, but of those that can be heard of; the one word of a
+    bad accuser on the far side buries nobody."""
+    held = verdicts(5, FEW)
+
+    def weight(*accusers: int) -> Weight:
+        return held.weigh(down(2), map(peer, accusers), 10.0)
+
+    assert Weight.TOO_FEW == weight(3), "two of four must accuse"
+    for number in (4, 5):
+        held.sightings.at(peer(number)).lose(Witness.SILENT, 0, 1.0)
+    assert Weight.TOO_FEW == weight(5)
+    assert Weight.ENOUGH == weight(3), "one of the two that are left"
+    assert Weight.IN_TIME == weight(4, 5), "two of all four, who may be behind a split"
+    held.sightings.at(peer(5)).lose(Witness.REFUSED, 0, 1.0)
+    assert Weight.TOO_FEW == weight(5)
+    assert Weight.IN_TIME == weight(4, 5)
+    held.sightings.at(peer(4)).lose(Witness.REFUSED, 0, 1.0)
+    assert Weight.ENOUGH == weight(4, 5), "two of all four, whose processes ended since"
+    held.sightings.at(peer(3)).lose(Witness.CLOSED, 0, 9.9)
+    assert Weight.TOO_FEW == weight(3), "though it may be back in a moment"
+    assert Weight.ENOUGH == weight(1)
 
 
 def told_of(number: int, effect: Send) -> bool:
@@ -180,6 +204,19 @@ def test_two_that_only_dial_out_wait_for_a_refutation(dialable: bool, waits: boo
     assert Status.DOWN == swim.records()[3].status
 
 
+@pytest.mark.parametrize("later_s", [0.3, 0.7])
+def test_a_claim_that_waits_is_applied_at_its_time(later_s: float) -> None:
+    """Not when claims are looked at for another reason, which is up to a second later."""
+    others = (2, 3, 5, 6)
+    swim = machine(*map(undialable, (4, 7)), *map(record, others), me=undialable(1))
+    run(swim, 9.9, answering=others)
+    bury(swim, 7, 2, 3, 5, by=2, now=10.0)
+    run(swim, 10.0 + later_s, answering=others)
+    bury(swim, 4, 2, 3, 5, by=2, now=10.0 + later_s)
+    run(swim, 10.0 + later_s + CONFIG.contested_s + 0.01, answering=others)
+    assert Status.DOWN == swim.records()[3].status
+
+
 def test_evidence_about_another_life_or_person_proves_nothing() -> None:
     """Nor does none at all, nor an absurd one."""
     swim = silent_4()
@@ -194,6 +231,39 @@ def test_evidence_about_another_life_or_person_proves_nothing() -> None:
     tell(swim, 2, down(4), now=10.0)
 
     assert record(4) == swim.record(peer(4))
+
+
+@pytest.mark.parametrize("ended", [Status.DOWN, Status.LEFT])
+@pytest.mark.parametrize("boot, incarnation", [(2, 0), (1, 1)])
+def test_one_that_is_gone_here_is_not_down_in_a_newer_life_on_one_word(
+    ended: Status, boot: int, incarnation: int
+) -> None:
+    """M13: it issued that life after the end that is known here, so it may live; a bad accuser
+    heard first (M14), or its verdict from behind a split (M24), must not keep it away."""
+    gone, claimed = record(4, status=ended), down(4, boot, incarnation)
+    doubting, believing = without_4(ended), without_4(ended)
+
+    def claim(swim: Swim, *accusers: int) -> Record | None:
+        told = evidence(4, *accusers, boot=boot, incarnation=incarnation)
+        say(swim, 2, Gossip(Rumors((claimed,), (), (told,))), 10.0)
+        return swim.record(peer(4))
+
+    assert gone == claim(doubting, 2)
+    assert gone == claim(doubting, 7, 8, 9), "those are not live here"
+    tell(doubting, 2, record(4, boot, incarnation), now=10.1)
+    assert record(4, boot, incarnation) == doubting.record(peer(4)), "nothing is to be refuted"
+    assert claimed == claim(believing, 2, 3, 5), "enough that watch it here"
+
+
+def without_4(ended: Status) -> Swim:
+    """Peer 1 among six, the fourth of which is down, or has left."""
+    swim = silent_4()
+    if ended == Status.DOWN:
+        bury(swim, 4, 2, 3, 5, by=2, now=9.95)
+    else:
+        tell(swim, 4, record(4, status=ended), now=9.95)
+    assert record(4, status=ended) == swim.record(peer(4))
+    return swim
 
 
 def test_a_verdict_on_a_peer_just_heard_is_contested() -> None:
@@ -232,12 +302,46 @@ def test_accusers_that_are_gone_count_after_the_subject_had_time() -> None:
     assert down(4) == swim.record(peer(4))
 
 
+@pytest.mark.parametrize("boot, heals", [(1, True), (2, False)])
+def test_while_a_split_heals_every_verdict_gives_its_subject_time(boot: int, heals: bool) -> None:
+    """M24: a short one leaves accusers on the far side that were never down here; that some were,
+    in the very life that they are in, shows that there was one."""
+    swim, others = silent_4(), (2, 3, 5, 6)
+    bury(swim, 6, 2, 3, 5, by=2, now=10.0)
+    run(swim, 15.0, answering=(2, 3, 5))
+    assert down(6) == swim.record(peer(6))
+    swim._view.sightings.at(peer(4)).heard_at = -10.0
+    tell(swim, 6, record(6, boot, 1), now=15.1)
+
+    bury(swim, 4, 2, 3, 5, by=6, now=15.2)
+    assert heals is (swim.records()[3].status < Status.DOWN)
+    run(swim, 16.4, answering=others)
+    assert heals is (swim.records()[3].status < Status.DOWN)
+    run(swim, 15.2 + CONFIG.suspicion_s(6) + CONFIG.contested_s + 2.2, answering=others)
+    assert Status.DOWN == swim.records()[3].status
+
+
+@pytest.mark.parametrize("boot, heals", [(1, True), (2, False)])
+@pytest.mark.parametrize("by_link", [True, False])
+def test_a_path_that_is_open_again_shows_that_a_split_heals(
+    boot: int, heals: bool, by_link: bool
+) -> None:
+    """M24: even one too short for any verdict on this side. Not if a host came back to life."""
+    swim = silent_4()
+    swim.link_lost(peer(6), LinkCause.SILENT, 8.0)
+    if by_link:
+        swim.link_up(peer(6), 9.9)
+    tell(swim, 6, record(6, boot), now=9.95)
+    bury(swim, 4, 2, 3, 5, by=6, now=10.0)
+    assert heals is (swim.records()[3].status < Status.DOWN)
+
+
 def test_who_was_asked_is_waited_for_though_the_accusers_count_by_now() -> None:
     """M24: those on the far side of a split are live here a moment after it has healed, with an old
     verdict; a neighbor that heard of a refutation says so first."""
     swim, others = silent_4(), (2, 3, 5, 6)
     bury(swim, 4, 7, 8, 9, by=2, now=10.0)
-    asked_at = 10.0 + CONFIG.suspicion_s(6) + 1.1
+    asked_at = 10.0 + CONFIG.suspicion_s(6) + 0.1
     run(swim, asked_at, answering=others)
 
     bury(swim, 4, 2, 3, 5, by=2, now=asked_at + 0.1)

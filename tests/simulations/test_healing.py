@@ -1,0 +1,40 @@
+"""Short splits that heal while one peer accuses everybody and others come back or are held up."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulations.execution import Execution
+from simulations.network import WAN
+from simulations.scenario import Fault, FaultKind, Scenario
+from simulations.soaking import soak_scenario
+
+HEALING = Scenario(
+    name="healing",
+    summary="a peer that hears nothing accuses everybody, and meanwhile the group is split",
+    peers=24,
+    seconds=80.0,
+    calm_s=45.0,
+    conditions=WAN,
+    every_fault=False,
+    faults=(
+        Fault(FaultKind.ACCUSE, at_s=5.0, for_s=(15.0, 28.0)),
+        Fault(FaultKind.SPLIT, at_s=9.0, for_s=(6.0, 24.0)),
+        Fault(FaultKind.CRASH, at_s=3.0, count=2, restart_after_s=(4.0, 20.0)),
+        Fault(FaultKind.STALL, per_minute=6.0, for_s=(2.0, 12.0)),
+    ),
+)
+
+
+@pytest.mark.parametrize("seed", [6, 16, 23, 51, 73, 122])
+def test_nobody_is_down_because_a_short_split_heals(seed: int) -> None:
+    """M14, M24, M23: each of these seeds showed a hole once."""
+    outcome = Execution(HEALING, seed).run()
+    assert outcome.ok, outcome.broken
+
+
+@pytest.mark.parametrize("seed", [710072, 900116, 900377, 900420, 900890, 901084, 901160, 901246])
+def test_random_scenarios_that_broke_a_rule_keep_it(seed: int) -> None:
+    """Verdicts across a split that heals, on the word of a bad accuser; news told too often."""
+    outcome = Execution(soak_scenario(seed), seed).run()
+    assert outcome.ok, outcome.broken
