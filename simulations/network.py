@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, TypeAlias
 
 from gossip.machine import LinkCause, Received
 from gossip.messages import PeerId, Seconds
+from simulations.conditions import Conditions
 from simulations.seeds import derive
 
 if TYPE_CHECKING:
@@ -28,49 +28,6 @@ FRAMES_WAITING_MAX = 1000
 """Frames that wait for a link being dialed; more are lost, as in the real transport."""
 
 _SHARE = float(1 << 64)
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """How good the network is.
-
-    latency_s     one way; each pair of peers has one, drawn once from this range.
-    jitter_s      each frame takes up to this much longer, so frames overtake each other.
-    loss          share of frames that never arrive, either plane.
-    duplication   share of frames that arrive twice.
-    reordering    share of frames that take up to twice the latency, far behind later ones.
-    bytes_per_s   uplink of each peer for bulk frames (inf: no limit).
-    silent_s      after this long without a sign a link is reported lost.
-    connect_s     a dial that nobody answers, or that is accepted in silence, ends after this.
-    redial_s      pause before a lost link is found again (least, most).
-    """
-
-    latency_s: tuple[float, float] = (0.0005, 0.003)
-    jitter_s: float = 0.001
-    loss: float = 0.0
-    duplication: float = 0.0
-    reordering: float = 0.0
-    bytes_per_s: float = math.inf
-    silent_s: float = 3.0
-    connect_s: float = 2.0
-    redial_s: tuple[float, float] = (0.05, 0.5)
-
-    def __post_init__(self) -> None:
-        assert 0 <= self.latency_s[0] <= self.latency_s[1], "latency_s is (least, most)"
-        assert 0 <= self.redial_s[0] <= self.redial_s[1], "redial_s is (least, most)"
-        assert 0 <= self.loss < 1, "with loss 1 nothing ever happens"
-        assert 0 <= self.duplication <= 1, "duplication is a share"
-        assert 0 <= self.reordering <= 1, "reordering is a share"
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether every frame arrives exactly once, at about the same pace."""
-        return not (self.loss or self.duplication or self.reordering)
-
-
-LAN = Conditions()
-WAN = Conditions(latency_s=(0.02, 0.2), jitter_s=0.02, redial_s=(0.1, 2.0))
-"""Round trips of 40 to 400 ms."""
 
 
 class LinkState(IntEnum):

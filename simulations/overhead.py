@@ -24,7 +24,7 @@ from gossip.membership.known import Known
 from gossip.messages import Ack, PeerId, Ping, Record, Seconds
 from peers.cli import Parser
 from peers.cli.flags import count, positive
-from simulations.network import WAN
+from simulations.conditions import WAN
 from simulations.plan import Plan
 from simulations.world import World
 

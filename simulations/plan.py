@@ -11,7 +11,7 @@ from gossip.machine import Effect, Input
 from gossip.mixing.outer import OuterStep
 from peers.hook import Cadence
 from peers.tasks.task import Task
-from simulations.network import Conditions
+from simulations.conditions import Conditions
 from simulations.simulated_peer import CoreMaker, Pace, SimulatedPeer
 
 

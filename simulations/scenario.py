@@ -18,7 +18,7 @@ from types import UnionType
 from typing import Any, TypeVar
 
 from gossip.errors import UsageError
-from simulations.network import LAN, WAN, Conditions
+from simulations.conditions import LAN, WAN, Conditions
 
 SHIPPED = Path(__file__).parent / "scenarios"
 

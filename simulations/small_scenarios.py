@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simulations.network import LAN, WAN
+from simulations.conditions import LAN, WAN
 from simulations.scenario import Expected, Fault, FaultKind, Profile, Scenario
 
 GONE = Scenario(

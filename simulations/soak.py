@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from peers.cli import Parser
 from peers.cli.flags import count, positive
+from simulations.compiling import is_compiled, run_compiled
 from simulations.execution import Execution, Manner, Outcome
 from simulations.scenario import FaultKind
 from simulations.soaking import SOAK, soak_scenario
@@ -79,7 +80,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--ignore", action="extend", nargs="+", default=[], metavar="RULE", help="do not stop there"
     )
+    parser.add_argument(
+        "--compiled", action="store_true", help="compiled, as in 'gossip simulate': more seeds"
+    )
     flags = parser.parse_args(arguments)
+    if flags.compiled and not is_compiled():
+        run_compiled(["-m", "simulations.soak", *arguments])
     began = told = time.monotonic()
     tally, seed = Tally(), flags.first
     manner = Manner(ignored=tuple(flags.ignore))

@@ -12,7 +12,7 @@ from gossip.core import Core
 from gossip.machine import Effect, Input
 from gossip.membership.known import Known
 from gossip.messages import PeerId, Record, Seconds
-from simulations.network import Conditions
+from simulations.conditions import Conditions
 from simulations.plan import Plan
 from simulations.simulated_peer import SimulatedPeer
 from simulations.world import World

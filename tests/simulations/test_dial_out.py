@@ -12,9 +12,9 @@ from gossip.errors import UsageError
 from gossip.machine import Dial
 from gossip.messages import Status
 from simulations.births import only_dials_out
+from simulations.conditions import WAN
 from simulations.execution import Execution, Manner, judge
 from simulations.figures import Figures
-from simulations.network import WAN
 from simulations.sabotage import SABOTAGE
 from simulations.scenario import Expected, Fault, FaultKind, Scenario, load, parse
 from simulations.simulated_peer import SimulatedPeer

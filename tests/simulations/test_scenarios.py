@@ -16,9 +16,9 @@ from gossip.messages import Ack, Gossip, Message, PeerId, Ping, Record, Rumors, 
 from gossip.wire.frames import encode_control, run_digest
 from peers.cli import main
 from simulations import soak
+from simulations.conditions import WAN
 from simulations.execution import Execution, Manner, judge
 from simulations.figures import Figures, Histogram
-from simulations.network import WAN
 from simulations.sabotage import SABOTAGE
 from simulations.scenario import (
     IDLE_BYTES_PER_S,

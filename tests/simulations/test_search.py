@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from gossip.errors import UsageError
 from peers.cli import main
+from simulations.conditions import Conditions
 from simulations.drawing import FAULTS_MAX, Case, cases
 from simulations.execution import Execution, Manner, Outcome
-from simulations.network import Conditions
 from simulations.sabotage import SABOTAGE
 from simulations.scenario import (
     PATHS,

@@ -6,7 +6,7 @@ import pytest
 
 from gossip.machine import Dial, DialFailed, Input, LinkCause, LinkLost, LinkUp, Received
 from gossip.messages import Notice, PeerId
-from simulations.network import Conditions
+from simulations.conditions import Conditions
 from simulations.simulated_peer import SimulatedPeer
 from simulations.world import World
 from tests.lab.puppets import puppet, puppet_world

@@ -17,8 +17,8 @@ from gossip.config import Config, ExchangeConfig
 from gossip.messages import Chunk, Message, PeerId, Phase, Status
 from peers.hook import Cadence
 from simulations import checks
+from simulations.conditions import WAN, Conditions
 from simulations.execution import config_of
-from simulations.network import WAN, Conditions
 from simulations.simulated_peer import SimulatedPeer
 from simulations.splits import HEAL_GRACE_S
 from simulations.world import Plan, World

@@ -7,7 +7,7 @@ from gossip.messages import PeerId, Record, Status
 from peers.hook import Cadence
 from peers.tasks.line import LineTask
 from simulations import checks
-from simulations.network import Conditions
+from simulations.conditions import Conditions
 from simulations.simulated_peer import Pace, SimulatedPeer
 from simulations.world import Plan, World
 

@@ -1,0 +1,166 @@
+"""The same simulation, compiled: the protocol's core and the world as extension modules, by mypyc.
+
+The sources that run here are copied to a folder of the user's cache, the hot modules among them
+are compiled beside their sources, and the same command is run from there; a second time nothing is
+built. Every source is part of the folder's name, so what is run is never older than the sources.
+The same seed gives the same events, compiled or not; only classes can no longer be changed in
+memory, so deliberate bugs stay with the interpreter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, NoReturn
+
+import gossip.core
+from gossip.errors import UsageError
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PACKAGES: Final = ("gossip", "peers", "simulations")
+"""What is copied."""
+
+BUILDERS: Final = ("mypy", "setuptools")
+"""What compiles; mypy brings mypyc."""
+
+LAST_LINES: Final = 12
+"""How much of a failed build is told."""
+
+SETTINGS: Final = """
+[project]
+name = "compiled"
+version = "0"
+
+[tool.setuptools]
+packages = []
+
+[tool.mypy]
+explicit_package_bases = true
+ignore_missing_imports = true
+
+[[tool.mypy.overrides]]
+module = ["torch.*", "numpy.*", "rich.*", "zmq.*", "numba.*"]
+follow_imports = "skip"
+"""
+"""Of the build: what is not compiled need not be looked through."""
+
+SURROUNDINGS: Final = {"PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Thousands of peers do not fit a processor's cache; large pages spare it a tenth of its time."""
+
+
+def modules() -> list[str]:
+    """What is compiled, as paths below the root: what takes a part in every event.
+
+    ``gossip.messages`` and ``simulations.conditions`` are not: their annotations are read when
+    they are packed or read from a file, and compiled classes keep only the outermost type.
+    """
+    membership = sorted((ROOT / "gossip/membership").glob("*.py"))
+    world = "agenda clock figures guard network simulated_peer splits telling traffic truth wiring"
+    return [
+        *(f"gossip/{name}.py" for name in ("core", "deadlines", "machine")),
+        *(str(path.relative_to(ROOT)) for path in membership),
+        *(f"simulations/{name}.py" for name in (*world.split(), "world")),
+    ]
+
+
+def is_compiled() -> bool:
+    """Whether this process runs the compiled modules."""
+    return not str(gossip.core.__file__).endswith(".py")
+
+
+def run_compiled(words: Sequence[str]) -> NoReturn:
+    """Become ``words`` after ``python`` with everything compiled. Raises UsageError where that
+    cannot be."""
+    built = ensure_built(modules())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    paths = [str(built), *filter(None, [os.environ.get("PYTHONPATH")])]
+    surroundings = {**SURROUNDINGS, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    # -P: what lies in the folder where the command was given must not come first.
+    os.execve(sys.executable, [sys.executable, "-P", *words], surroundings)
+
+
+def ensure_built(chosen: Sequence[str], cache: Path | None = None) -> Path:
+    """The folder with these modules compiled, built if it is not there. Raises UsageError."""
+    cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "gossip-trainer" / f"compiled-{fingerprint(chosen)}"
+    if folder.is_dir():
+        return folder
+    missing = [name for name in BUILDERS if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"--compiled needs {' and '.join(missing)}: pip install 'gossip-trainer[dev]'; "
+            "without the flag the same runs, slower"
+        )
+    sys.stderr.write(f"compiling {len(chosen)} modules, once, into {folder} ...\n")
+    sys.stderr.flush()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+            tree = Path(made) / "tree"
+            _copy_to(tree)
+            _compile(tree, chosen)
+            shutil.rmtree(tree / "build", ignore_errors=True)
+            _take_place(tree, folder)
+    except OSError as wrong:
+        raise UsageError(f"--compiled cannot write {folder}: {wrong.strerror}") from wrong
+    return folder
+
+
+def fingerprint(chosen: Sequence[str]) -> str:
+    """Of all that decides what is built: the sources, which are compiled, and with what."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (str(sys.implementation.cache_tag), *map(version, BUILDERS), *chosen):
+        digest.update(part.encode() + b"\0")
+    for path in _sources():
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    """All files of the packages, in an order that does not change."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path
+
+
+def _copy_to(tree: Path) -> None:
+    for path in _sources():
+        target = tree / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    (tree / "pyproject.toml").write_text(SETTINGS)
+
+
+def _compile(tree: Path, chosen: Sequence[str]) -> None:
+    """Put extension modules beside the sources. Raises UsageError with what the compiler says."""
+    surroundings = {**os.environ, "MYPYC_OPT_LEVEL": "2", "MYPYC_DEBUG_LEVEL": "0"}
+    surroundings.pop("PYTHONPATH", None)
+    command = [sys.executable, "-m", "mypyc", *chosen]
+    done = subprocess.run(
+        command, cwd=tree, env=surroundings, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip().splitlines()
+        raise UsageError(
+            "--compiled could not compile; it takes a C compiler and Python's headers (on Debian: "
+            "gcc and python3-dev). The last that was said:\n  " + "\n  ".join(said[-LAST_LINES:])
+        )
+
+
+def _take_place(tree: Path, folder: Path) -> None:
+    """Have the finished tree under its name, unless somebody else was faster."""
+    try:
+        tree.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise

@@ -1,0 +1,114 @@
+"""Compiled simulations: built once, from these very sources, and the same run to the letter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gossip.errors import UsageError
+from simulations import compiling, simulate
+from simulations.compiling import ROOT, ensure_built, fingerprint, modules
+
+FEW = ("gossip/deadlines.py", "gossip/membership/rumors.py")
+"""All of them take a minute or two."""
+
+
+def test_what_takes_part_in_every_event_is_compiled() -> None:
+    """The modules are there; what is read by its annotations is not among them."""
+    chosen = modules()
+
+    assert all((ROOT / name).is_file() for name in chosen)
+    assert {"gossip/core.py", "gossip/membership/swim.py", "simulations/world.py"} <= {*chosen}
+    assert not {"gossip/messages.py", "simulations/conditions.py"} & {*chosen}
+
+
+def test_another_choice_is_another_build() -> None:
+    """Builds of different modules do not take each other's place."""
+    assert fingerprint(FEW) == fingerprint(FEW) != fingerprint(FEW[:1])
+
+
+def test_a_changed_source_is_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build is never older than what it was made of."""
+    for package in compiling.PACKAGES:
+        (tmp_path / package).mkdir()
+    source = tmp_path / "gossip" / "one.py"
+    source.write_text("a = 1\n")
+    monkeypatch.setattr(compiling, "ROOT", tmp_path)
+
+    before = fingerprint(FEW)
+    source.write_text("a = 2\n")
+
+    assert fingerprint(FEW) != before
+
+
+def test_the_same_run_compiled(tmp_path: Path) -> None:
+    """Every event and every effect is the same, and the compiled modules are really used."""
+    pytest.importorskip("mypyc", reason="mypyc compiles, and comes with the extra dev")
+    built = ensure_built(FEW, tmp_path)
+
+    theirs = transcript(built, tmp_path / "compiled.txt")
+    ours = transcript(ROOT, tmp_path / "interpreted.txt")
+
+    assert ours == theirs
+    assert len(ours) > 1000
+    assert ensure_built(FEW, tmp_path) == built, "a second time nothing is built"
+    said = python(built, "-c", "import gossip.deadlines as d; print(d.__file__)")
+    assert str(built) in said
+    assert not said.strip().endswith(".py")
+
+
+def test_what_does_not_compile_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last words of the compiler, and no half-made folder for the next run to find."""
+    pytest.importorskip("mypyc", reason="mypyc compiles, and comes with the extra dev")
+    for package in compiling.PACKAGES:
+        (tmp_path / "from" / package).mkdir(parents=True)
+    (tmp_path / "from/gossip/one.py").write_text("a: int = 'not a number'\n")
+    monkeypatch.setattr(compiling, "ROOT", tmp_path / "from")
+
+    with pytest.raises(UsageError, match=r"could not compile(.|\n)*Incompatible types"):
+        ensure_built(["gossip/one.py"], tmp_path / "cache")
+
+    assert list((tmp_path / "cache/gossip-trainer").iterdir()) == []
+
+
+def test_without_a_compiler_the_flag_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And that it goes without."""
+    monkeypatch.setattr(compiling, "find_spec", {}.get)
+
+    with pytest.raises(UsageError, match=r"needs mypy and setuptools: pip install .*\[dev\]"):
+        ensure_built(FEW, tmp_path)
+
+
+def test_bugs_are_not_put_into_compiled_classes() -> None:
+    """They would not be there, and the run would pass."""
+    with pytest.raises(UsageError, match="--sabotage"):
+        simulate.main(["calm", "--compiled", "--sabotage", "resurrection"])
+
+
+def transcript(tree: Path, path: Path) -> list[str]:
+    """Of a small run from the sources in one folder."""
+    words = ("simulate", "churn", "--peers", "6", "--seed", "3", "--transcript", str(path))
+    python(tree, "-m", "peers.cli", *words)
+    return path.read_text().splitlines()
+
+
+def python(tree: Path, *words: str) -> str:
+    """What it prints, with this folder's packages."""
+    surroundings = {**os.environ, "PYTHONPATH": str(tree)}
+    done = subprocess.run(
+        [sys.executable, "-P", *words],
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    return done.stdout
