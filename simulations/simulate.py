@@ -7,6 +7,7 @@ ended by Ctrl-C, after what was done has been told.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -122,6 +123,7 @@ def main(arguments: Sequence[str]) -> int:
         if outcome.interrupted:
             return INTERRUPTED
         failed = failed or not outcome.ok
+    gc.freeze()  # the last world ends with the process: it is not looked through for that
     return 1 if failed else 0
 
 

@@ -1,8 +1,9 @@
 """How many bytes of control messages were sent, by kind of message.
 
 Encoding every frame would cost more than simulating it. So each kind's first messages are encoded
-as they would be for the wire, and every so many after them; the others are taken to be as long
-as the mean of those. Not counted: ZMTP's own pings (about 10 bytes a second and link), TCP and IP.
+as they would be for the wire, and every so many after them, fewer and fewer; the others are taken
+to be as long as the mean of those. Not counted: ZMTP's own pings (about 10 bytes a second and
+link), TCP and IP.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ ENCODED_FIRST = 100
 
 ENCODED_EVERY = 32
 """One in so many after them."""
+
+ENCODED_WELL = 1 << 16
+ENCODED_SELDOM = 256
+"""One in so many once so many were sent: by then 2,000 of the kind have been encoded."""
 
 
 @dataclass(slots=True)
@@ -53,7 +58,8 @@ class Meter:
         if kind is None:
             kind = self.kinds[type(message)] = Kind()
         sent = kind.sent = kind.sent + 1
-        if sent <= ENCODED_FIRST or not sent % ENCODED_EVERY:
+        every = ENCODED_EVERY if sent <= ENCODED_WELL else ENCODED_SELDOM
+        if sent <= ENCODED_FIRST or not sent % every:
             frame_bytes = len(encode_control(self._run, sender, cast(ControlMessage, message)))
             kind.encoded += 1
             kind.encoded_bytes += frame_bytes + framing_bytes(frame_bytes)
