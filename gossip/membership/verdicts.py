@@ -156,8 +156,14 @@ class Verdicts:
             claim.apply_at += by_s
 
     def settle(self, peer: PeerId) -> None:
-        """The claim was applied, refuted or given up."""
+        """The claim is given up."""
         self.open.pop(peer, None)
+
+    def settle_by(self, record: Record) -> None:
+        """This is believed now: a claim that is not later was applied, or is refuted."""
+        claim = self.open.get(record.peer)
+        if claim is not None and claim.record.key <= record.key:
+            del self.open[record.peer]
 
     # ---------------------------------------------------------------- evidence kept
 

@@ -160,7 +160,7 @@ class View:
         peer = record.peer
         before = self.roster.get(peer)
         if not self.roster.has_room(peer) or not self.roster.put(record):
-            self.verdicts.settle(peer)
+            self.verdicts.settle_by(record)
             return []
         is_down = record.status == Status.DOWN
         sound = is_down and evidence is not None and evidence_flaw(evidence) is None
@@ -169,7 +169,7 @@ class View:
             self.news.add_record(record, kept)
         self._noticed_at.pop(peer, None)
         self.suspicions.clear(peer)
-        self.verdicts.settle(peer)
+        self.verdicts.settle_by(record)
         was_live = before is not None and before.status < Status.DOWN
         effects: list[Effect] = [Tell(MemberChanged(record, why))]
         if record.status < Status.DOWN:

@@ -414,6 +414,22 @@ def test_a_verdict_weighs_more_when_the_group_shrinks() -> None:
     assert down(4) == swim.record(peer(4))
 
 
+def test_a_verdict_outlasts_what_was_said_before_it_alone() -> None:
+    """M21: a word of an earlier incarnation, late on its way, refutes nothing. The same verdict
+    would be news again, and wait again."""
+    swim = silent_4()
+    stands_on = evidence(4, 3, incarnation=2)
+    say(swim, 2, Gossip(Rumors((down(4, incarnation=2),), (), (stands_on,))), 10.0)
+    waiting = swim._view.verdicts.open[peer(4)]
+
+    tell(swim, 5, record(4, incarnation=2), now=11.0)
+    assert record(4, incarnation=2) == swim.record(peer(4))
+    assert waiting is swim._view.verdicts.open.get(peer(4))
+
+    tell(swim, 5, record(4, incarnation=3), now=12.0)
+    assert not swim._view.verdicts.open
+
+
 def test_nothing_waits_for_ever() -> None:
     """A lone peer that believes somebody down sleeps until it knocks or forgets."""
     swim = machine(record(2))

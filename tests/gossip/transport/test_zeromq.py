@@ -522,7 +522,7 @@ class Forger(Peer):
 @pytest.mark.parametrize(
     "changes, run, kind",
     [
-        ({"VERSION": 2}, "test", "version"),
+        ({"VERSION": frames.VERSION + 1}, "test", "version"),
         ({"MAGIC": b"GSP0"}, "test", "magic"),
         ({}, "another run", "run"),
         ({"_CONTROL": 1}, "test", "shape"),
