@@ -110,7 +110,9 @@ class Book:
                 return config.park_after_s
             case State.PARKED:
                 return config.forget_after_s
-            case _:  # once A pulls c, it may take as long as any pull
+            case State.OFFERED | State.REPLIED if swap.asker is not None:
+                return swap.asker.stall_s  # what was sent may be on a slow link still
+            case _:
                 return config.withdraw_after_s
 
     def listen(self, swap: Swap, now: Seconds) -> None:
