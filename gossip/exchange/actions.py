@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from gossip.exchange.book import Book
-from gossip.exchange.patience import Patience
 from gossip.exchange.pull import Pull
 from gossip.exchange.swap import Swap
 from gossip.exchange.table import Action, State
@@ -21,7 +20,7 @@ def start_pull(book: Book, swap: Swap, leg: Leg, blob: Blob, now: Seconds) -> li
     transfer = swap.transfer(leg)
     swap.state = State.PULLING
     swap.pull = Pull(transfer, blob, book.config.window_bytes)
-    swap.patience = Patience(book.config, swap.pull.chunk_bytes, now)
+    swap.patience = book.patience_for(swap.partner, swap.pull.chunk_bytes, now)
     book.progress(swap, now)
     codec = swap.codec if leg is Leg.CODE else swap.reply_codec
     reserve = Reserve(

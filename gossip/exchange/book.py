@@ -12,6 +12,7 @@ from collections import OrderedDict
 
 from gossip.config import ExchangeConfig
 from gossip.deadlines import Deadlines
+from gossip.exchange.patience import Patience
 from gossip.exchange.swap import Swap
 from gossip.exchange.table import Event, State
 from gossip.exchange.uploads import Uploads
@@ -28,6 +29,8 @@ from gossip.messages import (
 
 PEERS_REMEMBERED_MAX = 100_000
 
+PACES_REMEMBERED_MAX = 1000
+
 
 class Book:
     """See the module."""
@@ -37,6 +40,7 @@ class Book:
         "_highest",
         "_me",
         "_outcomes",
+        "_paces",
         "_seq",
         "config",
         "open",
@@ -56,6 +60,7 @@ class Book:
         self._seq = 0
         self._highest: OrderedDict[PeerId, tuple[int, int]] = OrderedDict()
         self._outcomes: OrderedDict[int, tuple[PeerId, Outcome]] = OrderedDict()
+        self._paces: OrderedDict[PeerId, float] = OrderedDict()
 
     def next_exchange(self) -> ExchangeId:
         """A fresh id; the sequence only rises within one boot (rule 3)."""
@@ -94,6 +99,22 @@ class Book:
         if record is None or record[0] != sender:
             return [Send(sender, Gone(exchange))]
         return [Send(sender, Done(exchange, record[1]))]
+
+    def patience_for(self, peer: PeerId, chunk_bytes: int, now: Seconds) -> Patience:
+        """For a pull from this peer, at the pace of the last one from it, if any is known."""
+        pace = self._paces.get(peer)
+        gap_s = None if pace is None else pace * chunk_bytes
+        return Patience(self.config, chunk_bytes, now, gap_s)
+
+    def remember_pace(self, swap: Swap) -> None:
+        """A pull is complete: its seconds per byte are what the next from this peer begins with."""
+        assert swap.pull is not None
+        assert swap.patience is not None
+        self._paces.pop(swap.partner, None)
+        if swap.patience.gap_s is not None:
+            self._paces[swap.partner] = swap.patience.gap_s / swap.pull.chunk_bytes
+        if len(self._paces) > PACES_REMEMBERED_MAX:
+            self._paces.popitem(last=False)
 
     def progress(self, swap: Swap, now: Seconds) -> None:
         """Something moved: silence and stall count from now; the partner is not lost."""

@@ -16,16 +16,16 @@ from gossip.messages import CHUNK_BYTES_MAX, Seconds
 DOUBLINGS_MAX = 4
 """The wait grows to at most sixteen times where it began."""
 
-GAPS_OF_SILENCE = 2
+GAPS_OF_SILENCE = 4
 """A chunk that is this many gaps late is asked for again."""
 
-GAPS_OF_STALL = 4
+GAPS_OF_STALL = 8
 """A transfer is given up after this many of its longest gaps, never before the configured wait."""
 
-STALL_STRETCH_MAX = 4
+STALL_STRETCH_MAX = 6
 """Nor is it ever waited for longer than this many configured waits."""
 
-SLOWEST_WAITS = 2
+SLOWEST_WAITS = 3
 """The slowest link that swaps carries CHUNK_BYTES_MAX in this many configured waits: 52 kB/s with
 the defaults. A partner that hears nothing at all is found silent by its probes, much sooner."""
 
@@ -37,7 +37,8 @@ class Patience:
     Invariant: ``silence_s`` is at least ``retry_s`` and at most half of ``withdraw_after_s`` or
     what the slowest link takes, the longer one; ``stall_s`` lies between ``withdraw_after_s`` and
     STALL_STRETCH_MAX times that, so nobody is waited for without end. ``gap_s`` is the present
-    pace, None while it is unknown.
+    pace, None while it is unknown; one known from before says when to ask again, not when to give
+    up, and is forgotten if nothing came within it.
     """
 
     __slots__ = (
@@ -50,7 +51,13 @@ class Patience:
         "gap_s",
     )
 
-    def __init__(self, config: ExchangeConfig, awaited_bytes: int, now: Seconds) -> None:
+    def __init__(
+        self,
+        config: ExchangeConfig,
+        awaited_bytes: int,
+        now: Seconds,
+        gap_s: Seconds | None = None,
+    ) -> None:
         self._config = config
         whole_s = SLOWEST_WAITS * config.withdraw_after_s
         self._slowest_s = whole_s * awaited_bytes / CHUNK_BYTES_MAX
@@ -58,7 +65,7 @@ class Patience:
         self._longest_gap_s: Seconds | None = None
         self._doublings = 0
         self._asked_twice = False
-        self.gap_s: Seconds | None = None
+        self.gap_s = gap_s
 
     @property
     def silence_s(self) -> Seconds:
@@ -100,5 +107,7 @@ class Patience:
 
     def asked_again(self) -> None:
         """Nothing came, and it was asked for once more: wait longer the next time."""
+        if self._longest_gap_s is None:
+            self.gap_s = None
         self._doublings = min(self._doublings + 1, DOUBLINGS_MAX)
         self._asked_twice = True

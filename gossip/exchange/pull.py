@@ -18,7 +18,7 @@ SLOW_WINDOW_S = 1.0
 """Up to ``window_bytes`` a window grows while a whole one arrives within this, and shrinks where it
 takes longer: on a slow link little is asked in advance, and the holder hears a Want every chunk."""
 
-START_BYTES = 2 << 20
+START_BYTES = 1 << 20
 """The first window: two chunks, one on its way while the next is asked for."""
 
 

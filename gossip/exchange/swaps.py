@@ -339,6 +339,7 @@ class Swaps:
         if not new:
             return []
         if swap.pull.is_complete:
+            self._book.remember_pace(swap)
             return self._happen(swap, Event.ARRIVED, now)
         swap.pull.widen(now, self._book.config.window_max_bytes)
         return [Send(sender, want) for want in swap.pull.ask()]
