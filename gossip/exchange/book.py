@@ -12,7 +12,7 @@ from collections import OrderedDict
 
 from gossip.config import ExchangeConfig
 from gossip.deadlines import Deadlines
-from gossip.exchange.patience import Patience
+from gossip.exchange.patience import Pace
 from gossip.exchange.swap import Swap
 from gossip.exchange.table import Event, State
 from gossip.exchange.uploads import Uploads
@@ -60,7 +60,7 @@ class Book:
         self._seq = 0
         self._highest: OrderedDict[PeerId, tuple[int, int]] = OrderedDict()
         self._outcomes: OrderedDict[int, tuple[PeerId, Outcome]] = OrderedDict()
-        self._paces: OrderedDict[PeerId, float] = OrderedDict()
+        self._paces: OrderedDict[PeerId, Pace] = OrderedDict()
 
     def next_exchange(self) -> ExchangeId:
         """A fresh id; the sequence only rises within one boot (rule 3)."""
@@ -100,19 +100,24 @@ class Book:
             return [Send(sender, Gone(exchange))]
         return [Send(sender, Done(exchange, record[1]))]
 
-    def patience_for(self, peer: PeerId, chunk_bytes: int, now: Seconds) -> Patience:
-        """For a pull from this peer, at the pace of the last one from it, if any is known."""
-        pace = self._paces.get(peer)
-        gap_s = None if pace is None else pace * chunk_bytes
-        return Patience(self.config, chunk_bytes, now, gap_s)
+    def pace_of(self, peer: PeerId) -> Pace | None:
+        """How the last complete pull from this peer went, if that was seen."""
+        return self._paces.get(peer)
 
     def remember_pace(self, swap: Swap) -> None:
-        """A pull is complete: its seconds per byte are what the next from this peer begins with."""
+        """A pull is complete: the next one from this peer begins with what it has shown.
+
+        Where its first chunk was asked for twice, that was too soon or it was lost: next time it
+        is waited for twice as long.
+        """
         assert swap.pull is not None
         assert swap.patience is not None
-        self._paces.pop(swap.partner, None)
-        if swap.patience.gap_s is not None:
-            self._paces[swap.partner] = swap.patience.gap_s / swap.pull.chunk_bytes
+        known = self._paces.pop(swap.partner, None)
+        pace = swap.patience.pace(swap.pull.arrived_bytes)
+        if pace is None and known is not None:
+            pace = known._replace(first_s=2 * known.first_s)
+        if pace is not None:
+            self._paces[swap.partner] = pace
         if len(self._paces) > PACES_REMEMBERED_MAX:
             self._paces.popitem(last=False)
 

@@ -10,6 +10,8 @@ Both ends have one: a receiver counts new chunks, a holder the Wants that its ch
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from gossip.config import ExchangeConfig
 from gossip.messages import CHUNK_BYTES_MAX, Seconds
 
@@ -30,25 +32,36 @@ SLOWEST_WAITS = 3
 the defaults. A partner that hears nothing at all is found silent by its probes, much sooner."""
 
 
+class Pace(NamedTuple):
+    """What a complete pull leaves for the next one from the same peer: how long its first chunk of
+    ``chunk_bytes`` took, and the rate of all of it."""
+
+    first_s: Seconds
+    chunk_bytes: int
+    bytes_per_s: float
+
+
 class Patience:
     """The pace of one transfer, seen from one end. Begin when ``awaited_bytes`` are asked for; say
     when progress is made and when it is asked again.
 
     Invariant: ``silence_s`` is at least ``retry_s`` and at most half of ``withdraw_after_s`` or
     what the slowest link takes, the longer one; ``stall_s`` lies between ``withdraw_after_s`` and
-    STALL_STRETCH_MAX times that, so nobody is waited for without end. ``gap_s`` is the present
-    pace, None while it is unknown; one known from before says when to ask again, not when to give
-    up, and is forgotten if nothing came within it.
+    STALL_STRETCH_MAX times that, so nobody is waited for without end. A pace ``known`` from before
+    says when to ask again, not when to give up: the link may be slower by now.
     """
 
     __slots__ = (
         "_asked_twice",
+        "_awaited_bytes",
+        "_began_at",
         "_config",
         "_doublings",
+        "_first_s",
+        "_gap_s",
         "_last_at",
         "_longest_gap_s",
         "_slowest_s",
-        "gap_s",
     )
 
     def __init__(
@@ -56,16 +69,20 @@ class Patience:
         config: ExchangeConfig,
         awaited_bytes: int,
         now: Seconds,
-        gap_s: Seconds | None = None,
+        known: Pace | None = None,
     ) -> None:
         self._config = config
+        self._awaited_bytes = awaited_bytes
         whole_s = SLOWEST_WAITS * config.withdraw_after_s
         self._slowest_s = whole_s * awaited_bytes / CHUNK_BYTES_MAX
-        self._last_at = now
+        self._began_at = self._last_at = now
+        self._first_s: Seconds | None = None
         self._longest_gap_s: Seconds | None = None
         self._doublings = 0
         self._asked_twice = False
-        self.gap_s = gap_s
+        self._gap_s: Seconds | None = None
+        if known is not None:
+            self._gap_s = known.first_s * max(1.0, awaited_bytes / known.chunk_bytes)
 
     @property
     def silence_s(self) -> Seconds:
@@ -75,9 +92,9 @@ class Patience:
         frame, not a slow link, and a short chunk asked for twice costs a link little.
         """
         retry_s, slowest_s = self._config.retry_s, self._slowest_s
-        if self.gap_s is None:
+        if self._gap_s is None:
             return max(retry_s, slowest_s)
-        pace_s = max(retry_s, GAPS_OF_SILENCE * self.gap_s)
+        pace_s = max(retry_s, GAPS_OF_SILENCE * self._gap_s)
         doubled_s = min(pace_s * float(2**self._doublings), slowest_s)
         longest_s = max(self._config.withdraw_after_s / 2, slowest_s)
         return max(retry_s, min(pace_s, longest_s), doubled_s)
@@ -99,15 +116,22 @@ class Patience:
         """
         gap_s = now - self._last_at
         self._last_at = now
-        self._longest_gap_s = max(gap_s, self._longest_gap_s or 0.0)
         if not self._asked_twice:
-            self.gap_s = max(gap_s, (self.gap_s or 0.0) / 2)
+            if self._longest_gap_s is None:
+                self._first_s = gap_s
+            self._gap_s = max(gap_s, (self._gap_s or 0.0) / 2)
             self._doublings = 0
+        self._longest_gap_s = max(gap_s, self._longest_gap_s or 0.0)
         self._asked_twice = False
 
     def asked_again(self) -> None:
         """Nothing came, and it was asked for once more: wait longer the next time."""
-        if self._longest_gap_s is None:
-            self.gap_s = None
         self._doublings = min(self._doublings + 1, DOUBLINGS_MAX)
         self._asked_twice = True
+
+    def pace(self, arrived_bytes: int) -> Pace | None:
+        """What was learned, when so much has come; None if its first chunk was asked for twice."""
+        if self._first_s is None:
+            return None
+        took_s = max(self._last_at - self._began_at, 1e-6)
+        return Pace(self._first_s, self._awaited_bytes, arrived_bytes / took_s)
