@@ -153,7 +153,7 @@ class ExchangeConfig:
                          it the oldest is counted one-sided.
     blob_bytes_max       no blob above this is ever reserved.
     donations_max        snapshots served at once; further Adopts are answered Busy. A newcomer
-                         that says nothing holds its place for four times withdraw_after_s.
+                         that says nothing holds its place for six times withdraw_after_s.
     attempts_max         partners tried for one due swap before waiting for the next.
     """
 

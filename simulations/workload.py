@@ -29,18 +29,17 @@ from peers.loading import ShardLoader
 from peers.mailbox import Correction, Mailbox, Replacement
 from peers.tasks.task import Batch, Task
 
-HOLLOW_CHUNK_BYTES = 1 << 20
 HOLLOW_BATCH_SAMPLES = 32
 _SAMPLE_ELEMENTS = 1 << 20
 
 
-def _share(codec: str) -> float:
+def _shape(codec: str) -> tuple[float, int]:
     made = make_wrap_codec(codec) if codec in WRAP_CODECS else make_codec(codec)
-    return made.code_bytes(_SAMPLE_ELEMENTS) / (4 * _SAMPLE_ELEMENTS)
+    return made.code_bytes(_SAMPLE_ELEMENTS) / (4 * _SAMPLE_ELEMENTS), made.chunk_bytes
 
 
-SHARE = {codec: _share(codec) for codec in (*OFFER_CODECS, *REPLY_CODECS)}
-"""Length of a code, in shares of the fp32 vector."""
+SHAPES = {codec: _shape(codec) for codec in (*OFFER_CODECS, *REPLY_CODECS)}
+"""Length of a code, in shares of the fp32 vector, and of its chunks in bytes."""
 
 
 class Body(Protocol):
@@ -224,9 +223,10 @@ class HollowBody:
     def compute(self, effect: Compute) -> Computed:
         """See Body."""
         whole = self._vector_bytes // (1 if effect.fragment < 0 else self._fragments)
-        size_bytes = max(1, int(whole * SHARE[effect.reply_codec or effect.codec]))
+        share, chunk_bytes = SHAPES[effect.reply_codec or effect.codec]
+        size_bytes = max(1, int(whole * share))
         digest = hashlib.blake2b(repr(effect.transfer).encode(), digest_size=16).digest()
-        blob = Blob(digest, size_bytes, HOLLOW_CHUNK_BYTES)
+        blob = Blob(digest, size_bytes, chunk_bytes)
         self._held[effect.transfer] = blob
         return Computed(effect.transfer, blob)
 

@@ -20,8 +20,10 @@ def start_pull(book: Book, swap: Swap, leg: Leg, blob: Blob, now: Seconds) -> li
     """Make room for a blob of the partner and ask for its first chunks."""
     transfer = swap.transfer(leg)
     swap.state = State.PULLING
-    swap.pull = Pull(transfer, blob, book.config.window_bytes)
-    swap.patience = Patience(book.config, swap.pull.chunk_bytes, now)
+    pace = book.pace_of(swap.partner)
+    rate = 0.0 if pace is None else pace.bytes_per_s
+    swap.pull = Pull(transfer, blob, book.config.window_bytes, rate)
+    swap.patience = Patience(book.config, swap.pull.chunk_bytes, now, pace)
     book.progress(swap, now)
     codec = swap.codec if leg is Leg.CODE else swap.reply_codec
     reserve = Reserve(

@@ -12,6 +12,7 @@ from collections import OrderedDict
 
 from gossip.config import ExchangeConfig
 from gossip.deadlines import Deadlines
+from gossip.exchange.patience import Pace
 from gossip.exchange.swap import Swap
 from gossip.exchange.table import Event, State
 from gossip.exchange.uploads import Uploads
@@ -28,6 +29,8 @@ from gossip.messages import (
 
 PEERS_REMEMBERED_MAX = 100_000
 
+PACES_REMEMBERED_MAX = 1000
+
 
 class Book:
     """See the module."""
@@ -37,6 +40,7 @@ class Book:
         "_highest",
         "_me",
         "_outcomes",
+        "_paces",
         "_seq",
         "config",
         "open",
@@ -56,6 +60,7 @@ class Book:
         self._seq = 0
         self._highest: OrderedDict[PeerId, tuple[int, int]] = OrderedDict()
         self._outcomes: OrderedDict[int, tuple[PeerId, Outcome]] = OrderedDict()
+        self._paces: OrderedDict[PeerId, Pace] = OrderedDict()
 
     def next_exchange(self) -> ExchangeId:
         """A fresh id; the sequence only rises within one boot (rule 3)."""
@@ -95,6 +100,27 @@ class Book:
             return [Send(sender, Gone(exchange))]
         return [Send(sender, Done(exchange, record[1]))]
 
+    def pace_of(self, peer: PeerId) -> Pace | None:
+        """How the last complete pull from this peer went, if that was seen."""
+        return self._paces.get(peer)
+
+    def remember_pace(self, swap: Swap) -> None:
+        """A pull is complete: the next one from this peer begins with what it has shown.
+
+        Where its first chunk was asked for twice, that was too soon or it was lost: next time it
+        is waited for twice as long.
+        """
+        assert swap.pull is not None
+        assert swap.patience is not None
+        known = self._paces.pop(swap.partner, None)
+        pace = swap.patience.pace(swap.pull.arrived_bytes)
+        if pace is None and known is not None:
+            pace = known._replace(first_s=2 * known.first_s)
+        if pace is not None:
+            self._paces[swap.partner] = pace
+        if len(self._paces) > PACES_REMEMBERED_MAX:
+            self._paces.popitem(last=False)
+
     def progress(self, swap: Swap, now: Seconds) -> None:
         """Something moved: silence and stall count from now; the partner is not lost."""
         swap.park_when_applied = False
@@ -110,7 +136,9 @@ class Book:
                 return config.park_after_s
             case State.PARKED:
                 return config.forget_after_s
-            case _:  # once A pulls c, it may take as long as any pull
+            case State.OFFERED | State.REPLIED if swap.asker is not None:
+                return swap.asker.stall_s  # what was sent may be on a slow link still
+            case _:
                 return config.withdraw_after_s
 
     def listen(self, swap: Swap, now: Seconds) -> None:

@@ -15,11 +15,16 @@ WINDOW_S = 0.1
 holds up others for much longer: about 10 MB at 100 MB/s, but enough to keep a fast link full."""
 
 SLOW_WINDOW_S = 1.0
-"""Up to ``window_bytes`` a window grows while a whole one arrives within this, and shrinks where it
-takes longer: on a slow link little is asked in advance, and the holder hears a Want every chunk."""
+"""Up to ``window_bytes`` a window begins with, or grows to, what arrives within this, and shrinks
+where it takes longer: on a slow link little is asked for in advance, and the holder hears Wants."""
 
-START_BYTES = 2 << 20
-"""The first window: two chunks, one on its way while the next is asked for."""
+START_BYTES = 1 << 20
+"""The first window while the link's rate is unknown: the longest chunk there is. What was asked
+for cannot be called back, and where others pull from the same holder it waits behind theirs."""
+
+LEAST_BYTES = 1 << 19
+"""A window that takes too long shrinks to this, at least two chunks: one on its way while the next
+is asked for."""
 
 
 def is_sane(blob: Blob, blob_bytes_max: int) -> bool:
@@ -33,9 +38,9 @@ class Pull:
     """One blob on its way to us.
 
     Invariant: ``arrived_bytes`` counts each chunk once; asked minus arrived stays within the
-    window except after ``ask_again``. The window starts at ``window_bytes`` or START_BYTES, the
-    smaller one, and never is below. Known chunks count as a sign of life no more often than the
-    blob has chunks, so nobody lives on repetitions for ever.
+    window except after ``ask_again``. The window starts at what arrives in SLOW_WINDOW_S at
+    ``bytes_per_s``, between START_BYTES and ``window_bytes``. Known chunks count as a sign of
+    life no more often than the blob has chunks, so nobody lives on repetitions for ever.
     """
 
     __slots__ = (
@@ -45,6 +50,7 @@ class Pull:
         "_chunks",
         "_first_chunks",
         "_have",
+        "_least_chunks",
         "_mark",
         "_repeats",
         "_sounding",
@@ -55,13 +61,18 @@ class Pull:
         "transfer",
     )
 
-    def __init__(self, transfer: Transfer, blob: Blob, window_bytes: int) -> None:
+    def __init__(
+        self, transfer: Transfer, blob: Blob, window_bytes: int, bytes_per_s: float = 0.0
+    ) -> None:
         self.transfer = transfer
         self.blob = blob
         self.arrived_bytes = 0
         self._chunks = -(-blob.size_bytes // blob.chunk_bytes)
-        start_bytes = min(window_bytes, START_BYTES)
-        self._first_chunks = self._window_chunks = max(1, start_bytes // blob.chunk_bytes)
+        start_bytes = min(window_bytes, max(START_BYTES, int(bytes_per_s * SLOW_WINDOW_S)))
+        self._window_chunks = max(1, start_bytes // blob.chunk_bytes)
+        self._first_chunks = max(1, min(window_bytes, START_BYTES) // blob.chunk_bytes)
+        least_chunks = max(2, LEAST_BYTES // blob.chunk_bytes)
+        self._least_chunks = min(self._first_chunks, least_chunks)
         self._usual_chunks = max(1, window_bytes // blob.chunk_bytes)
         self._mark: tuple[int, Seconds] | None = None
         self._have = bytearray(self._chunks)
@@ -112,7 +123,7 @@ class Pull:
         if now - since <= WINDOW_S:
             most = max(most, window_max_bytes // self.blob.chunk_bytes)
         if now - since > SLOW_WINDOW_S:
-            self._window_chunks = max(self._first_chunks, self._window_chunks // 2)
+            self._window_chunks = max(self._least_chunks, self._window_chunks // 2)
         elif self._window_chunks < most:
             self._window_chunks = min(2 * self._window_chunks, most)
 
@@ -122,7 +133,8 @@ class Pull:
         At first only for the first chunk that is missing, since the others may just be slow. Once
         that one has come and it is silent again, for up to a window of them, as runs of chunks.
         """
-        self._window_chunks = max(self._first_chunks, self._window_chunks // 2)
+        halved = max(self._first_chunks, self._window_chunks // 2)
+        self._window_chunks = min(self._window_chunks, halved)
         self._mark = None
         wants: list[Want] = []
         first: int | None = None

@@ -42,7 +42,8 @@ class Swap:
 
     ``hook_answered``: the hook has applied (or could not apply) this side's correction.
     ``park_when_applied``: the partner went silent before that; park as soon as it has.
-    ``asked_bytes``: what the partner's Wants asked of my blob so far, repetitions included.
+    ``asked_bytes``: what the partner's Wants asked of my blob so far, repetitions included;
+    ``asker`` is the pace of those Wants, from the first one on.
     """
 
     exchange: ExchangeId
@@ -62,6 +63,7 @@ class Swap:
     disagreement: float = 0.0
     pull: Pull | None = None
     patience: Patience | None = None
+    asker: Patience | None = None
     outcome: Outcome | None = None
     hook_answered: bool = False
     park_when_applied: bool = False

@@ -11,6 +11,7 @@ from typing import TypeAlias, assert_never
 from gossip.config import ExchangeConfig
 from gossip.exchange.actions import STEPS, abandon, start_pull
 from gossip.exchange.book import Book
+from gossip.exchange.patience import Patience
 from gossip.exchange.pull import is_sane
 from gossip.exchange.swap import Footing, Swap
 from gossip.exchange.table import TABLE, Event, State
@@ -312,6 +313,10 @@ class Swaps:
         swap.asked_bytes += asked_bytes(want, blob)
         if is_too_much(swap.asked_bytes, blob):
             return []  # the stall goes on
+        if swap.asker is None:
+            swap.asker = Patience(self._config, asked_bytes(want, blob), now)
+        else:
+            swap.asker.arrived(now)
         self._book.progress(swap, now)
         if not self._book.uploads.serve(sender, want, blob):
             return [Tell(Fault(sender, "want", "bytes outside the blob"))]
@@ -334,6 +339,7 @@ class Swaps:
         if not new:
             return []
         if swap.pull.is_complete:
+            self._book.remember_pace(swap)
             return self._happen(swap, Event.ARRIVED, now)
         swap.pull.widen(now, self._book.config.window_max_bytes)
         return [Send(sender, want) for want in swap.pull.ask()]

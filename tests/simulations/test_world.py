@@ -21,6 +21,7 @@ from simulations.conditions import WAN, Conditions
 from simulations.execution import config_of
 from simulations.simulated_peer import SimulatedPeer
 from simulations.splits import HEAL_GRACE_S
+from simulations.workload import SHAPES
 from simulations.world import Plan, World
 from tests.simulations.worlds import (
     TOLERANCE,
@@ -117,24 +118,64 @@ class Metered(World):
         super().send(life, to, message, payload)
 
 
-@pytest.mark.parametrize("upload_bytes_per_s", [math.inf, 400_000])
-def test_a_slow_link_carries_a_large_model_once(upload_bytes_per_s: float) -> None:
-    """30 MB at 0.5 MB/s, two seconds a chunk: adopted, and hardly anything sent twice.
+@pytest.mark.parametrize(
+    "link_bytes_per_s, upload_bytes_per_s, codecs",
+    [
+        (500_000, math.inf, ()),
+        (500_000, math.inf, ("int8", "int8")),
+        (500_000, 400_000, ()),
+        (100_000, math.inf, ()),
+        (100_000, math.inf, ("int8", "int8")),
+    ],
+)
+def test_a_slow_link_carries_a_large_model_once(
+    link_bytes_per_s: float, upload_bytes_per_s: float, codecs: tuple[str, ...]
+) -> None:
+    """30 MB at 0.5 MB/s, or ten seconds a chunk: two peers adopt it from one at the same time.
 
-    The swaps that follow cross as well, on both legs.
+    The swaps that follow cross on both legs at the pace of the link, and nothing is sent twice.
     """
-    limits = ExchangeConfig("int8", "int8", upload_bytes_per_s=upload_bytes_per_s)
-    conditions = Conditions(bytes_per_s=500_000)
+    limits = ExchangeConfig(*codecs, upload_bytes_per_s=upload_bytes_per_s)
+    conditions = Conditions(bytes_per_s=link_bytes_per_s)
     plan = Plan(5, config=Config(exchange=limits), conditions=conditions, vector_bytes=30_000_000)
     world = Metered(plan)
-    world.start_together(2)
-    late = world.current[1]
+    world.start_together(3)
+    floor_bytes = 2 * plan.vector_bytes
+    rate = min(link_bytes_per_s, upload_bytes_per_s)
 
-    assert world.run(120.0, lambda: late.core.phase is Phase.TRAINING)
-    assert world.offered_bytes <= 1.2 * plan.vector_bytes
-    adopted_at = world.now
-    world.run(adopted_at + 180.0)
-    assert late.swaps_applied(adopted_at) >= 2
+    assert world.run(1.1 * floor_bytes / rate, lambda: all_training(world))
+    assert world.offered_bytes <= 1.1 * floor_bytes
+    adopted_at, before_bytes = world.now, world.offered_bytes
+    swap_bytes = 2 * plan.vector_bytes * SHAPES[limits.codec][0]
+    world.run(adopted_at + 4 * swap_bytes / rate)
+    swaps = sum(life.swaps_applied(adopted_at) for life in world.lives) / 2
+    assert swaps >= 3
+    assert world.offered_bytes - before_bytes <= 1.1 * (swaps + 1) * swap_bytes
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_slow_link_that_loses_frames_carries_swaps(seed: int) -> None:
+    """One frame in twenty, large ones included, which is worse than TCP ever is."""
+    plan = Plan(
+        seed,
+        conditions=Conditions(bytes_per_s=500_000, loss=0.05),
+        vector_bytes=30_000_000,
+    )
+    world = Metered(plan)
+    world.start_together(3)
+    assert world.run(400.0, lambda: all_training(world))
+    adopted_at, before_bytes = world.now, world.offered_bytes
+    world.run(adopted_at + 300.0)
+
+    swaps = sum(life.swaps_applied(adopted_at) for life in world.lives) / 2
+    swap_bytes = 2 * plan.vector_bytes * SHAPES[plan.config.exchange.codec][0]
+    assert swaps >= 10
+    assert world.offered_bytes - before_bytes <= 1.2 * (swaps + 1) * swap_bytes
+
+
+def all_training(world: World) -> bool:
+    """Whether everybody has adopted the model."""
+    return all(life.core.phase is Phase.TRAINING for life in world.lives)
 
 
 @settings(max_examples=3)
