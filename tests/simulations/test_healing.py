@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from simulations.conditions import WAN
 from simulations.execution import Execution
-from simulations.network import WAN
 from simulations.scenario import Fault, FaultKind, Scenario
 from simulations.soaking import soak_scenario
 
