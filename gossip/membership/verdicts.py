@@ -155,9 +155,12 @@ class Verdicts:
             claim.since += by_s
             claim.apply_at += by_s
 
-    def settle(self, peer: PeerId) -> None:
-        """The claim was applied, refuted or given up."""
-        self.open.pop(peer, None)
+    def settle(self, peer: PeerId, by: Record | None = None) -> None:
+        """The claim was applied, refuted or given up. News ``by`` which it is must be no older:
+        who learns late that a life began has not heard that the claim of its end is wrong."""
+        claim = self.open.get(peer)
+        if claim is not None and (by is None or by.key >= claim.record.key):
+            del self.open[peer]
 
     # ---------------------------------------------------------------- evidence kept
 

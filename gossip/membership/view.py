@@ -169,7 +169,7 @@ class View:
             self.news.add_record(record, kept)
         self._noticed_at.pop(peer, None)
         self.suspicions.clear(peer)
-        self.verdicts.settle(peer)
+        self.verdicts.settle(peer, by=record)
         was_live = before is not None and before.status < Status.DOWN
         effects: list[Effect] = [Tell(MemberChanged(record, why))]
         if record.status < Status.DOWN:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossip.messages import Seconds
-from simulations.conditions import LAN, WAN
+from gossip.messages import Seconds, Status
+from simulations.conditions import LAN, WAN, Conditions
 from simulations.execution import Execution, Outcome
 from simulations.scenario import Expected, Fault, FaultKind, Scenario
 from simulations.simulated_peer import SimulatedPeer
@@ -34,9 +34,9 @@ ALONE = Scenario(
 )
 
 
-def ran(scenario: Scenario, seed: int, until_s: Seconds | None = None) -> tuple[Execution, Outcome]:
-    """A scenario, as far as asked, under all rules."""
-    execution = Execution(scenario if until_s is None else replace(scenario, seconds=until_s), seed)
+def ran(scenario: Scenario, seed: int) -> tuple[Execution, Outcome]:
+    """A scenario under all rules."""
+    execution = Execution(scenario, seed)
     return execution, execution.run()
 
 
@@ -56,6 +56,72 @@ def test_one_that_only_dials_out_comes_to_know_that_it_is_alone(kind: FaultKind)
     assert 0 == held_alive_by(survivor)
 
 
+def cut_off(lasts_s: Seconds, peers: int, share: float, away: int) -> Scenario:
+    """One peer is split from the others, and after that there is calm."""
+    split = Fault(FaultKind.SPLIT, at_s=END_S, targets=(away,), for_s=(lasts_s, lasts_s))
+    return replace(
+        ALONE,
+        seconds=END_S + lasts_s + 46.0,
+        calm_s=45.0,
+        peers=peers,
+        dial_out_share=share,
+        conditions=WAN,
+        faults=(split,),
+        expect=Expected(false_downs=0, agree_s=40.0),
+    )
+
+
+@pytest.mark.parametrize(("peers", "share", "away"), [(2, 1.0, 1), (6, 0.25, 4), (24, 0.25, 12)])
+def test_across_a_split_it_gives_all_up_and_takes_all_back(
+    peers: int, share: float, away: int
+) -> None:
+    """M24, M23: what it said of the living is refuted when the path heals."""
+    execution = Execution(cut_off(70.0, peers, share, away), 1)
+    alone = execution.world
+    least: list[int] = []
+    alone.call(END_S + 69.0, lambda: least.append(held_alive_by(alone.current[away])))
+    outcome = execution.run()
+    assert outcome.ok, outcome.broken
+    assert alone.current[away].only_dials_out
+    assert least[0] == 0 if peers < 10 else least[0] < peers - 1
+
+
+def test_a_short_split_changes_nothing() -> None:
+    """The longest suspicion is for those whose judge is alone."""
+    execution = Execution(cut_off(25.0, 6, 0.25, 4), 1)
+    outcome = execution.run()
+    assert outcome.ok, outcome.broken
+    away = execution.world.current[4]
+    others = [each for each in away.core.swim.records() if each.peer != away.me.peer]
+    assert [0] * 5 == [each.incarnation for each in others]
+
+
+def test_two_that_only_dial_out_find_each_other_once_one_is_back_that_they_can_dial() -> None:
+    """Meanwhile each holds the other down: neither can know better."""
+    gone = Fault(FaultKind.LOSE_HOST, at_s=END_S, targets=(0,), restart_after_s=(80.0, 80.0))
+    scenario = replace(ALONE, peers=3, seconds=130.0, calm_s=39.0, faults=(gone,))
+    execution = Execution(scenario, 1)
+    held: list[Status] = []
+
+    def look() -> None:
+        one, other = (execution.world.current[number] for number in (1, 2))
+        for life, about in ((one, other), (other, one)):
+            record = life.core.swim.record(about.me.peer)
+            assert record is not None
+            held.append(record.status)
+
+    execution.world.call(END_S + KNOWN_AFTER_S, look)
+    outcome = execution.run()
+    assert outcome.ok, outcome.broken
+    assert [Status.DOWN, Status.DOWN] == held
+
+
+def test_two_that_nobody_can_bring_together_are_not_asked_to_agree() -> None:
+    """Nor held to be a broken rule (M11, M23)."""
+    _, outcome = ran(replace(ALONE, peers=3), 1)
+    assert outcome.ok, outcome.broken
+
+
 @given(
     seed=st.integers(1, 999),
     peers=st.integers(2, 6),
@@ -66,7 +132,7 @@ def test_one_that_only_dials_out_comes_to_know_that_it_is_alone(kind: FaultKind)
 )
 @settings(max_examples=80, deadline=None)
 def test_a_survivor_of_either_kind_ends_with_nobody_held_alive(
-    seed: int, peers: int, survivor: int, share: float, kind: FaultKind, conditions: object
+    seed: int, peers: int, survivor: int, share: float, kind: FaultKind, conditions: Conditions
 ) -> None:
     """Whatever the mixture was that died."""
     survivor %= peers
