@@ -17,7 +17,7 @@ from simulations.soaking import soak_scenario
 
 END_S = 10.0
 
-KNOWN_AFTER_S = 75.0
+KNOWN_AFTER_S = 90.0
 """The promise: so long after everybody else died at once a survivor holds nobody alive. Twice the
 longest suspicion, as those that only dialed out are judged last, and what it takes to be sure."""
 
@@ -98,8 +98,8 @@ def test_a_short_split_changes_nothing() -> None:
 
 def test_two_that_only_dial_out_find_each_other_once_one_is_back_that_they_can_dial() -> None:
     """Meanwhile each holds the other down: neither can know better."""
-    gone = Fault(FaultKind.LOSE_HOST, at_s=END_S, targets=(0,), restart_after_s=(80.0, 80.0))
-    scenario = replace(ALONE, peers=3, seconds=130.0, calm_s=39.0, faults=(gone,))
+    gone = Fault(FaultKind.LOSE_HOST, at_s=END_S, targets=(0,), restart_after_s=(95.0, 95.0))
+    scenario = replace(ALONE, peers=3, seconds=145.0, calm_s=39.0, faults=(gone,))
     execution = Execution(scenario, 1)
     held: list[Status] = []
 
