@@ -84,13 +84,23 @@ class Agreement:
     def _look(self, observer: SimulatedPeer, peer: PeerId, subject: Subject) -> Disagreement | None:
         """What is wrong with one peer's view of another, if anything is."""
         found = disagreement(observer, peer, subject)
-        if found is None or found.rule != "M19":
+        if found is None:
+            return None
+        if subject.life.running:
+            return None if self._cannot_meet(observer, subject.life) else found
+        if found.rule != "M19":
             return found
         if not subject.bade_farewell and subject.life.core.swim.live_count():
             return found  # there was somebody to tell, and it told nobody
         held = [each.core.swim.record(peer) for each in self._observers()]
         lost = all(each is None or each.status is Status.DOWN for each in held)
         return None if lost else found  # nobody who is here can know that it was a farewell
+
+    def _cannot_meet(self, one: SimulatedPeer, other: SimulatedPeer) -> bool:
+        """Whether two that only dial out have nobody whom both could dial: neither can know."""
+        if not (one.only_dials_out and other.only_dials_out):
+            return False
+        return all(life.only_dials_out or life.leaving for life in self._world.running)
 
     def _observers(self) -> list[SimulatedPeer]:
         lives = [life for life in self._world.running if not life.leaving]

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import gossip.membership.alone as alone_module
 import gossip.membership.swim as swim_module
 from gossip.config import MembershipConfig
 from gossip.machine import Dial, Effect, LinkCause, MemberChanged, Send, Tell, Woke
@@ -46,6 +47,7 @@ from simulations.bugs import SABOTAGE, Bug, Replacement, bug
 from simulations.simulated_peer import SimulatedPeer
 from simulations.small_scenarios import (
     ACCUSER,
+    ALONE,
     BACK,
     CRASH,
     FAREWELL,
@@ -405,6 +407,12 @@ def hidden_peers_wait_to_be_dialed() -> list[Replacement]:
         return dial(self, peer) if self._roster.me.control_address else []
 
     return [(Watch, "dial", dial_if_dialable)]
+
+
+@bug(ALONE, "M10")
+def nobody_stands_in() -> list[Replacement]:
+    """Who only dials out never judges, though all that watched it are lost."""
+    return [(alone_module, "_is_lost", lambda *_: False)]
 
 
 _SALTS = itertools.count()

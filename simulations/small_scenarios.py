@@ -45,6 +45,17 @@ HIDDEN = Scenario(
     faults=(Fault(FaultKind.CRASH, at_s=10.0, targets=(3, 4)),),
     expect=Expected(agree_s=10.0),
 )
+ALONE = Scenario(
+    name="alone",
+    summary="one that only dials out is left, and all others lose their hosts at once",
+    peers=4,
+    seconds=85.0,
+    calm_s=70.0,
+    dial_out_share=0.5,
+    conditions=WAN,
+    faults=(Fault(FaultKind.LOSE_HOST, at_s=10.0, targets=(0, 1, 3)),),
+    expect=Expected(false_downs=None),
+)
 FAREWELL = Scenario(
     name="farewell",
     summary="some leave, politely",

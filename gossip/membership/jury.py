@@ -11,13 +11,14 @@ import random
 from dataclasses import replace
 
 from gossip.machine import Effect, Fault, MemberChanged, Reach, Send, Tell
+from gossip.membership.alone import is_judge, out_of_reach, stands_in
 from gossip.membership.claims import Claims
 from gossip.membership.health import Health
 from gossip.membership.judgment import Judgment
 from gossip.membership.probe import Favor, Probe, Stage
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.rounds import Rounds
-from gossip.membership.sightings import Witness
+from gossip.membership.sightings import Sighting, Witness
 from gossip.membership.suspicion import Trial
 from gossip.membership.verdicts import Weight, evidence_for
 from gossip.membership.view import View
@@ -80,6 +81,8 @@ class Jury:
             effects.append(Send(favor.asker, Nack(favor.number, favor.subject, reason)))
         for trial in view.suspicions.due(now):
             effects += self._close(trial, now)
+        for peer in out_of_reach(view):
+            effects += self._accuse(peer, "nobody is left to hear of it", now)
         return effects
 
     def doubt(self, peer: PeerId, now: Seconds) -> list[Effect]:
@@ -119,7 +122,7 @@ class Jury:
         seen = view.sightings.at(peer)
         if self._is_excused(peer, now):
             return []
-        if view.roster.me.peer not in view.roster.observers(peer):
+        if not is_judge(view, peer, now):
             return []
         cause = seen.witness.name.lower()
         detail = why if seen.witness in (Witness.NONE, Witness.UP) else f"{why}, link {cause}"
@@ -127,7 +130,7 @@ class Jury:
 
     def _is_excused(self, peer: PeerId, now: Seconds) -> bool:
         """Whether a link speaks for a silent peer (M12); not for ever."""
-        view, seen = self._view, self._view.sightings.at(peer)
+        view, seen = self._view, self._view.sightings.of(peer) or Sighting()
         silent_s = 0.0 if seen.failing_since is None else now - seen.failing_since
         if seen.witness == Witness.CLOSED and not view.roster.is_dialable(peer):
             return False  # no dial of mine will find out why
@@ -137,8 +140,8 @@ class Jury:
     def _began_at(self, peer: PeerId, now: Seconds) -> Seconds:
         """From when on a doubt counts: from my own first, if I had one; about one that cannot be
         dialed not from before the end of its link, which spoke for it."""
-        seen = self._view.sightings.at(peer)
-        if seen.failing_since is None:
+        seen = self._view.sightings.of(peer)
+        if seen is None or seen.failing_since is None:
             return now
         began_at = max(seen.failing_since, now - CREDIT_S)
         if seen.witness == Witness.CLOSED and not self._view.roster.is_dialable(peer):
@@ -288,7 +291,10 @@ class Jury:
         return effects
 
     def _enough(self, peer: PeerId, now: Seconds) -> int:
-        """How many accusers it takes, of the observers that I can hear of."""
+        """How many accusers it takes, of the observers that I can hear of; of one that stands in
+        for them never so many that a trial is shortened."""
+        if stands_in(self._view, now):
+            return self._config.accusers + 1
         return self._view.verdicts.quorum(self._view.roster.observers(peer), now)
 
     def _close(self, trial: Trial, now: Seconds) -> list[Effect]:
@@ -298,8 +304,7 @@ class Jury:
         if not view.roster.is_live(peer):
             view.suspicions.clear(peer)
             return []
-        observers = view.roster.observers(peer)
-        if view.roster.me.peer not in observers:
+        if not is_judge(view, peer, now):
             # Others stand nearer to it by now: it is theirs to judge, and I hear no more of it.
             view.suspicions.clear(peer)
             return []
@@ -307,10 +312,16 @@ class Jury:
         fresh_s = 2 * self._config.probe_interval_s
         if self._is_excused(peer, now) or view.sightings.heard_within(peer, fresh_s, now):
             return []
-        accusers = self._judgment.accusers_of(suspect)
-        enough = view.verdicts.weigh(suspect, accusers, now) == Weight.ENOUGH
-        if not enough and not view.verdicts.are_enough(accusers, observers, now):
+        if not stands_in(view, now) and not self._are_enough(suspect, now):
             return []
         down = replace(suspect, status=Status.DOWN)
         cause = "suspicion ran out"
         return self._judgment.believe(down, cause, now)
+
+    def _are_enough(self, suspect: Record, now: Seconds) -> bool:
+        """Whether those that accuse are a quorum of its observers."""
+        verdicts, accusers = self._view.verdicts, self._judgment.accusers_of(suspect)
+        if verdicts.weigh(suspect, accusers, now) == Weight.ENOUGH:
+            return True
+        observers = self._view.roster.observers(suspect.peer)
+        return verdicts.are_enough(accusers, observers, now)

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import heapq
 import random
+from bisect import bisect_right
 from collections.abc import Iterable
 from enum import IntEnum
 
 from gossip.config import MembershipConfig
 from gossip.deadlines import Deadlines
 from gossip.machine import Dial, Effect, Hangup, Persist, Send
+from gossip.membership.alone import is_left_alone
 from gossip.membership.health import Health
 from gossip.membership.judgment import Judgment
 from gossip.membership.sync import Sync
 from gossip.membership.terms import Terms
 from gossip.membership.view import View
-from gossip.messages import Gossip, Hello, PeerId, Ping, Seconds
+from gossip.messages import Gossip, Hello, PeerId, Ping, Record, Seconds
 
 CONTACTS_KEPT = 64
 """Most addresses asked to be kept for the next start."""
@@ -42,6 +44,9 @@ FIRST_SYNC_S = 2.0
 
 WEIGH_INTERVAL_S = 1.0
 """Verdicts that are not believed yet are looked at again this often."""
+
+KNOCK_LEAST_S = 5.0
+"""A peer that is down has at least so long to answer a greeting."""
 
 ACTIVE_AGE, PASSIVE_AGE = 0.75, 1.25
 """Silence, in probe intervals, after which the one who pings in a pair does so, and the other."""
@@ -155,8 +160,7 @@ class Rounds:
             ticks.set(_Tick.PROBE, now + self._rng.random() * self._look_s())
             ticks.set(_Tick.SYNC, now + self._rng.random() * self._next_sync_s())
         if self._roster.gone and _Tick.KNOCK not in ticks and self._roster.down:
-            pause_s = self._config.probe_down_interval_s
-            ticks.set(_Tick.KNOCK, now + self._rng.random() * pause_s)
+            ticks.set(_Tick.KNOCK, now + self._rng.random() * self._knock_pause_s())
 
     def stop(self) -> None:
         """No more rounds but those that pass on news."""
@@ -351,16 +355,36 @@ class Rounds:
         if self._knocked_at is not None and not self._roster.is_live(self._knocked_at):
             self._beside.pop(self._knocked_at, None)
             effects.append(Hangup(self._knocked_at))
-        self._knocked_at = None
+        before, self._knocked_at = self._knocked_at, None
         if not self._roster.down:
             return effects
-        self.ticks.set(_Tick.KNOCK, now + self._config.probe_down_interval_s)
-        record = self._roster.get(self._rng.choice(self._roster.down))
+        self.ticks.set(_Tick.KNOCK, now + self._knock_pause_s())
+        record = self._next_down(before)
         if record is None or not record.control_address:
             return effects
         self._knocked_at = record.peer
         dial = Dial(record.peer, record.control_address, record.bulk_address)
         return [*effects, dial, self.greeting(record.peer)]
+
+    def _next_down(self, before: PeerId | None) -> Record | None:
+        """Whom to greet: a random one, or the next in turn where nobody else will."""
+        turn = self._all_to_greet()
+        if not turn:
+            return self._roster.get(self._rng.choice(self._roster.down))
+        return turn[bisect_right([each.peer for each in turn], before or "") % len(turn)]
+
+    def _knock_pause_s(self) -> Seconds:
+        """Until the next is greeted; all of them in the time for one, where nobody else will."""
+        pause_s = self._config.probe_down_interval_s
+        return max(min(KNOCK_LEAST_S, pause_s), pause_s / max(1, len(self._all_to_greet())))
+
+    def _all_to_greet(self) -> list[Record]:
+        """Members that can be dialed find those that are down for each other too; one that only
+        dials out and is left alone has to find all of them by itself: these. Else none."""
+        if not is_left_alone(self._view):
+            return []
+        records = [self._roster.get(peer) for peer in self._roster.down]
+        return [each for each in records if each and each.control_address]
 
     # ---------------------------------------------------------------- spreading
 
