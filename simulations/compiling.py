@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,10 @@ SURROUNDINGS: Final = {"PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc
 """Thousands of peers do not fit a processor's cache; large pages spare it a tenth of its time."""
 
 
+STARTED: Final = "GOSSIP_COMPILED"
+"""In the surroundings of what was started from a build: it never starts itself again."""
+
+
 def modules() -> list[str]:
     """What is compiled, as paths below the root: what takes a part in every event.
 
@@ -79,11 +84,18 @@ def is_compiled() -> bool:
 def run_compiled(words: Sequence[str]) -> NoReturn:
     """Become ``words`` after ``python`` with everything compiled. Raises UsageError where that
     cannot be."""
+    tried = os.environ.get(STARTED)
+    if tried is not None:
+        raise UsageError(
+            f"what was compiled in {tried} is not what runs; some of it may have been deleted: "
+            "remove that folder, and it is built anew"
+        )
     built = ensure_built(modules())
     sys.stdout.flush()
     sys.stderr.flush()
     paths = [str(built), *filter(None, [os.environ.get("PYTHONPATH")])]
     surroundings = {**SURROUNDINGS, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    surroundings[STARTED] = str(built)
     # -P: what lies in the folder where the command was given must not come first.
     os.execve(sys.executable, [sys.executable, "-P", *words], surroundings)
 
@@ -93,6 +105,8 @@ def ensure_built(chosen: Sequence[str], cache: Path | None = None) -> Path:
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "gossip-trainer" / f"compiled-{fingerprint(chosen)}"
     if folder.is_dir():
+        for each in (folder.parent, folder):
+            _check_own(each)
         return folder
     missing = [name for name in BUILDERS if find_spec(name) is None]
     if missing:
@@ -103,7 +117,8 @@ def ensure_built(chosen: Sequence[str], cache: Path | None = None) -> Path:
     sys.stderr.write(f"compiling {len(chosen)} modules, once, into {folder} ...\n")
     sys.stderr.flush()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_own(folder.parent)
         with tempfile.TemporaryDirectory(dir=folder.parent) as made:
             tree = Path(made) / "tree"
             _copy_to(tree)
@@ -113,6 +128,16 @@ def ensure_built(chosen: Sequence[str], cache: Path | None = None) -> Path:
     except OSError as wrong:
         raise UsageError(f"--compiled cannot write {folder}: {wrong.strerror}") from wrong
     return folder
+
+
+def _check_own(folder: Path) -> None:
+    """Raise UsageError where others may have put code that would run as this user."""
+    found = folder.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & stat.S_IWOTH:
+        raise UsageError(
+            f"--compiled runs what lies in {folder}, and others may write there: remove it, or "
+            "have XDG_CACHE_HOME name a folder of your own"
+        )
 
 
 def fingerprint(chosen: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gossip.errors import UsageError
+from gossip.transport.addresses import read_address
 from peers.entrance import LISTEN, UNTOLD, check_ports, entrance_keys
 
 
@@ -42,6 +43,8 @@ def check_run(words: Sequence[str]) -> None:
         return
     check_dial_out(flags)
     listen = UNTOLD if flags.dial_out else flags.listen or LISTEN
+    if read_address(listen) is None:
+        return
     entrance_keys(listen, flags.key, flags.insecure)
     check_ports(listen)
 

@@ -53,6 +53,14 @@ def test_a_port_in_use_is_told_at_once(beside: int) -> None:
     assert f"port {port} is in use" in line
 
 
+@pytest.mark.parametrize("listen", ["29700", "10.0.0.1:port"])
+def test_an_address_that_is_none_is_not_taken_for_an_open_one(listen: str) -> None:
+    """The parser says what is wrong with it; a key would not help."""
+    done = python(ASK, "run", "line", "--listen", listen)
+    assert "is not HOST:PORT" in done.stderr
+    assert "strangers" not in done.stderr
+
+
 def test_a_key_that_cannot_be_used_is_told_at_once(tmp_path: Path) -> None:
     """Not there, open to others, or no key at all."""
     listen = ("line", "--listen", "127.0.0.1:0", "--key")

@@ -93,6 +93,43 @@ def test_bugs_are_not_put_into_compiled_classes() -> None:
         simulate.main(["calm", "--compiled", "--sabotage", "resurrection"])
 
 
+def test_a_build_that_lost_its_modules_is_told(tmp_path: Path) -> None:
+    """A cache that was swept leaves folders: starting from one again and again would never end."""
+    swept = tmp_path / "gossip-trainer" / f"compiled-{fingerprint(modules())}"
+    swept.mkdir(parents=True)
+    program = (
+        "from gossip.errors import UsageError\n"
+        "from simulations.compiling import run_compiled\n"
+        "try: run_compiled([__file__])\n"
+        "except UsageError as wrong: print(wrong)\n"
+    )
+    (tmp_path / "again.py").write_text(program)
+
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "again.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+
+    assert "remove that folder" in done.stdout
+    assert str(swept) in done.stdout
+
+
+def test_what_others_may_have_written_is_not_run(tmp_path: Path) -> None:
+    """As in a cache below /tmp: the folder's name can be guessed."""
+    planted = tmp_path / "gossip-trainer" / f"compiled-{fingerprint(FEW)}"
+    planted.mkdir(parents=True)
+    assert ensure_built(FEW, tmp_path) == planted
+    for each in (planted, planted.parent):
+        each.chmod(0o777)
+        with pytest.raises(UsageError, match="others may write there"):
+            ensure_built(FEW, tmp_path)
+        each.chmod(0o755)
+
+
 def transcript(tree: Path, path: Path) -> list[str]:
     """Of a small run from the sources in one folder."""
     words = ("simulate", "churn", "--peers", "6", "--seed", "3", "--transcript", str(path))
