@@ -82,9 +82,10 @@ class Finishing:
         return Finalised(self.swaps, self._agreed, self.disagreement if known else math.inf)
 
     def settled(self, fragment: int, disagreement: float) -> None:
-        """A swap of this fragment moved both sides, which were so far apart before."""
+        """A swap of this fragment moved both sides, which were so far apart before; NaN, of models
+        that are not finite, is as far as can be."""
         self._settled[fragment] += 1
-        self._shown[fragment].append(disagreement)
+        self._shown[fragment].append(math.inf if math.isnan(disagreement) else disagreement)
 
     def judge(self, phases: Sequence[Phase], now: Seconds) -> Stand:
         """What to do now, the other members being where they say."""
@@ -101,8 +102,11 @@ class Finishing:
         waiting = (Phase.TRAINING, Phase.FINISHING) if self._together else (Phase.FINISHING,)
         if now < self.deadline and any(phase in waiting for phase in phases):
             return Stand.ANSWERING
-        # Those who train on move away: who expected them to end does not agree with them.
-        self._agreed = enough and not (self._together and Phase.TRAINING in phases)
+        # Those who train on move away: who expected them to end does not agree with them. Nor does
+        # who was left before it had come near.
+        left_apart = not phases and self._exact and self.disagreement > AGREED
+        moving = self._together and Phase.TRAINING in phases
+        self._agreed = enough and not left_apart and not moving
         return Stand.OVER
 
     def _has_enough(self, phases: Sequence[Phase]) -> bool:

@@ -127,6 +127,14 @@ def test_alone_it_is_over_at_once() -> None:
     assert one.report() == Finalised(0, True, 0.0)
 
 
+@pytest.mark.parametrize("shown, agreed", [(FAR, False), (math.nan, False), (0.0, True)])
+def test_who_is_left_before_it_came_near_does_not_agree(shown: float, agreed: bool) -> None:
+    """All others are gone: there is nobody to mix with, but they are where they were."""
+    one = swapped(finishing(), shown, 0.0)
+    assert one.judge([], 101.0) is Stand.OVER
+    assert one.report().agreed is agreed
+
+
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize("together", [False, True])
 def test_who_is_waited_for_depends_on_whether_the_run_ends(phase: Phase, together: bool) -> None:

@@ -77,11 +77,11 @@ def test_news_of_a_life_settles_no_claim_that_it_is_over() -> None:
     """Who hears of the end first goes on weighing it; else each repetition would be told anew."""
     held = verdicts(6)
     held.hear(down(2, incarnation=2), [peer(3)], 0.0)
-    held.settle(peer(2), by=record(2, incarnation=2))
+    held.settle_by(record(2, incarnation=2))
     claim = held.waiting_about(peer(2))
     assert claim is not None
     assert [peer(3)] == list(claim.accusers)
-    held.settle(peer(2), by=record(2, incarnation=3))
+    held.settle_by(record(2, incarnation=3))
     assert held.waiting_about(peer(2)) is None
 
 
