@@ -2,10 +2,11 @@
 
 Many models that take noisy steps and are averaged all the time stay closer to the good way than
 each would alone, so each may take larger steps. Measured with ``gossip compare`` at equal samples
-(simulations/compare/README.md, "Learning rate"): under AdamW the best rate of 2 to 8 peers was
-about GOSSIP_FACTOR times what one machine wants that trains alone with a single peer's batch, and
-lower for 16, each of which takes but a sixteenth of the steps; under SGD with momentum it was that
-machine's own. That is one transformer on one text: on digits AdamW wanted far more among peers.
+(simulations/compare/README.md, "Learning rate"): the best rate of 2 to 8 peers under AdamW, and of
+8 under Muon, was about GOSSIP_FACTOR times what one machine wants that trains alone with a single
+peer's batch, and lower for 16, each of which takes but a sixteenth of the steps; under SGD with
+momentum it was that machine's own. That is one transformer on one text: on digits AdamW wanted far
+more among peers.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ class RateRule(Enum):
 def rate_factor(optimizer: Optimizer, peers: int) -> float:
     """What to multiply a rate with that is right for one machine alone, when ``peers`` swap.
 
-    For those that normalize their steps, as AdamW (the one measured) does: most of a small batch's
-    step is noise then. SGD moves by the gradient's own size, which averaging does not change.
+    For those that normalize their steps, as AdamW and Muon (the ones measured) do: most of a small
+    batch's step is noise then. SGD moves by the gradient's own size, which averaging does not
+    change.
     """
     if peers < 2 or isinstance(optimizer, UNSCALED):
         return 1.0
