@@ -82,7 +82,9 @@ class Patience:
         self._asked_twice = False
         self._gap_s: Seconds | None = None
         if known is not None:
-            self._gap_s = known.first_s * max(1.0, awaited_bytes / known.chunk_bytes)
+            first_s = known.first_s * max(1.0, awaited_bytes / known.chunk_bytes)
+            # Where frames are lost it looks slower than any link: never wait longer than for that.
+            self._gap_s = min(first_s, self._slowest_s / GAPS_OF_SILENCE)
 
     @property
     def silence_s(self) -> Seconds:

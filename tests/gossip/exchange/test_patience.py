@@ -61,8 +61,8 @@ def test_a_chunk_that_keeps_the_pace_is_neither_repeated_nor_given_up(
     patience, now = Patience(CONFIG, CHUNK_BYTES_MAX, 0.0), 0.0
     for chunks in (1, 1, 1, min(sharers, 3), sharers, sharers):
         late_s = chunks * gap_s
-        assert late_s < patience.silence_s or late_s > 30.0
-        assert late_s < patience.stall_s or late_s > 40.0
+        assert late_s < patience.silence_s or late_s >= 30.0
+        assert late_s < patience.stall_s or late_s >= 40.0
         now += late_s
         patience.arrived(now)
 
@@ -78,6 +78,13 @@ def test_what_was_learned_serves_the_next_transfer() -> None:
     assert 8.0 == Patience(CONFIG, CHUNK_BYTES_MAX // 2, 20.0, Pace(2.0, 1 << 19, 1.0)).silence_s
     assert 16.0 == Patience(CONFIG, CHUNK_BYTES_MAX, 20.0, Pace(2.0, 1 << 19, 1.0)).silence_s
     assert 40.0 == Patience(CONFIG, CHUNK_BYTES_MAX, 20.0, pace).stall_s
+
+
+def test_no_memory_makes_the_first_wait_longer_than_knowing_nothing() -> None:
+    """Lost frames look like a slow link; a few bytes are asked for again as soon as ever."""
+    for chunk_bytes in (256, 1 << 17, CHUNK_BYTES_MAX):
+        fresh = Patience(CONFIG, chunk_bytes, 0.0).silence_s
+        assert fresh == Patience(CONFIG, chunk_bytes, 0.0, Pace(1e6, chunk_bytes, 1.0)).silence_s
 
 
 def test_nothing_is_learned_from_a_first_chunk_that_was_asked_for_twice() -> None:
