@@ -56,7 +56,6 @@ follow_imports = "skip"
 SURROUNDINGS: Final = {"PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """Thousands of peers do not fit a processor's cache; large pages spare it a tenth of its time."""
 
-
 STARTED: Final = "GOSSIP_COMPILED"
 """In the surroundings of what was started from a build: it never starts itself again."""
 
@@ -151,10 +150,10 @@ def fingerprint(chosen: Sequence[str]) -> str:
 
 
 def _sources() -> Iterator[Path]:
-    """All files of the packages, in an order that does not change."""
+    """All files of the packages that a run needs, in an order that does not change."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":
                 yield path
 
 
