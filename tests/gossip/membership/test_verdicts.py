@@ -73,18 +73,6 @@ def test_only_observers_of_the_subject_count(size: int, accusers: list[PeerId]) 
     assert weight == held.weigh(down(2), accusers, 0.0)
 
 
-def test_news_of_a_life_settles_no_claim_that_it_is_over() -> None:
-    """Who hears of the end first goes on weighing it; else each repetition would be told anew."""
-    held = verdicts(6)
-    held.hear(down(2, incarnation=2), [peer(3)], 0.0)
-    held.settle_by(record(2, incarnation=2))
-    claim = held.waiting_about(peer(2))
-    assert claim is not None
-    assert [peer(3)] == list(claim.accusers)
-    held.settle_by(record(2, incarnation=3))
-    assert held.waiting_about(peer(2)) is None
-
-
 def test_a_lost_accuser_counts_only_where_the_lost_are_counted() -> None:
     """M14: behind a split fewer must accuse, but of those that can be heard of; the one word of a
     bad accuser on the far side buries nobody."""
