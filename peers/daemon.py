@@ -56,7 +56,7 @@ from gossip.transport.transport import (
 from peers.desk import Desk
 from peers.hook import Hook
 from peers.journal import Journal
-from peers.mailbox import Correction, Mailbox, Replacement
+from peers.mailbox import Mailbox, Replacement
 
 POLL_MAX_S = 0.5
 VIEW_EVERY_S = 0.05
@@ -252,15 +252,11 @@ class Daemon:
             self.transport.send_chunk(to, chunk, view)
 
     def _apply(self, effect: Apply) -> None:
-        c_n = None if self.hook.is_closed else self.desk.decode(effect)
-        exchange = effect.transfer.exchange
-        if c_n is not None:
-            apart = self.desk.disagreement
-            weight = effect.signed_weight
-            work = Correction(exchange, effect.fragment, c_n, weight, effect.undo, apart)
+        work = None if self.hook.is_closed else self.desk.correction(effect)
+        if work is not None:
             self.mailbox.to_hook(work)
         elif not effect.undo:
-            self._inbox.append(Applied(exchange, applied=False))
+            self._inbox.append(Applied(effect.transfer.exchange, applied=False))
 
     def _replace(self, effect: Replace) -> None:
         snapshot_N = None if self.hook.is_closed else self.desk.snapshot_of(effect)

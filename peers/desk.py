@@ -38,6 +38,7 @@ from gossip.mixing.replica import Replica
 from gossip.mixing.scratch import Scratch
 from gossip.mixing.steps import CLIP_MIN, FIRST_CODEC, Sighting, StepBook
 from peers.buffers import Buffers
+from peers.mailbox import Correction
 from peers.shelf import Shelf
 
 CLIP_SLACK = 2.0
@@ -185,7 +186,7 @@ class Desk:
         except CodeError:
             return Computed(effect.transfer, None)
 
-    def decode(self, effect: Apply) -> Tensor | None:
+    def correction(self, effect: Apply) -> Correction | None:
         """The correction as values, for the hook, lent until ``release``: the core asks for that
         only after the hook has answered. An undo is not answered, so its vector is the hook's own
         to give back to the replica.
@@ -210,7 +211,14 @@ class Desk:
         shown = self._replica.swap_disagreement(effect.fragment, values_n)
         apart = shown / max(effect.clip, CLIP_MIN)
         self.disagreement = math.inf if math.isnan(apart) else apart
-        return values_n
+        return Correction(
+            effect.transfer.exchange,
+            effect.fragment,
+            values_n,
+            effect.signed_weight,
+            effect.undo,
+            self.disagreement,
+        )
 
     def snapshot_of(self, effect: Replace) -> Tensor | None:
         """The snapshot as values; None when its bytes are not what was announced."""

@@ -26,7 +26,7 @@ from gossip.mixing.replica import Replica
 from peers.desk import Desk
 from peers.hook import Cadence, Hook
 from peers.loading import ShardLoader
-from peers.mailbox import Correction, Mailbox, Replacement
+from peers.mailbox import Mailbox, Replacement
 from peers.tasks.task import Batch, Task
 
 HOLLOW_BATCH_SAMPLES = 32
@@ -138,18 +138,15 @@ class TensorBody:
 
     def queue(self, effect: Apply | Replace) -> bool:
         """See Body."""
-        exchange = effect.transfer.exchange
         if isinstance(effect, Replace):
             snapshot_N = self._desk.snapshot_of(effect)
             if snapshot_N is None:
                 return False
-            self._mailbox.to_hook(Replacement(exchange, snapshot_N))
+            self._mailbox.to_hook(Replacement(effect.transfer.exchange, snapshot_N))
             return True
-        c_n = self._desk.decode(effect)
-        if c_n is None:
+        work = self._desk.correction(effect)
+        if work is None:
             return False
-        weight, apart = effect.signed_weight, self._desk.disagreement
-        work = Correction(exchange, effect.fragment, c_n, weight, effect.undo, apart)
         self._mailbox.to_hook(work)
         return True
 

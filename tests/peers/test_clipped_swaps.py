@@ -75,9 +75,9 @@ class Side:
             case Compute():
                 return self.swaps.computed(self.desk.compute(effect), NOW)
             case Apply():
-                c_n = self.desk.decode(effect)
-                assert c_n is not None
-                self.moved.append(effect.signed_weight * c_n)
+                work = self.desk.correction(effect)
+                assert work is not None
+                self.moved.append(work.signed_weight * work.c_n)
                 return self.swaps.applied(Applied(effect.transfer.exchange, True), NOW)
             case _:
                 pass
