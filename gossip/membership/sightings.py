@@ -167,6 +167,8 @@ class Sightings:
             seen.closed_at += by_s
             if seen.failing_since is not None:
                 seen.failing_since += by_s
+        for peer in self._mended:
+            self._mended[peer] += by_s
 
     def unlinked(self, peer: PeerId) -> None:
         """I gave up the link to it, which speaks for it no more."""

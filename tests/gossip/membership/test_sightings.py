@@ -72,6 +72,15 @@ def test_the_time_i_was_starved_does_not_make_others_older() -> None:
     assert (101.0, None) == (seen.at(peer(3)).heard_at, seen.at(peer(3)).failing_since)
 
 
+def test_a_path_mended_before_i_was_starved_is_mended_just_now() -> None:
+    """M24: what was said across the split waits in the inbox meanwhile, and is heard after it."""
+    sightings = Sightings()
+    sightings.mended(peer(2), 10.0)
+    sightings.extend(100.0)
+    assert sightings.mended_within(5.0, 112.0, but=peer(3))
+    assert not sightings.mended_within(5.0, 116.0, but=peer(3))
+
+
 def test_a_dial_that_has_not_told_yet_excuses_silence_for_a_while() -> None:
     """First or anew; what it has told counts at once."""
     for seen in (
