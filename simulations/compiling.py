@@ -16,6 +16,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -34,6 +35,12 @@ BUILDERS: Final = ("mypy", "setuptools")
 
 LAST_LINES: Final = 12
 """How much of a failed build is told."""
+
+KEPT_S: Final = 7 * 24 * 3600.0
+"""A build that nobody has run for so long is removed when another is made."""
+
+MADE, UNDER_WAY = "compiled-", "building-"
+"""How the folders of builds begin, done and not."""
 
 SETTINGS: Final = """
 [project]
@@ -102,10 +109,11 @@ def run_compiled(words: Sequence[str]) -> NoReturn:
 def ensure_built(chosen: Sequence[str], cache: Path | None = None) -> Path:
     """The folder with these modules compiled, built if it is not there. Raises UsageError."""
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "gossip-trainer" / f"compiled-{fingerprint(chosen)}"
+    folder = cache / "gossip-trainer" / f"{MADE}{fingerprint(chosen)}"
     if folder.is_dir():
         for each in (folder.parent, folder):
             _check_own(each)
+        os.utime(folder)
         return folder
     missing = [name for name in BUILDERS if find_spec(name) is None]
     if missing:
@@ -118,7 +126,8 @@ def ensure_built(chosen: Sequence[str], cache: Path | None = None) -> Path:
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_own(folder.parent)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+        _remove_old(folder.parent, time.time() - KEPT_S)
+        with tempfile.TemporaryDirectory(prefix=UNDER_WAY, dir=folder.parent) as made:
             tree = Path(made) / "tree"
             _copy_to(tree)
             _compile(tree, chosen)
@@ -127,6 +136,17 @@ def ensure_built(chosen: Sequence[str], cache: Path | None = None) -> Path:
     except OSError as wrong:
         raise UsageError(f"--compiled cannot write {folder}: {wrong.strerror}") from wrong
     return folder
+
+
+def _remove_old(cache: Path, before_s: float) -> None:
+    """Remove builds that were last run before then, and what is left of ones that were killed.
+
+    One that still runs has loaded its modules long ago. What cannot be removed stays: it is in
+    nobody's way.
+    """
+    for each in cache.iterdir():
+        if each.name.startswith((MADE, UNDER_WAY)) and each.stat().st_mtime < before_s:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def _check_own(folder: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from gossip.errors import UsageError
 from simulations import compiling, simulate
-from simulations.compiling import ROOT, ensure_built, fingerprint, modules
+from simulations.compiling import KEPT_S, ROOT, ensure_built, fingerprint, modules
 
 FEW = ("gossip/deadlines.py", "gossip/membership/rumors.py")
 """All of them take a minute or two."""
@@ -61,6 +62,27 @@ def test_the_same_run_compiled(tmp_path: Path) -> None:
     said = python(built, "-c", "import gossip.deadlines as d; print(d.__file__)")
     assert str(built) in said
     assert not said.strip().endswith(".py")
+
+
+def test_builds_that_nobody_runs_any_more_are_removed(tmp_path: Path) -> None:
+    """Each change of a source leaves one behind; those that were run of late stay."""
+    pytest.importorskip("mypyc", reason="mypyc compiles, and comes with the extra dev")
+    cache = tmp_path / "gossip-trainer"
+    old, killed, late, foreign = (
+        cache / name for name in ("compiled-1", "building-2", "compiled-3", "mine")
+    )
+    long_ago_s = time.time() - KEPT_S - 60
+    for folder in (old, killed, late, foreign):
+        (folder / "gossip").mkdir(parents=True)
+        os.utime(folder, (long_ago_s, long_ago_s))
+    os.utime(late)
+
+    built = ensure_built(FEW[:1], tmp_path)
+    assert {*cache.iterdir()} == {late, foreign, built}
+
+    os.utime(built, (long_ago_s, long_ago_s))
+    ensure_built(FEW[:1], tmp_path)
+    assert built.stat().st_mtime > long_ago_s + KEPT_S, "run just now"
 
 
 def test_what_does_not_compile_is_told_and_leaves_nothing(
