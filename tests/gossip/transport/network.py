@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,3 +75,17 @@ def link(one: Peer, other: Peer, other_id: PeerId) -> None:
     """``one`` dials ``other`` on both planes."""
     there = other.transport
     one.transport.dial(other_id, there.control_address, there.bulk_address, None)
+
+
+def port_of(address: str) -> int:
+    """The port of HOST:PORT."""
+    return int(address.rpartition(":")[2])
+
+
+def send_raw(address: str, raw: bytes, *, half_close: bool = False) -> socket.socket:
+    """A stranger's connection that has sent some bytes."""
+    connection = socket.create_connection(("127.0.0.1", port_of(address)))
+    connection.sendall(raw)
+    if half_close:
+        connection.shutdown(socket.SHUT_WR)
+    return connection
