@@ -116,10 +116,12 @@ class MembershipConfig:
 
 
 class Partners(IntEnum):
-    """Whom a peer opens its next swap with: whoever it met longest ago, or anybody."""
+    """Whom a peer opens its next swap with: of its neighbors in the exponential graph whoever it
+    met longest ago, of all whoever it met longest ago, or anybody."""
 
     LEAST_RECENT = 0
     RANDOM = 1
+    EXPONENTIAL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ class ExchangeConfig:
     dither: bool = False
     finish_codec: str = ""
     fragments: int = 1
-    partners: Partners = Partners.LEAST_RECENT
+    partners: Partners = Partners.EXPONENTIAL
     weight: float = 0.5
     window_bytes: int = 8 << 20
     window_max_bytes: int = 64 << 20

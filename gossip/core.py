@@ -109,7 +109,7 @@ class Core:
         terms = Terms(layout.digest, config.exchange.fragments, layout.segments)
         self.swim = Swim(me, terms, config.membership, rng, now, known)
         self._lineages = Lineages(self.swim)
-        self._turns = Turns(config.exchange, rng)
+        self._turns = Turns(config.exchange, me.peer, rng)
         self._uploads = uploads = Uploads(config.exchange.upload_bytes_per_s, now)
         self._swaps = Swaps(me.peer, me.boot, config.exchange, uploads)
         self._adoption = Adoption(config.exchange)

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 
 from gossip.config import ExchangeConfig, Partners
 from gossip.messages import PeerId
-from gossip.topology.schedule import least_recent_partner, random_partner
+from gossip.topology.schedule import (
+    exponential_neighbors,
+    least_recent_partner,
+    random_partner,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +31,33 @@ class Turns:
     """
 
     __slots__ = (
+        "_asked",
         "_attempts_left",
         "_config",
         "_last_partner",
+        "_me",
         "_meetings",
         "_met",
         "_next_fragment",
         "_rng",
     )
 
-    def __init__(self, config: ExchangeConfig, rng: random.Random) -> None:
+    def __init__(self, config: ExchangeConfig, me: PeerId, rng: random.Random) -> None:
         self._config = config
+        self._me = me
         self._rng = rng
         self._attempts_left = 0
         self._next_fragment = 0
         self._last_partner: PeerId | None = None
+        self._asked: PeerId | None = None
         self._met: list[dict[PeerId, int]] = [{} for _ in range(config.fragments)]
         self._meetings = 0
 
     def met(self, partner: PeerId, fragment: int) -> None:
         """A swap of this fragment with ``partner`` was applied, whoever opened it."""
         self._meetings += 1
+        if partner == self._asked:
+            self._asked = None
         met = self._met[fragment]
         met.pop(partner, None)  # so that the dict's order is that of the meetings
         met[partner] = self._meetings
@@ -57,7 +67,10 @@ class Turns:
         self._attempts_left = attempts
 
     def next(self, is_free: Callable[[int], bool], partners: Sequence[PeerId]) -> Turn | None:
-        """The next swap to open, using up one attempt; None if there is nothing to do."""
+        """The next swap to open, using up one attempt; None if there is nothing to do.
+
+        ``partners`` are those that answer, sorted, without me.
+        """
         fragments = self._config.fragments
         order = [(self._next_fragment + each) % fragments for each in range(fragments)]
         fragment = next((each for each in order if is_free(each)), None)
@@ -67,7 +80,7 @@ class Turns:
         if partner is None:
             return None
         self._attempts_left -= 1
-        self._last_partner = partner
+        self._last_partner = self._asked = partner
         self._next_fragment = (fragment + 1) % fragments
         return Turn(fragment, partner)
 
@@ -77,7 +90,10 @@ class Turns:
         met = self._met[fragment]
         while len(met) > 2 * len(partners) + 2:
             del met[next(iter(met))]
-        return least_recent_partner(partners, met, self._last_partner, self._rng)
+        if self._config.partners is Partners.EXPONENTIAL:
+            partners = exponential_neighbors(partners, self._me)
+        # Who was asked and has not been met since is busy, or about to be met.
+        return least_recent_partner(partners, met, self._asked, self._rng)
 
     def backoff_s(self) -> float:
         """How long to wait after Busy (rule 2)."""

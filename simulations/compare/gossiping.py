@@ -1,8 +1,9 @@
 """Our own method: swaps of fragments between pairs, in any codec, with or without an outer step.
 
-The same as real peers do, in lock-step: the codecs are the wire's, to the byte; whoever was met
-longest ago is met next (or as ``meeting`` says); both sides move by the same decoded correction,
-the one that answers when the offer has reached it, the one that opened when the reply has.
+The same as real peers do, in lock-step: the codecs are the wire's, to the byte; whichever neighbor
+was met longest ago is met next (or as ``meeting`` says); both sides move by the same decoded
+correction, the one that answers when the offer has reached it, the one that opened when the reply
+has.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class GossipSettings:
     reply: str = "int4"
     a: float = 0.0
     b: float = 1.0
-    meeting: Meeting = Meeting.RECENT
+    meeting: Meeting = Meeting.NEIGHBORS
     momentum: str = ""
     weight: float = 0.5
     clip: float = 0.0

@@ -6,14 +6,21 @@ import random
 from enum import Enum
 
 from gossip.messages import PeerId
-from gossip.topology.schedule import least_recent_matching, matching, one_peer_exponential
+from gossip.topology.schedule import (
+    exponential_neighbors,
+    least_recent_matching,
+    matching,
+    one_peer_exponential,
+)
 
 
 class Meeting(Enum):
-    """RECENT: whom one met longest ago, as real peers choose. RANDOM: a fresh random matching each
-    round. EXPONENTIAL: the one-peer exponential graph. RING: left and right neighbor in turn; of an
-    odd number one rests each round, the next one the round after."""
+    """NEIGHBORS: of the neighbors in the exponential graph whom one met longest ago, as real peers
+    choose. RECENT: the same of all. RANDOM: a fresh random matching each round. EXPONENTIAL: the
+    one-peer exponential graph, agreed on. RING: left and right neighbor in turn; of an odd number
+    one rests each round, the next one the round after."""
 
+    NEIGHBORS = "neighbors"
     RECENT = "recent"
     RANDOM = "random"
     EXPONENTIAL = "exponential"
@@ -37,6 +44,10 @@ class Meetings:
         self._rng = rng
         self._round = 0
         self._met: dict[tuple[PeerId, PeerId], int] = {}
+        self._neighbors = {
+            me: exponential_neighbors([name for name in self._names if name != me], me)
+            for me in self._names
+        }
 
     def next(self) -> list[tuple[int, int]]:
         """The next round's; the first of each pair opens the swap (drawn, so that roles mix)."""
@@ -52,6 +63,12 @@ class Meetings:
 
     def _pairs(self) -> list[tuple[PeerId, PeerId]]:
         match self._meeting:
+            case Meeting.NEIGHBORS:
+                return list(
+                    least_recent_matching(
+                        self._names, self._met, self._round, self._rng, self._neighbors
+                    )
+                )
             case Meeting.RECENT:
                 return list(least_recent_matching(self._names, self._met, self._round, self._rng))
             case Meeting.RANDOM:

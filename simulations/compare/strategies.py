@@ -33,7 +33,7 @@ class Accelerated:
     def start(self, field: Field) -> None:
         """See Method."""
         self._last_PN = field.stack.theta_PN.clone()
-        self._meetings = Meetings(field.peers, Meeting.RECENT, field.rng("pairs"))
+        self._meetings = Meetings(field.peers, Meeting.NEIGHBORS, field.rng("pairs"))
         field.traffic.messages = 2
 
     def advance(self, field: Field, step: int) -> None:

@@ -80,7 +80,7 @@ def turns_of(partners: Partners) -> Schedule:
     def rounds(count: int, rng: random.Random) -> Iterator[list[int]]:
         peers = swarm(count)
         config = ExchangeConfig(fragments=1, partners=partners)
-        turns = {peer: Turns(config, random.Random(rng.getrandbits(32))) for peer in peers}
+        turns = {peer: Turns(config, peer, random.Random(rng.getrandbits(32))) for peer in peers}
         while True:
             me = peers[rng.randrange(count)]
             turns[me].grant(1)
@@ -117,6 +117,7 @@ SCHEDULES: dict[str, Schedule] = {
     "single-pairs": single_pairs,
     "random-turns": turns_of(Partners.RANDOM),
     "recent-turns": turns_of(Partners.LEAST_RECENT),
+    "neighbor-turns": turns_of(Partners.EXPONENTIAL),
     "exponential": exponential,
     "ring": ring,
 }

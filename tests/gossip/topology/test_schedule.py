@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
 from collections import Counter
 from fractions import Fraction
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gossip.config import ExchangeConfig, Partners
 from gossip.messages import PeerId
 from gossip.topology.schedule import (
+    exponential_neighbors,
     least_recent_matching,
     least_recent_partner,
     matching,
     one_peer_exponential,
     random_partner,
 )
+from gossip.topology.turns import Turns
 
 
 def swarm(count: int) -> list[PeerId]:
@@ -212,3 +217,129 @@ def test_meeting_who_was_met_longest_ago_mixes_better_than_chance(
 ) -> None:
     """The disagreement it leaves is below that of random partners by the stated share."""
     assert spread_of(count, recent=True) < at_most * spread_of(count, recent=False)
+
+
+def others(peers: list[PeerId], me: PeerId) -> list[PeerId]:
+    """Without ``me``, sorted."""
+    return [peer for peer in peers if peer != me]
+
+
+@given(count=st.integers(1, 200))
+def test_neighbors_are_few_and_mutual(count: int) -> None:
+    """Nobody is its own neighbor, whoever is mine has me, and there are as many as distances; twice
+    as many where N is no power of two."""
+    peers = swarm(count)
+    neighbors = {me: exponential_neighbors(others(peers, me), me) for me in peers}
+
+    most = (count - 1).bit_length() * (2 if count & (count - 1) else 1)
+    for me, mine in neighbors.items():
+        assert me not in mine
+        assert len(set(mine)) == len(mine) <= most
+        assert all(me in neighbors[peer] for peer in mine)
+
+
+@given(k=st.integers(1, 7))
+def test_a_power_of_two_meets_in_a_hypercube(k: int) -> None:
+    """Averaging along one distance after the other gives everyone the exact mean."""
+    peers = swarm(2**k)
+    values = {peer: Fraction(place**2) for place, peer in enumerate(peers)}
+    mean = sum(values.values(), Fraction(0)) / len(peers)
+    for distance in range(k):
+        met = {me: exponential_neighbors(others(peers, me), me)[distance] for me in peers}
+        values = {me: (values[me] + values[partner]) / 2 for me, partner in met.items()}
+
+    assert {mean} == set(values.values())
+
+
+@given(count=st.integers(2, 300))
+def test_news_reaches_everybody_over_neighbors(count: int) -> None:
+    """In as many hops as there are distances, at most: no member is left out."""
+    peers = swarm(count)
+    reached, hops = {peers[0]}, 0
+    while len(reached) < count:
+        near = [exponential_neighbors(others(peers, me), me) for me in sorted(reached)]
+        reached = reached.union(*near)
+        hops += 1
+
+    assert hops <= (count - 1).bit_length()
+
+
+@given(seen=st.lists(st.integers(0, 40), unique=True, max_size=30), place=st.integers(0, 40))
+def test_any_list_of_others_will_do(seen: list[int], place: int) -> None:
+    """Peers that see different members choose among those they see."""
+    peers, me = [swarm(41)[at] for at in sorted(seen) if at != place], swarm(41)[place]
+
+    assert set(exponential_neighbors(peers, me)) <= set(peers)
+    assert bool(exponential_neighbors(peers, me)) == bool(peers)
+
+
+def meet(turns: dict[PeerId, Turns], me: PeerId) -> PeerId:
+    """Whom ``me`` opens its next swap with, which is over at once."""
+    turns[me].grant(1)
+    turn = turns[me].next(lambda _: True, others(sorted(turns), me))
+    assert turn is not None, "two peers at least"
+    turns[me].met(turn.partner, 0)
+    turns[turn.partner].met(me, 0)
+    return turn.partner
+
+
+def drifting_spread(partners: Partners, count: int) -> float:
+    """Mean square disagreement in the long run, of peers that do not wait: each takes a step when
+    its time has come, moving on as a momentum of 0.95 does, and opens a swap at every second one.
+
+    Exact but for the times, which are drawn: the covariance of values and momenta is followed.
+    """
+    rng, peers = random.Random(count), swarm(count)
+    config = ExchangeConfig(partners=partners)
+    turns = {peer: Turns(config, peer, random.Random(rng.getrandbits(32))) for peer in peers}
+    due = sorted((rng.random(), at) for at in range(count))
+    covariance = torch.zeros(2 * count, 2 * count, dtype=torch.float64)
+    sides = (covariance, covariance.T)
+    total, looks = 0.0, 0
+    for event in range(400 * count):
+        time, at = heapq.heappop(due)
+        heapq.heappush(due, (time + rng.uniform(0.9, 1.1), at))
+        for side in sides:
+            side[count + at] *= 0.95
+        covariance[count + at, count + at] += 0.05**2
+        for side in sides:
+            side[at] += side[count + at]
+        if event // count % 2:
+            pair = [at, int(meet(turns, peers[at]), 16)]
+            for side in sides:
+                side[pair] = side[pair].mean(dim=0)
+        if event > 100 * count:
+            values = covariance[:count, :count]
+            total += float(values.trace() / count - values.mean())
+            looks += 1
+    return total / looks
+
+
+@pytest.mark.parametrize(
+    "count, at_most", [(4, 0.985), (5, 1.02), (6, 0.97), (8, 0.96), (12, 0.95), (16, 0.94)]
+)
+def test_neighbors_mix_better_than_everybody_in_turn(count: int, at_most: float) -> None:
+    """Peers that do not wait are closer together than if each met all others in turn (of five, just
+    as close), which in turn are closer than by chance."""
+    in_turn = drifting_spread(Partners.LEAST_RECENT, count)
+
+    assert drifting_spread(Partners.EXPONENTIAL, count) < at_most * in_turn
+    assert in_turn < 0.9 * drifting_spread(Partners.RANDOM, count)
+
+
+def test_who_is_busy_is_left_out_until_somebody_else_was_asked_and_who_was_met_is_not() -> None:
+    """Of two neighbors A was asked and met, then B met me of its own accord: A is due again."""
+    me, a, b, _ = swarm(4)
+    turns = Turns(ExchangeConfig(), me, random.Random(0))
+    turns.grant(9)
+
+    def ask() -> PeerId:
+        turn = turns.next(lambda _: True, swarm(4)[1:])
+        assert turn is not None
+        return turn.partner
+
+    turns.met(b, 0)
+    assert [a, b, a] == [ask(), ask(), ask()], "nobody answers: both in turn"
+    turns.met(a, 0)
+    turns.met(b, 0)
+    assert a == ask()

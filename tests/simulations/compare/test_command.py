@@ -82,7 +82,7 @@ def test_every_method_can_be_made_by_name(name: str) -> None:
         ("diloco:every=x", "must be a whole number"),
         ("diloco:a=x", "must be a number"),
         ("gossip:dither=maybe", "must be true or false"),
-        ("gossip:meeting=never", "must be one of recent, random"),
+        ("gossip:meeting=never", "must be one of neighbors, recent, random"),
         ("gossip:offer=int4", "differences"),
         ("gossip:every=0", "at least 1"),
         ("gossip:clip=1", "offer int8"),

@@ -333,15 +333,29 @@ def test_what_others_moved_is_no_update_of_ones_own() -> None:
         assert torch.equal(method._after_PN, field.stack.theta_PN)
 
 
-def test_a_lost_meeting_is_made_up_for_first() -> None:
+@pytest.mark.parametrize("meeting", [Meeting.NEIGHBORS, Meeting.RECENT])
+def test_a_lost_meeting_is_made_up_for_first(meeting: Meeting) -> None:
     """Whoever did not come to swap is met before those met since."""
-    meetings = Meetings(4, Meeting.RECENT, random.Random(0))
+    meetings = Meetings(4, meeting, random.Random(0))
     first = meetings.next()
     meetings.forget(first[0])
     met = {frozenset(pair) for pair in first[1:]}
     for _ in range(3):
         met |= {frozenset(pair) for pair in meetings.next()}
     assert frozenset(first[0]) in met
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_neighbors_that_keep_step_meet_as_in_the_exponential_graph(k: int) -> None:
+    """Without an agreement: the exact mean after every sweep, though all choose for themselves."""
+    meetings = Meetings(2**k, Meeting.NEIGHBORS, random.Random(k))
+    values = torch.eye(2**k)
+    for _ in range(3):
+        values += torch.diag(torch.arange(2.0**k))
+        for _ in range(k):
+            for pair in meetings.next():
+                values[[*pair]] = values[[*pair]].mean(dim=0)
+        assert torch.allclose(values, values.mean(dim=0).expand_as(values))
 
 
 @pytest.mark.parametrize("peers", [1, 2, 3, 4, 5, 8])
