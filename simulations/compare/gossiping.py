@@ -27,7 +27,9 @@ from simulations.compare.swapping import MOMENTUM_SHARE_MIN, Swapper
 
 @dataclass(frozen=True, slots=True)
 class GossipSettings:
-    """every: local steps between swaps (of one fragment each, in turn). offer, reply: codecs.
+    """every: local steps between swaps (of one fragment each, in turn). early: in the first so much
+    of the run there are two each time: while a model moves fast, a swap is worth more.
+    offer, reply: codecs.
     a, b: the outer step; 0 and 1 is plain averaging. momentum: the inner optimizer's is swapped
     too, in codecs such as ``wrap8+int8``; empty: not. weight: both sides move this share. clip:
     kappa, 0 for none. dither: stochastic rounding. delay: steps that a message takes one way; a
@@ -37,6 +39,7 @@ class GossipSettings:
 
     every: int = 1
     fragments: int = 1
+    early: float = 0.0
     offer: str = "wrap4"
     reply: str = "int4"
     a: float = 0.0
@@ -54,6 +57,10 @@ class GossipSettings:
             raise UsageError("gossip: every, fragments and attempts must be at least 1")
         if not 0 <= 2 * self.delay <= self.every:
             raise UsageError("gossip: a swap takes 2 x delay steps, which must not exceed every")
+        if not 0 <= self.early <= 1:
+            raise UsageError("gossip: early is a share of the run, from 0 to 1")
+        if self.early and self.delay:
+            raise UsageError("gossip: two swaps at a time do not wait for messages: no delay")
         if not 0 < self.weight <= 0.5:
             raise UsageError("gossip: weight must be above 0 and at most 0.5")
         check_clip(self.clip, self.offer)
@@ -141,8 +148,10 @@ class Gossip:
             if (step + 1) % self.settings.every:
                 return
             self._publish(field.stack.theta_PN)
-            self._swap(field, step, self._swaps % self.settings.fragments)
-        self._swaps += 1
+            early = field.progress <= self.settings.early * field.schedule.steps
+            for _ in range(2 if early else 1):
+                self._swap(field, step, self._swaps % self.settings.fragments)
+                self._swaps += 1
 
     def replaced(self, field: Field, row: int, source: int) -> None:
         """See Method: a newcomer knows neither distances nor momentum, nor its swaps under way."""

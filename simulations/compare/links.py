@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Final
 
@@ -84,7 +85,7 @@ def run_s(outcome: Outcome, link: Link, machine: Machine, at_step: float | None 
     """Seconds of the run, or of its first ``at_step`` steps (mean over peers)."""
     job = outcome.job
     steps = job.steps if at_step is None else at_step
-    events = outcome.events * steps / job.steps
+    events = _events_by(outcome, steps)
     event_bytes = outcome.sent_bytes / max(1, outcome.events)
     spread = float(dict(job.conditions).get("spread", 1.0))
     if events == 0:
@@ -98,6 +99,21 @@ def run_s(outcome: Outcome, link: Link, machine: Machine, at_step: float | None 
     training_s = spread * slowest_of(job.peers, steps / events, machine)
     crossing_s = outcome.messages * link.latency_s + link.transfer_s(event_bytes)
     return events * (training_s + crossing_s)
+
+
+def _events_by(outcome: Outcome, at_step: float) -> float:
+    """Exchanges per peer until then: the share of all that the bytes sent by then are of all, which
+    is even but for methods that swap more often at first."""
+    curve = outcome.curve
+    if not curve or curve[-1].sent_bytes == 0:
+        return outcome.events * at_step / outcome.job.steps
+    sent_bytes = curve[-1].sent_bytes
+    points = [(0.0, 0.0), *((float(each.step), each.sent_bytes) for each in curve)]
+    for (before, before_bytes), (step, step_bytes) in pairwise(points):
+        if before <= at_step <= step:
+            part = (at_step - before) / (step - before)
+            sent_bytes = before_bytes + part * (step_bytes - before_bytes)
+    return outcome.events * sent_bytes / curve[-1].sent_bytes
 
 
 def seconds_to(outcome: Outcome, target: float, link: Link, machine: Machine) -> float:

@@ -103,6 +103,7 @@ def _gossip(peers: int, options: Options) -> Method:
         GossipSettings(
             every=_whole(options, "every"),
             fragments=_whole(options, "fragments"),
+            early=_number(options, "early"),
             offer=options["offer"],
             reply=options["reply"],
             a=_number(options, "a"),

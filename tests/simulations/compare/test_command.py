@@ -82,6 +82,8 @@ def test_every_method_can_be_made_by_name(name: str) -> None:
         ("diloco:every=x", "must be a whole number"),
         ("diloco:a=x", "must be a number"),
         ("gossip:dither=maybe", "must be true or false"),
+        ("gossip:early=1.5", "share of the run"),
+        ("gossip:early=0.5,every=2,delay=1", "no delay"),
         ("gossip:meeting=never", "must be one of neighbors, recent, random"),
         ("gossip:offer=int4", "differences"),
         ("gossip:every=0", "at least 1"),
@@ -185,6 +187,20 @@ def test_slow_peers_cost_a_barrier_more_than_they_cost_gossip() -> None:
     endless = Link("endless", math.inf, 0.0)
     assert run_s(waits, endless, machine) == pytest.approx(40.0)
     assert run_s(goes_on, endless, machine) == pytest.approx(10 / 0.625)
+
+
+def test_swaps_that_are_denser_early_are_charged_early() -> None:
+    """Two thirds of all bytes in the first half are two thirds of the messages."""
+    evenly = outcome_of(JOB)
+    curve = tuple(
+        replace(p, sent_bytes=1e6 * (min(p.step, 50) * 4 + max(0, p.step - 50) * 2) / 300)
+        for p in evenly.curve
+    )
+    early, slow = replace(evenly, curve=curve), Link("slow", 1e6, 1.0)
+
+    assert run_s(early, slow, Machine()) == pytest.approx(run_s(evenly, slow, Machine()))
+    half, even = (run_s(each, slow, Machine(), 50) for each in (early, evenly))
+    assert half == pytest.approx(4 / 3 * even)
 
 
 def test_seconds_to_a_target_are_read_off_the_curve() -> None:

@@ -333,6 +333,19 @@ def test_what_others_moved_is_no_update_of_ones_own() -> None:
         assert torch.equal(method._after_PN, field.stack.theta_PN)
 
 
+def test_early_swaps_are_twice_as_many_until_their_share_is_over() -> None:
+    """Eight steps, the first four with two swaps; the fragments still take turns."""
+    plain, early = (Gossip(GossipSettings(fragments=4, early=share)) for share in (0.0, 0.5))
+    fields = [field_of(method, peers=2, steps=8) for method in (plain, early)]
+    for method, field in zip((plain, early), fields, strict=True):
+        for step in range(8):
+            method.advance(field, step)
+
+    assert [8, 12] == [field.traffic.events for field in fields]
+    # The first four are told in eight bits, the others in four.
+    assert fields[1].traffic.sent_bytes > 1.3 * fields[0].traffic.sent_bytes
+
+
 @pytest.mark.parametrize("meeting", [Meeting.NEIGHBORS, Meeting.RECENT])
 def test_a_lost_meeting_is_made_up_for_first(meeting: Meeting) -> None:
     """Whoever did not come to swap is met before those met since."""
