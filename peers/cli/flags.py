@@ -121,6 +121,13 @@ def _add_swap_flags(parser: argparse.ArgumentParser) -> None:
         f"take little of the time (default: auto; {RARE_EVERY} for gossip-nesterov)",
     )
     parser.add_argument(
+        "--early",
+        type=count,
+        metavar="STEPS",
+        help="swap twice as often as --every says for so many steps at the beginning: a swap is "
+        "worth most there (default: no)",
+    )
+    parser.add_argument(
         "--codec",
         choices=OFFER_CODECS,
         help="how a model is offered; wrap4 and wrap8 send what a partner needs to see how far it "
@@ -191,7 +198,11 @@ def cadence(flags: argparse.Namespace) -> Cadence:
     if flags.outer_every is not None and flags.strategy == "average":
         raise UsageError("--outer-every needs --strategy gossip-nesterov")
     every = usual_every(STRATEGIES[flags.strategy]) if flags.every is None else flags.every
-    return Cadence(every, flags.outer_every or 0)
+    if flags.early is not None and every in (AUTO, 1):
+        raise UsageError(
+            "--early needs --every with 2 steps or more: there is nothing more often than each step"
+        )
+    return Cadence(every, flags.outer_every or 0, flags.early or 0)
 
 
 def outer(flags: argparse.Namespace) -> OuterStep:

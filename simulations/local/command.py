@@ -120,6 +120,7 @@ def run_arguments(flags: argparse.Namespace) -> list[str]:
         "--seed": flags.seed,
         "--threads": flags.threads,
         "--every": "auto" if flags.every == AUTO else flags.every,
+        "--early": flags.early,
         "--codec": flags.codec,
         "--reply-codec": flags.reply_codec,
         "--strategy": flags.strategy,

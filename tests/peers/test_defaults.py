@@ -50,6 +50,10 @@ def test_cadence_of_the_command() -> None:
     assert cadence(flags("--strategy=gossip-nesterov")) == Cadence(25)
     assert cadence(flags("--strategy=gossip-nesterov", "--every=auto")) == Cadence(AUTO)
     assert cadence(flags("--every=7")) == Cadence(7)
+    assert cadence(flags("--every=7", "--early=100")) == Cadence(7, early_steps=100)
+    for every in ("--every=auto", "--every=1"):
+        with pytest.raises(UsageError, match="--early needs --every"):
+            cadence(flags(every, "--early=100"))
     assert not any(word.startswith("--every") for word in run_arguments(flags()))
     assert "--every=auto" in run_arguments(flags("--every=auto"))
     assert "--every=7" in run_arguments(flags("--every=7"))

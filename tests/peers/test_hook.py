@@ -119,6 +119,22 @@ def test_a_cadence_below_one_step_is_refused() -> None:
         Cadence(swap_every=-1)
     with pytest.raises(UsageError, match="0 "):
         Cadence(publish_every=-1)
+    with pytest.raises(UsageError, match="0 "):
+        Cadence(early_steps=-1)
+
+
+@pytest.mark.parametrize(
+    ("every", "early", "due"),
+    [
+        (4, 8, [2, 4, 6, 8, 12, 16, 20, 24]),
+        (3, 6, [2, 4, 6, 9, 12, 15, 18, 21, 24]),
+        (8, 0, [8, 16, 24]),
+    ],
+)
+def test_early_swaps_are_twice_as_many(every: int, early: int, due: list[int]) -> None:
+    """For so many steps; then as often as was said."""
+    cadence = Cadence(every, early_steps=early)
+    assert due == [step for step in range(1, 25) if cadence.swap_due(step)]
 
 
 def test_a_peer_that_idles_publishes_the_rest_once() -> None:
