@@ -275,10 +275,10 @@ class Core:
 
     def _asked(self, command: Join | Finish | Leave, now: Seconds) -> list[Effect]:
         match command:
-            case Join(contacts):
+            case Join(contacts, remembered):
                 self._timers.set("lineage", now + LINEAGE_CHECK_S)
-                if contacts:
-                    return self.swim.join(contacts, now)
+                if contacts or remembered:
+                    return self.swim.join(contacts, now, remembered)
                 # Who dialed first may have brought a model already: that one is taken then.
                 has_one = self._lineage != NO_LINEAGE
                 adopting = self._adoption.state is not AdoptionState.IDLE

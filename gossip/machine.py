@@ -60,9 +60,14 @@ class Reach(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Enter the swarm through these contact addresses; with none, found a lineage."""
+    """Enter the swarm through these contact addresses; with none, found a lineage.
+
+    ``remembered`` are addresses that an earlier life asked to be kept (``Persist``): they are
+    tried as well, but only if no contact answers at once.
+    """
 
     contacts: tuple[str, ...]
+    remembered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,17 +295,18 @@ class Peer:
         self._mailbox.wake = transport.wake
         self._thread = threading.Thread(target=self._daemon.run, name="gossip-io", daemon=True)
         self._thread.start()
-        if not self._contacts and settings.folder is not None:
+        if settings.folder is not None:
             self._remembered = load_contacts(settings.folder, transport.control_address)
         if settings.dial_out and not (self._contacts or self._remembered):
             raise UsageError("a peer that only dials out needs a contact: nobody can come to it")
-        self._mailbox.to_core(Asked(Join(self._contacts or self._remembered)))
+        self._mailbox.to_core(Asked(Join(self._contacts, self._remembered)))
 
     def _wait_for_model(self) -> None:
         """Until the peer founded or adopted a model.
 
-        With nobody named, the peers remembered from an earlier life are tried for a moment; if
-        none of them answers, this peer founds the run anew (unless nobody could come to it).
+        Those remembered from an earlier life are tried too, as who is named may be gone for good.
+        With nobody named, if none of them answers for a moment, this peer founds the run anew
+        (unless nobody could come to it).
         """
         began_s = time.monotonic()
         until_s = began_s + self._settings.join_timeout_s
@@ -314,8 +315,8 @@ class Peer:
             if self._stop():
                 raise StoppedError(STOPPED_EARLY)
             alone = all(each.peer == self.identity.peer for each in self.view.members)
-            may_found = self._remembered and alone and not self._settings.dial_out
-            if may_found and time.monotonic() >= began_s + REMEMBERED_TRIED_S:
+            may_found = alone and not (self._contacts or self._settings.dial_out)
+            if may_found and self._remembered and time.monotonic() >= began_s + REMEMBERED_TRIED_S:
                 self._remembered = ()
                 self._mailbox.to_core(Asked(Join(())))
             if self._turned_away is not None:
@@ -327,7 +328,9 @@ class Peer:
     def _why_not_joined(self) -> JoinError:
         met = any(each.peer != self.identity.peer for each in self.view.members)
         waited_s = self._settings.join_timeout_s
-        return no_model(self._config.run, self._contacts, self._contact_failures, met, waited_s)
+        tried = self._contacts or self._remembered
+        failures = {each: why for each, why in self._contact_failures.items() if each in tried}
+        return no_model(self._config.run, tried, failures, met, waited_s)
 
     def _pump(self, wait_s: float) -> None:
         """Do the hook's work while nobody trains."""
@@ -409,7 +412,8 @@ def join(
 
     model, optimizer    yours, on any one device; the optimizer must already hold the parameters.
                         With None, call ``peer.step()`` after each step of your own.
-    contacts            HOST:PORT of any peers of the run; none founds it.
+    contacts            HOST:PORT of any peers of the run; none founds it. Those that a folder
+                        remembers are tried as well.
     listen              where others reach this peer; None: nowhere, it only dials out (NAT).
     every               local steps between swaps; "auto": as many swaps as the link and the byte
                         budget carry, while they take little of the training's time. None: auto,

@@ -51,6 +51,7 @@ class Faults:
         self._split_until_s: Seconds = -SETTLE_S
         self._accused_until_s: Seconds = -SETTLE_S
         self._bad_path_until_s: dict[PeerId, Seconds] = {}
+        self._returning: set[int] = set()
         self._world = world
         self._calm_at_s = scenario.calm_at_s
         self._peers = scenario.peers
@@ -151,9 +152,28 @@ class Faults:
 
     def _contacts(self, dice: random.Random) -> list[int]:
         """Addresses that somebody wrote down, the first peer's always; who is there now is another
-        matter. Where peer 0 stays, two that come at once never know only each other."""
+        matter, see ``_start``. Where peer 0 stays, two that come at once never know only each
+        other."""
         numbers = [life.number for life in self._pick(CONTACTS, dice, to_dial=True)]
         return numbers if 0 in numbers else [*numbers, 0]
+
+    def _start(self, number: int, contacts: list[int], disk: bool = True) -> None:
+        """It begins; with one more contact where all that it knows, by its disk too, are gone for
+        good.
+
+        Told only of those it could find nobody, whatever the protocol; a real peer ends then and
+        says so, and is started with another address. It is that of who has been here longest: the
+        surest to be a member, however busy it is.
+        """
+        lives = self._world.current
+        before = lives.get(number)
+        kept = before.kept if before is not None and disk else ()
+        there = [life for life in self._world.running if not (life.only_dials_out or life.leaving)]
+        awaited = [*there, *(lives[each] for each in sorted(self._returning))]
+        if not any(each.number in contacts or each.me.control_address in kept for each in awaited):
+            oldest = sorted(there, key=lambda life: life.started_at)[:1]
+            contacts = [*contacts, *(life.number for life in oldest)]
+        self._world.start(number, contacts, disk)
 
     def _fall(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
         if fault.kind is FaultKind.CRASH:
@@ -168,12 +188,13 @@ class Faults:
         pause_s = min(dice.uniform(*fault.restart_after_s), self._calm_at_s - self._world.now)
         contacts = self._contacts(dice)
         at_s = self._world.now + pause_s
+        self._returning.add(number)
         self._world.call(at_s, self._start_again, number, contacts, fault.disk)
 
     def _replace(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
         del fault
         self._world.crash(life.number)
-        self._world.start(len(self._world.current), self._contacts(dice))
+        self._start(len(self._world.current), self._contacts(dice))
 
     def _leave(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
         self._world.leave(life.number)
@@ -203,6 +224,7 @@ class Faults:
             after_s = dice.uniform(*(fault.restart_after_s or (5.0, 5.0)))
             contacts = [other.number for other in dice.sample(known, min(CONTACTS, len(known)))]
             at_s = min(self._world.now + fault.for_s[1] + after_s, self._calm_at_s)
+            self._returning.add(life.number)
             self._world.call(at_s, self._start_again, life.number, contacts, fault.disk)
         return len(lives)
 
@@ -211,8 +233,9 @@ class Faults:
             self._world.crash(life.number)
 
     def _start_again(self, number: int, contacts: list[int], disk: bool) -> None:
+        self._returning.discard(number)
         if not self._world.current[number].running:
-            self._world.start(number, contacts, disk)
+            self._start(number, contacts, disk)
 
     def _cut(self, fault: Fault, dice: random.Random) -> int:
         pair, for_s = self._pick_path(fault, dice), self._lasts_s(fault, dice)

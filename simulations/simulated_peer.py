@@ -142,7 +142,7 @@ class SimulatedPeer:
     and ``well_since`` is when the last one was.
     ``issued`` is the last record of its own that a check has seen, ``told`` what it last told its
     owner about others, ``doubts`` since when it suspects them, ``passed_on`` how often it told
-    others of each claim, by the number that a check gave it.
+    others of each claim, by the number that a check gave it. ``kept`` are the addresses on disk.
     """
 
     __slots__ = (
@@ -163,6 +163,7 @@ class SimulatedPeer:
         "frozen_since",
         "inbox",
         "issued",
+        "kept",
         "leaving",
         "me",
         "name",
@@ -201,6 +202,7 @@ class SimulatedPeer:
         self.well_since: Seconds = -math.inf
         self.leaving = False
         self.issued = birth.me
+        self.kept: tuple[str, ...] = ()
         self.told: dict[PeerId, Record] = {}
         self.doubts: dict[PeerId, Doubt] = {}
         self.passed_on: dict[int, int] = {}
@@ -315,8 +317,10 @@ class SimulatedPeer:
                 self._world.dial(self, effect)
             case Hangup(peer):
                 self._world.hang_up(self, peer)
-            case Persist() | Send():
-                pass  # a Send is done where effects are gone through
+            case Persist(contacts):
+                self.kept = contacts
+            case Send():
+                pass  # done where effects are gone through
             case _:
                 assert_never(effect)
         return None

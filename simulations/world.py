@@ -125,14 +125,14 @@ class World:
     def start(self, number: int, contacts: Sequence[int] = (), disk: bool = True) -> SimulatedPeer:
         """A process begins now: the first life of this peer, or the next one after its end.
 
-        ``contacts`` are peers' numbers; with none it founds a lineage. Without its ``disk`` it
-        does not know that it lived before, and begins again with boot 1.
+        ``contacts`` are numbers, beside what is on its disk; with none it founds a lineage. Without
+        its ``disk`` it does not know that it lived before, and begins again with boot 1.
         """
         life = self._begin(number, disk)
-        known = [first_record(self.plan, other, 1).control_address for other in contacts]
-        addresses = tuple(address for address in known if address)
-        if addresses or self.plan.trainers:
-            self.later(life, START_DELAY_S, Asked(Join(addresses)))
+        told = (first_record(self.plan, other, 1).control_address for other in contacts)
+        named, kept = tuple(filter(None, told)), life.kept if contacts else ()
+        if named or kept or self.plan.trainers:
+            self.later(life, START_DELAY_S, Asked(Join(named, kept)))
         if self.plan.trainers:
             self.call(self.now + START_DELAY_S, self._step, life)
         self.wiring.started(life)
@@ -156,12 +156,12 @@ class World:
         before = self.current.get(number)
         assert before is None or not before.running, f"peer {number} is running"
         # As the wall clock would see to it, it is also above a boot that this life rose to.
-        boot = 1 if before is None or not disk else before.core.swim.me.boot + 1
+        boot, kept = (before.core.swim.me.boot + 1, before.kept) if before and disk else (1, ())
         me = first_record(self.plan, number, boot)
-        plan, port = self.plan, self.network.port(me.peer)
-        make_core = plan.make_core
+        plan, port, make_core = self.plan, self.network.port(me.peer), self.plan.make_core
         birth = Birth(number, me, plan.config, plan.pace, plan.seed, self.now, make_core, known)
         life = SimulatedPeer(birth, make_body(plan, number, boot), port, self)
+        life.kept = kept
         self.lives.append(life)
         self.running_count += 1
         self.current[number] = port.life = life

@@ -27,6 +27,9 @@ from gossip.messages import Gossip, Hello, PeerId, Ping, Record, Seconds
 CONTACTS_KEPT = 64
 """Most addresses asked to be kept for the next start."""
 
+CONTACTS_AT_ONCE = 16
+"""So many are dialed at a time, if not more are named: whoever is there sends all it knows."""
+
 PEERS_PER_PROGRESS_INTERVAL = 16
 """My sample count becomes news once a second in groups of up to this size, and proportionally
 less often in larger ones, so that the traffic per peer stays the same."""
@@ -74,6 +77,7 @@ class Rounds:
         "_contacts",
         "_dialed",
         "_early",
+        "_hasty_dials",
         "_health",
         "_judgment",
         "_kept",
@@ -111,6 +115,7 @@ class Rounds:
         self._rng = rng
         self.ticks: Deadlines[_Tick] = Deadlines()
         self._contacts: tuple[str, ...] = ()
+        self._hasty_dials = CONTACTS_AT_ONCE
         # Whether anybody said Welcome; whether a stranger said Refused.
         self._answered = False
         self._turned_away = False
@@ -194,13 +199,21 @@ class Rounds:
 
     # ---------------------------------------------------------------- joining
 
-    def join(self, contacts: tuple[str, ...], now: Seconds) -> list[Effect]:
-        """Dial these addresses, my own excepted, until each is a live member's; see _join_again."""
+    def join(
+        self, contacts: tuple[str, ...], now: Seconds, remembered: tuple[str, ...] = ()
+    ) -> list[Effect]:
+        """Dial these addresses, my own excepted, until each is a live member's; see _join_again.
+
+        Those of an earlier life come after the others, as who was named may be gone for good.
+        """
         own = self._roster.me.control_address
-        self._contacts = tuple(dict.fromkeys(address for address in contacts if address != own))
+        named = [address for address in dict.fromkeys(contacts) if address != own]
+        others = [address for address in remembered if address != own]
+        self._contacts = tuple(dict.fromkeys([*named, *others]))
+        self._hasty_dials = max(len(named), CONTACTS_AT_ONCE)
         if self._contacts:
             self.ticks.set(_Tick.JOIN, now + self._config.join_retry_s)
-        return self._dial_contacts(len(self._contacts))
+        return self._dial_contacts(len(named) or self._hasty_dials)
 
     def hello(self) -> Hello:
         """Who I am and which model I hold."""
@@ -267,7 +280,7 @@ class Rounds:
         config = self._config
         wait_s = config.join_retry_s if hasty else config.probe_down_interval_s
         self.ticks.set(_Tick.JOIN, now + wait_s)
-        at_once = len(self._contacts) if hasty else 1
+        at_once = self._hasty_dials if hasty else 1
         return [*self._dial_contacts(at_once), *map(self.greeting, self._strangers)]
 
     def _dial_contacts(self, at_once: int) -> list[Effect]:

@@ -190,10 +190,12 @@ class Swim:
 
     # ---------------------------------------------------------------- what happens to me
 
-    def join(self, contacts: tuple[str, ...], now: Seconds) -> list[Effect]:
+    def join(
+        self, contacts: tuple[str, ...], now: Seconds, remembered: tuple[str, ...] = ()
+    ) -> list[Effect]:
         """Enter through these addresses; repeated until each is a live member's."""
         self._note_input(now)
-        return self._closing(self._rounds.join(contacts, now), now)
+        return self._closing(self._rounds.join(contacts, now, remembered), now)
 
     def leave(self, now: Seconds) -> list[Effect]:
         """Say farewell at once; from here on I only pass on news."""
@@ -347,9 +349,8 @@ class Swim:
         if refusal is not None:
             fault = Fault(sender, refusal.reason.name.lower(), refusal.detail)
             return [Send(sender, refusal), Tell(fault)]
-        claims = Rumors((hello.record,), (hello.progress,))
         effects = self._reconcile(sender)
-        effects += self._learn(sender, claims, "greeting", now)
+        effects += self._learn(sender, Rumors((hello.record,), (hello.progress,)), "greeting", now)
         if self._roster.is_live(sender):
             self._view.meet(sender).heard_at = now
         if hello.newcomer:
@@ -381,8 +382,7 @@ class Swim:
         effects: list[Effect] = []
         if ping.rumors is not NO_RUMORS:
             effects += self._learn(sender, ping.rumors, "ping", now)
-        me = self._roster.me
-        has_left = me.status == Status.LEFT
+        me, has_left = self._roster.me, self._myself.has_left
         if ping.boot > me.boot and not has_left:
             effects += self._view.refute(sender, ping.boot, 0)
             me = self.me

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch.optim import SGD
 
 from gossip.errors import JoinError, LayoutMismatch, TransportError, UsageError
 from gossip.messages import Status
+from peers.contacts import load_contacts, save_contacts
 from peers.entrance import is_loopback
 from peers.journal import replay
 from peers.peer import join
@@ -121,6 +123,17 @@ def test_an_unreachable_contact_is_a_join_error() -> None:
         pytest.fail("joined nobody")
 
 
+def test_an_error_names_those_that_were_named(tmp_path: Path) -> None:
+    """Not whom an earlier life met, which were tried as well."""
+    save_contacts(tmp_path, ("127.0.0.1:2",))
+    settings = PeerConfig(protocol=QUICK, folder=tmp_path, join_timeout_s=2.5)
+    model = small_model(1)
+    peer = join(model, SGD(model.parameters(), 0.1), contacts=["127.0.0.1:1"], settings=settings)
+    with pytest.raises(JoinError, match=r"127\.0\.0\.1:1 \(refused\);"), peer:
+        pytest.fail("joined nobody")
+    assert {"127.0.0.1:1", "127.0.0.1:2"} == set(peer._contact_failures)
+
+
 def test_another_run_is_not_joined() -> None:
     """Peers of another run are strangers, and the error suggests that."""
     settings = PeerConfig(protocol=QUICK)
@@ -155,6 +168,21 @@ def test_a_restarted_peer_finds_its_swarm_by_itself(tmp_path: Path) -> None:
             assert founder.view.lineage == again.view.lineage
             assert earlier.peer == again.identity.peer
             assert earlier.boot < again.identity.boot
+
+
+def test_a_restarted_peer_finds_its_swarm_though_the_one_named_is_gone(tmp_path: Path) -> None:
+    """Started by the same command as before, it knows the others from its folder."""
+    with ExitStack() as later:
+        with a_peer(small_model(1)) as founder:
+            named = (founder.address,)
+            stays = later.enter_context(a_peer(small_model(2), named))
+            with a_peer(small_model(3), named, folder=tmp_path):
+                wait_until(
+                    lambda: stays.address in load_contacts(tmp_path, founder.address),
+                    "the other's address on disk",
+                )
+        with a_peer(small_model(4), named, folder=tmp_path) as again:
+            assert stays.view.lineage == again.view.lineage
 
 
 def test_a_journal_of_a_live_peer_repeats_every_decision(tmp_path: Path) -> None:

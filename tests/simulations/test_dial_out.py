@@ -13,12 +13,13 @@ from gossip.machine import Dial
 from gossip.messages import Status
 from simulations.births import only_dials_out
 from simulations.conditions import WAN
-from simulations.execution import Execution, Manner, judge
+from simulations.execution import Execution, Manner, config_of, judge
 from simulations.figures import Figures
 from simulations.sabotage import SABOTAGE
 from simulations.scenario import Expected, Fault, FaultKind, Scenario, load, parse
 from simulations.simulated_peer import SimulatedPeer
 from simulations.soaking import can_judge, soak_scenario
+from simulations.world import Plan, World
 
 HOSTS_LOST = Scenario(
     name="hidden",
@@ -73,6 +74,26 @@ def test_those_that_only_dial_out_are_lost_and_held_up_like_others(seed: int) ->
     assert {False: True, True: True} == {
         kind: each.count > 30 for kind, each in outcome.figures.detection_of.items()
     }
+
+
+@pytest.mark.parametrize("disk", [True, False])
+def test_one_comes_back_by_the_addresses_on_its_disk(disk: bool) -> None:
+    """M8: the contact that it was given is gone for good, and nobody else could come to it."""
+    world = World(Plan(1, config=config_of(), trainers=False, dial_out_share=0.5))
+    world.start_together(4)
+    world.run(10.0)
+    world.crash(0)
+    world.crash(2)
+    world.run(15.0)
+    back = world.start(2, contacts=(0,), disk=disk)
+    world.run(60.0)
+
+    assert back.only_dials_out
+    assert (2 if disk else 0) == back.core.swim.live_count()
+    held = [life.core.swim.record(back.me.peer) for life in world.running if life is not back]
+    assert [back.core.swim.me if disk else None] * 2 == [
+        each if each is not None and each.status is Status.ALIVE else None for each in held
+    ]
 
 
 def test_a_link_that_it_opened_speaks_for_one_that_only_dials_out() -> None:

@@ -1,4 +1,5 @@
-"""Short splits that heal while one peer accuses everybody and others come back or are held up."""
+"""Short splits that heal while one peer accuses everybody and others come back or are held up; and
+peers that begin while all the others are held up."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import pytest
 
 from simulations.conditions import WAN
 from simulations.execution import Execution
-from simulations.scenario import Fault, FaultKind, Scenario
+from simulations.scenario import Expected, Fault, FaultKind, Scenario
 from simulations.soaking import soak_scenario
 
 HEALING = Scenario(
@@ -34,9 +35,36 @@ def test_nobody_is_down_because_a_short_split_heals(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [710072, 900116, 900377, 900420, 900890, 901084, 901160, 901246, 910234]
+    "seed",
+    [
+        *(710072, 900116, 900377, 900420, 900890, 901084, 901160, 901246, 910234),
+        *(910017, 920159, 920781),
+    ],
 )
 def test_random_scenarios_that_broke_a_rule_keep_it(seed: int) -> None:
-    """Verdicts across a split that heals, on the word of a bad accuser; news told too often."""
+    """Verdicts across a split that heals, on the word of a bad accuser; news told too often; peers
+    told only of one that is gone for good."""
     outcome = Execution(soak_scenario(seed), seed).run()
+    assert outcome.ok, outcome.broken
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("disk", [True, False])
+def test_whoever_begins_is_told_of_somebody_who_stays(share: float, disk: bool) -> None:
+    """Even when all are held up: no protocol finds anybody by the address of one that is gone."""
+    held_up = Scenario(
+        name="held-up",
+        summary="one begins, and one begins again, while the others are held up",
+        peers=4,
+        seconds=110.0,
+        calm_s=70.0,
+        dial_out_share=share,
+        faults=(
+            Fault(FaultKind.STALL, at_s=5.0, targets=(1, 3), for_s=(15.0, 15.0)),
+            Fault(FaultKind.CRASH, at_s=6.0, targets=(2,), restart_after_s=(4.0, 4.0), disk=disk),
+            Fault(FaultKind.REPLACE, at_s=6.0, targets=(0,)),
+        ),
+        expect=Expected(false_downs=None),
+    )
+    outcome = Execution(held_up, 1).run()
     assert outcome.ok, outcome.broken

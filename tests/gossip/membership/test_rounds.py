@@ -9,7 +9,7 @@ import pytest
 
 from gossip.config import MembershipConfig
 from gossip.machine import Dial, Effect, Hangup, Persist
-from gossip.membership.rounds import CONTACTS_KEPT
+from gossip.membership.rounds import CONTACTS_AT_ONCE, CONTACTS_KEPT
 from gossip.membership.sightings import Witness
 from gossip.membership.swim import Swim
 from gossip.messages import (
@@ -302,6 +302,31 @@ def test_addresses_nobody_answers_at_are_tried_in_turn() -> None:
     assert [Dial(None, each, "") for each in contacts] == first
     tried = [each.control_address for each in later if each.peer is None]
     assert [*contacts[1:], *contacts[1:]] == tried[:4]
+
+
+def test_addresses_of_an_earlier_life_are_tried_once_those_named_do_not_answer() -> None:
+    """Some at a time; who was named, and answers, may be all that a peer needs."""
+    own, named, *kept = (record(number).control_address for number in range(1, 64))
+    swim = machine()
+    assert [Dial(None, named, "")] == swim.join((named,), 0.0, (named, own, *kept))
+    tried = run(swim, 4.5)
+    for second in range(1, 5):
+        assert CONTACTS_AT_ONCE == sum(int(at) == second for at, _ in tried)
+    assert {named, *kept} == {each.control_address for _, each in tried if isinstance(each, Dial)}
+
+    swim = machine()
+    swim.join((named,), 0.0, tuple(kept))
+    swim.link_up(peer(2), 0.1)
+    say(swim, 2, Welcome(Rumors((record(2),)), LAYOUT, 1), 0.2)
+    assert 1 >= dials(only(run(swim, 20.0, answering=(2,)))).count(None)
+
+
+def test_addresses_of_an_earlier_life_are_tried_at_once_where_nobody_is_named() -> None:
+    """Or only this peer itself."""
+    own, *kept = (record(number).control_address for number in (1, 2, 3))
+    for contacts in ((), (own,)):
+        dialed = machine().join(contacts, 0.0, tuple(kept))
+        assert [Dial(None, each, "") for each in kept] == dialed
 
 
 def test_who_only_dials_out_is_not_taken_for_the_one_at_a_contact_address() -> None:
