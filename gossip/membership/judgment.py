@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import islice
 
 from gossip.config import MembershipConfig
 from gossip.machine import Effect, Send
@@ -61,6 +62,8 @@ class Judgment:
 
     def _weigh(self, claim: Claim, why: str, now: Seconds) -> list[Effect]:
         view, record = self._view, claim.record
+        if not view.is_welcomed:
+            return []  # of the few I know one accuser might be enough, and it may be a bad one
         weight = view.verdicts.weigh(record, self.accusers_of(record), now)
         if weight == Weight.TOO_FEW or record.status != Status.DOWN:
             return []
@@ -159,10 +162,23 @@ class Judgment:
         linked = seen is not None and seen.witness in (Witness.UP, Witness.FROZEN)
         if linked and weight != Weight.ENOUGH:
             return []  # my own link knows better than peers that are not live here
-        claim.asked = True
+        peers = self._whom_to_ask()
+        claim.asked = bool(peers)  # with nobody to ask it waits, until it is given up
         evidence = evidence_for(claim.record, accusers)
         asked = Gossip(Rumors((claim.record,), (), (evidence,)))
-        return [Send(peer, asked) for peer in view.watch.in_turn(self._config.gossip_fanout)]
+        return [Send(peer, asked) for peer in peers]
+
+    def _whom_to_ask(self) -> list[PeerId]:
+        """The next of my neighbors; in place of those that I do not get through to, others whom I
+        do: a split may have taken all my neighbors away."""
+        view, fanout = self._view, self._config.gossip_fanout
+        turn = view.watch.in_turn(fanout)
+        near = [peer for peer in turn if peer in view.sightings.seen and view.is_reachable(peer)]
+        if len(near) == len(turn):
+            return near
+        met = (peer for peer in view.sightings.seen if peer not in turn)
+        others = (peer for peer in met if view.roster.is_live(peer) and view.is_reachable(peer))
+        return [*near, *islice(others, fanout - len(near))]
 
     def _inquire(self, claim: Claim) -> list[Effect]:
         """A claim was neither refuted nor confirmed: do its observers stand by it? Those that
