@@ -73,6 +73,8 @@ class Judgment:
         if now < self._tried_at(claim, now):
             return []
         if weight == Weight.IN_TIME:
+            if not claim.doubted:
+                self._tell_subject(record.peer, now)
             claim.doubted = True
             in_time_at = claim.since + self._config.suspicion_s(view.roster.others + 1)
             if math.isinf(claim.apply_at) or now < in_time_at:
@@ -158,6 +160,7 @@ class Judgment:
         view, accusers = self._view, self.accusers_of(claim.record)
         weight = view.verdicts.weigh(claim.record, accusers, now)
         claim.apply_at = now + self._config.contested_s
+        self._tell_subject(claim.record.peer, now)
         seen = view.sightings.of(claim.record.peer)
         linked = seen is not None and seen.witness in (Witness.UP, Witness.FROZEN)
         if linked and weight != Weight.ENOUGH:
@@ -167,6 +170,12 @@ class Judgment:
         evidence = evidence_for(claim.record, accusers)
         asked = Gossip(Rumors((claim.record,), (), (evidence,)))
         return [Send(peer, asked) for peer in peers]
+
+    def _tell_subject(self, peer: PeerId, now: Seconds) -> None:
+        """Nobody knows better than the subject. News may not reach it: those that watch it in the
+        group as it is now may still hold it down, or be lost to it."""
+        if peer in self._view.sightings.seen and self._view.is_reachable(peer):
+            self._view.owe_notice(peer, now)
 
     def _whom_to_ask(self) -> list[PeerId]:
         """The next of my neighbors; in place of those that I do not get through to, others whom I
