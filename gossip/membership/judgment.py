@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import islice
 
 from gossip.config import MembershipConfig
-from gossip.machine import Effect, Send
+from gossip.machine import Effect, Reach, Send
 from gossip.membership.records import evidence_flaw
 from gossip.membership.sightings import Witness
 from gossip.membership.verdicts import Claim, Weight, evidence_for
@@ -174,7 +174,8 @@ class Judgment:
     def _tell_subject(self, peer: PeerId, now: Seconds) -> None:
         """Nobody knows better than the subject. News may not reach it: those that watch it in the
         group as it is now may still hold it down, or be lost to it."""
-        if peer in self._view.sightings.seen and self._view.is_reachable(peer):
+        seen = self._view.sightings.of(peer)
+        if seen is not None and seen.reach != Reach.LOST:
             self._view.owe_notice(peer, now)
 
     def _whom_to_ask(self) -> list[PeerId]:

@@ -34,7 +34,11 @@ def test_nobody_is_down_because_a_short_split_heals(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [710072, 900116, 900377, 900420, 900890, 901084, 901160, 901246, 910234]
+    "seed",
+    [
+        *(710072, 900116, 900377, 900420, 900890, 901084, 901160, 901246, 910234),
+        *(920350, 920594, 920671),
+    ],
 )
 def test_random_scenarios_that_broke_a_rule_keep_it(seed: int) -> None:
     """Verdicts across a split that heals, on the word of a bad accuser; news told too often."""
