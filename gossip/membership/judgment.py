@@ -179,16 +179,23 @@ class Judgment:
             self._view.owe_notice(peer, now)
 
     def _whom_to_ask(self) -> list[PeerId]:
-        """The next of my neighbors; in place of those that I do not get through to, others whom I
-        do: a split may have taken all my neighbors away."""
+        """The next of my neighbors; in place of those that I do not get through to, others that I
+        am linked to: a split may have taken all my neighbors away."""
         view, fanout = self._view, self._config.gossip_fanout
         turn = view.watch.in_turn(fanout)
         near = [peer for peer in turn if peer in view.sightings.seen and view.is_reachable(peer)]
         if len(near) == len(turn):
             return near
         met = (peer for peer in view.sightings.seen if peer not in turn)
-        others = (peer for peer in met if view.roster.is_live(peer) and view.is_reachable(peer))
+        others = (peer for peer in met if view.roster.is_live(peer) and self._is_linked(peer))
         return [*near, *islice(others, fanout - len(near))]
+
+    def _is_linked(self, peer: PeerId) -> bool:
+        """Whether a word to this member, which I have met, arrives as far as I know: one that
+        cannot be dialed has dialed me."""
+        view = self._view
+        is_mine = view.watch.is_dialed(peer) or not view.roster.is_dialable(peer)
+        return is_mine and view.is_reachable(peer)
 
     def _inquire(self, claim: Claim) -> list[Effect]:
         """A claim was neither refuted nor confirmed: do its observers stand by it? Those that
