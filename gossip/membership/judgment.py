@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import islice
 
 from gossip.config import MembershipConfig
-from gossip.machine import Effect, Send
+from gossip.machine import Effect, Reach, Send
 from gossip.membership.records import evidence_flaw
 from gossip.membership.sightings import Witness
 from gossip.membership.verdicts import Claim, Weight, evidence_for
@@ -61,6 +62,8 @@ class Judgment:
 
     def _weigh(self, claim: Claim, why: str, now: Seconds) -> list[Effect]:
         view, record = self._view, claim.record
+        if not view.is_welcomed:
+            return []  # of the few I know one accuser might be enough, and it may be a bad one
         weight = view.verdicts.weigh(record, self.accusers_of(record), now)
         if weight == Weight.TOO_FEW or record.status != Status.DOWN:
             return []
@@ -70,6 +73,8 @@ class Judgment:
         if now < self._tried_at(claim, now):
             return []
         if weight == Weight.IN_TIME:
+            if not claim.doubted:
+                self._tell_subject(record.peer, now)
             claim.doubted = True
             in_time_at = claim.since + self._config.suspicion_s(view.roster.others + 1)
             if math.isinf(claim.apply_at) or now < in_time_at:
@@ -155,14 +160,42 @@ class Judgment:
         view, accusers = self._view, self.accusers_of(claim.record)
         weight = view.verdicts.weigh(claim.record, accusers, now)
         claim.apply_at = now + self._config.contested_s
+        self._tell_subject(claim.record.peer, now)
         seen = view.sightings.of(claim.record.peer)
         linked = seen is not None and seen.witness in (Witness.UP, Witness.FROZEN)
         if linked and weight != Weight.ENOUGH:
             return []  # my own link knows better than peers that are not live here
-        claim.asked = True
+        peers = self._whom_to_ask()
+        claim.asked = bool(peers)  # with nobody to ask it waits, until it is given up
         evidence = evidence_for(claim.record, accusers)
         asked = Gossip(Rumors((claim.record,), (), (evidence,)))
-        return [Send(peer, asked) for peer in view.watch.in_turn(self._config.gossip_fanout)]
+        return [Send(peer, asked) for peer in peers]
+
+    def _tell_subject(self, peer: PeerId, now: Seconds) -> None:
+        """Nobody knows better than the subject. News may not reach it: those that watch it in the
+        group as it is now may still hold it down, or be lost to it."""
+        seen = self._view.sightings.of(peer)
+        if seen is not None and seen.reach != Reach.LOST:
+            self._view.owe_notice(peer, now)
+
+    def _whom_to_ask(self) -> list[PeerId]:
+        """The next of my neighbors; in place of those that I do not get through to, others that I
+        am linked to: a split may have taken all my neighbors away."""
+        view, fanout = self._view, self._config.gossip_fanout
+        turn = view.watch.in_turn(fanout)
+        near = [peer for peer in turn if peer in view.sightings.seen and view.is_reachable(peer)]
+        if len(near) == len(turn):
+            return near
+        met = (peer for peer in view.sightings.seen if peer not in turn)
+        others = (peer for peer in met if view.roster.is_live(peer) and self._is_linked(peer))
+        return [*near, *islice(others, fanout - len(near))]
+
+    def _is_linked(self, peer: PeerId) -> bool:
+        """Whether a word to this member, which I have met, arrives as far as I know: one that
+        cannot be dialed has dialed me."""
+        view = self._view
+        is_mine = view.watch.is_dialed(peer) or not view.roster.is_dialable(peer)
+        return is_mine and view.is_reachable(peer)
 
     def _inquire(self, claim: Claim) -> list[Effect]:
         """A claim was neither refuted nor confirmed: do its observers stand by it? Those that

@@ -70,7 +70,6 @@ class Rounds:
     """The rounds of one peer over its view, and the contacts it joins through."""
 
     __slots__ = (
-        "_answered",
         "_answers_at",
         "_beside",
         "_config",
@@ -116,8 +115,7 @@ class Rounds:
         self.ticks: Deadlines[_Tick] = Deadlines()
         self._contacts: tuple[str, ...] = ()
         self._hasty_dials = CONTACTS_AT_ONCE
-        # Whether anybody said Welcome; whether a stranger said Refused.
-        self._answered = False
+        # Whether a stranger said Refused.
         self._turned_away = False
         # Whether probing and comparing go on; they end with the last other member.
         self._runs = False
@@ -219,7 +217,7 @@ class Rounds:
         """Who I am and which model I hold."""
         terms = self._terms
         progress = self._view.myself.progress
-        newcomer = not self._answered
+        newcomer = not self._view.is_welcomed
         return Hello(self._roster.me, progress, terms.layout_digest, terms.fragments, newcomer)
 
     def greeting(self, peer: PeerId) -> Effect:
@@ -243,7 +241,7 @@ class Rounds:
 
     def welcomed(self, newcomer: PeerId) -> None:
         """A newcomer was told all I know; while I am one myself, that is not the whole group."""
-        if self._contacts and not self._answered and len(self._early) < EARLY_MAX:
+        if self._contacts and not self._view.is_welcomed and len(self._early) < EARLY_MAX:
             self._early[newcomer] = None
 
     def tell_early(self) -> list[Effect]:
@@ -255,12 +253,12 @@ class Rounds:
 
     def belong(self) -> None:
         """I have been a member all along."""
-        self._answered = True
+        self._view.is_welcomed = True
         self._sync_s = self._config.sync_interval_s
 
     def answered(self) -> bool:
         """Somebody welcomed me; True when it is the first one."""
-        first, self._answered = not self._answered, True
+        first, self._view.is_welcomed = not self._view.is_welcomed, True
         return first
 
     def refused(self, by: PeerId) -> None:
@@ -276,7 +274,7 @@ class Rounds:
         the other, would be a swarm of their own. A contact that starts later is found this way too.
         """
         self._strangers = {each: None for each in self._strangers if not self._roster.get(each)}
-        hasty = self._strangers or not (self._answered or self._turned_away)
+        hasty = self._strangers or not (self._view.is_welcomed or self._turned_away)
         config = self._config
         wait_s = config.join_retry_s if hasty else config.probe_down_interval_s
         self.ticks.set(_Tick.JOIN, now + wait_s)

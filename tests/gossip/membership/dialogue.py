@@ -34,9 +34,10 @@ CONFIG = MembershipConfig()
 def machine(
     *members: Record, config: MembershipConfig = CONFIG, seed: int = 1, me: Record | None = None
 ) -> Swim:
-    """Peer 1 at time 0, which has heard of these members."""
+    """Peer 1 at time 0; it belongs to a group of these members, if there are any."""
     swim = Swim(me or record(1), Terms(LAYOUT), config, random.Random(seed), 0.0)
     if members:
+        swim._view.is_welcomed = True
         swim.hear(peer(99), Gossip(Rumors(members)), 0.0)
     return swim
 
