@@ -63,7 +63,8 @@ class Join:
     """Enter the swarm through these contact addresses; with none, found a lineage.
 
     ``remembered`` are addresses that an earlier life asked to be kept (``Persist``): they are
-    tried as well, but only if no contact answers at once.
+    tried as well, but only if no contact answers at once, and only until somebody welcomes this
+    peer. With contacts given, whoever refuses it there is a ``Fault``, not a ``TurnedAway``.
     """
 
     contacts: tuple[str, ...]

@@ -46,9 +46,8 @@ class Cadence:
                     AUTO: the same, but rarer where that would cost more than AUTO_SHARE of the
                     training time. The byte budget is kept by the core in any case.
     publish_every   the anchor follows theta, or the outer step is taken; 0 means with every swap.
-    early_steps     so many first steps have twice as many swaps: while a model moves fast, what
-                    is lost between swaps is not won back later. At equal bytes that left 1 to 2 %
-                    less loss than an even cadence (simulations/compare).
+    early_steps     so many of a peer's first steps have twice as many swaps: while a model moves
+                    fast, what is lost between swaps is not won back later (simulations/compare).
     """
 
     swap_every: int = 16
@@ -62,11 +61,18 @@ class Cadence:
             raise UsageError("publish_every must be 0 (with every swap) or a number of steps")
         if self.early_steps < 0:
             raise UsageError("early_steps must be 0 (none) or a number of steps")
+        if self.early_steps and self.swap_every in (AUTO, 1):
+            raise UsageError(
+                "early swaps need a fixed cadence of 2 steps or more: --early with --every, "
+                "early_steps with swap_every; there is nothing more often than each step"
+            )
 
     def swap_due(self, step: int) -> bool:
         """Whether a swap is due after local step ``step`` (counted from 1)."""
-        every = (self.swap_every + 1) // 2 if step <= self.early_steps else self.swap_every
-        return every == AUTO or step % every == 0
+        if self.swap_every == AUTO:
+            return True
+        times = 2 if step <= self.early_steps else 1
+        return times * step // self.swap_every > times * (step - 1) // self.swap_every
 
     def publish_due(self, step: int, swap_due: bool) -> bool:
         """Whether the anchor moves after local step ``step``."""

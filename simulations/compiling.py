@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -113,7 +114,8 @@ def ensure_built(chosen: Sequence[str], cache: Path | None = None) -> Path:
     if folder.is_dir():
         for each in (folder.parent, folder):
             _check_own(each)
-        os.utime(folder)
+        with suppress(OSError):  # a cache that cannot be written to is good enough to run from
+            os.utime(folder)
         return folder
     missing = [name for name in BUILDERS if find_spec(name) is None]
     if missing:
@@ -145,8 +147,9 @@ def _remove_old(cache: Path, before_s: float) -> None:
     nobody's way.
     """
     for each in cache.iterdir():
-        if each.name.startswith((MADE, UNDER_WAY)) and each.stat().st_mtime < before_s:
-            shutil.rmtree(each, ignore_errors=True)
+        with suppress(FileNotFoundError):  # somebody else was faster
+            if each.name.startswith((MADE, UNDER_WAY)) and each.stat().st_mtime < before_s:
+                shutil.rmtree(each, ignore_errors=True)
 
 
 def _check_own(folder: Path) -> None:

@@ -15,20 +15,21 @@ from enum import IntEnum
 
 from gossip.config import MembershipConfig
 from gossip.deadlines import Deadlines
-from gossip.machine import Dial, Effect, Hangup, Persist, Send
+from gossip.machine import Dial, Effect, Fault, Hangup, Persist, Send, TurnedAway
 from gossip.membership.alone import is_left_alone
+from gossip.membership.contacts import Contacts
 from gossip.membership.health import Health
 from gossip.membership.judgment import Judgment
 from gossip.membership.sync import Sync
 from gossip.membership.terms import Terms
 from gossip.membership.view import View
-from gossip.messages import Gossip, Hello, PeerId, Ping, Record, Seconds
+from gossip.messages import Gossip, Hello, PeerId, Ping, Record, Refused, Seconds
+
+DETAIL_CHARS_MAX = 500
+"""Longest text of another peer that is shown to the owner."""
 
 CONTACTS_KEPT = 64
 """Most addresses asked to be kept for the next start."""
-
-CONTACTS_AT_ONCE = 16
-"""So many are dialed at a time, if not more are named: whoever is there sends all it knows."""
 
 PEERS_PER_PROGRESS_INTERVAL = 16
 """My sample count becomes news once a second in groups of up to this size, and proportionally
@@ -70,13 +71,10 @@ class Rounds:
     """The rounds of one peer over its view, and the contacts it joins through."""
 
     __slots__ = (
-        "_answers_at",
         "_beside",
         "_config",
         "_contacts",
-        "_dialed",
         "_early",
-        "_hasty_dials",
         "_health",
         "_judgment",
         "_kept",
@@ -113,8 +111,7 @@ class Rounds:
         self._config = config
         self._rng = rng
         self.ticks: Deadlines[_Tick] = Deadlines()
-        self._contacts: tuple[str, ...] = ()
-        self._hasty_dials = CONTACTS_AT_ONCE
+        self._contacts = Contacts(view.roster)
         # Whether a stranger said Refused.
         self._turned_away = False
         # Whether probing and comparing go on; they end with the last other member.
@@ -123,9 +120,6 @@ class Rounds:
         self._strangers: dict[PeerId, None] = {}
         # Linked as a contact or by a knock, not as the watch wants; True after the first look.
         self._beside: dict[PeerId, bool] = {}
-        # Who answered at a contact address: it may tell another one than was dialed.
-        self._answers_at: dict[str, PeerId] = {}
-        self._dialed = ""
         # Newcomers that I welcomed while nobody had welcomed me.
         self._early: dict[PeerId, None] = {}
         self._knocked_at: PeerId | None = None
@@ -200,18 +194,11 @@ class Rounds:
     def join(
         self, contacts: tuple[str, ...], now: Seconds, remembered: tuple[str, ...] = ()
     ) -> list[Effect]:
-        """Dial these addresses, my own excepted, until each is a live member's; see _join_again.
-
-        Those of an earlier life come after the others, as who was named may be gone for good.
-        """
-        own = self._roster.me.control_address
-        named = [address for address in dict.fromkeys(contacts) if address != own]
-        others = [address for address in remembered if address != own]
-        self._contacts = tuple(dict.fromkeys([*named, *others]))
-        self._hasty_dials = max(len(named), CONTACTS_AT_ONCE)
-        if self._contacts:
+        """Dial these addresses, my own excepted, until each is a live member's; see _join_again."""
+        dialed = self._contacts.begin(contacts, remembered)
+        if dialed:
             self.ticks.set(_Tick.JOIN, now + self._config.join_retry_s)
-        return self._dial_contacts(len(named) or self._hasty_dials)
+        return dialed
 
     def hello(self) -> Hello:
         """Who I am and which model I hold."""
@@ -230,8 +217,8 @@ class Rounds:
             self._strangers[peer] = None
         if not self._view.watch.is_dialed(peer):
             self._beside[peer] = False
-            if self._dialed and peer != self._knocked_at:
-                self._answers_at[self._dialed], self._dialed = peer, ""
+            if peer != self._knocked_at:
+                self._contacts.answered(peer)
         return self.greeting(peer)
 
     def lost(self, peer: PeerId) -> None:
@@ -241,7 +228,7 @@ class Rounds:
 
     def welcomed(self, newcomer: PeerId) -> None:
         """A newcomer was told all I know; while I am one myself, that is not the whole group."""
-        if self._contacts and not self._view.is_welcomed and len(self._early) < EARLY_MAX:
+        if self._contacts.addresses and not self._view.is_welcomed and len(self._early) < EARLY_MAX:
             self._early[newcomer] = None
 
     def tell_early(self) -> list[Effect]:
@@ -258,14 +245,20 @@ class Rounds:
 
     def answered(self) -> bool:
         """Somebody welcomed me; True when it is the first one."""
+        self._contacts.welcomed()
         first, self._view.is_welcomed = not self._view.is_welcomed, True
         return first
 
-    def refused(self, by: PeerId) -> None:
-        """A stranger I greeted will not have me: asking it again is no use."""
-        if by in self._strangers:
-            del self._strangers[by]
-            self._turned_away = True
+    def refused(self, by: PeerId, message: Refused) -> TurnedAway | Fault:
+        """A stranger I greeted will not have me: asking it again is no use. A fault of its own
+        where that says nothing of others: addresses of an earlier life are being tried."""
+        reason, detail = message.reason, message.detail[:DETAIL_CHARS_MAX]
+        doubtful, greeted = self._contacts.are_doubtful, by in self._strangers
+        self._strangers.pop(by, None)
+        self._turned_away = self._turned_away or (greeted and not doubtful)
+        if doubtful:
+            return Fault(by, reason.name.lower(), detail)
+        return TurnedAway(by, detail, message.segments, reason)
 
     def _join_again(self, now: Seconds) -> list[Effect]:
         """Greet and dial who has not become a member; one welcome is not enough.
@@ -278,22 +271,7 @@ class Rounds:
         config = self._config
         wait_s = config.join_retry_s if hasty else config.probe_down_interval_s
         self.ticks.set(_Tick.JOIN, now + wait_s)
-        at_once = self._hasty_dials if hasty else 1
-        return [*self._dial_contacts(at_once), *map(self.greeting, self._strangers)]
-
-    def _dial_contacts(self, at_once: int) -> list[Effect]:
-        """Dial the addresses that lead to no live member, so many of them, in turn."""
-        if not self._contacts:
-            return []
-        known = self._addresses(self._roster.live)
-        for address, peer in self._answers_at.items():
-            # One that cannot be dialed answers nowhere: it came by itself meanwhile.
-            if self._roster.is_live(peer) and self._roster.is_dialable(peer):
-                known[address] = None
-        away = [address for address in self._contacts if address not in known][:at_once]
-        self._contacts = tuple(sorted(self._contacts, key=away.__contains__))
-        self._dialed = away[0] if len(away) == 1 else ""
-        return [Dial(None, address, "") for address in away]
+        return [*self._contacts.again(bool(hasty)), *map(self.greeting, self._strangers)]
 
     def _settle_links(self) -> list[Effect]:
         """Links to contacts and knocked members that are live by now become the watch's matter, a

@@ -19,7 +19,7 @@ import random
 
 from gossip.config import MembershipConfig
 from gossip.deadlines import Alarm
-from gossip.machine import Effect, Fault, LinkCause, Send, Tell, TurnedAway
+from gossip.machine import Effect, Fault, LinkCause, Send, Tell
 from gossip.membership.claims import Claims
 from gossip.membership.health import Health
 from gossip.membership.judgment import Judgment
@@ -59,9 +59,6 @@ STARVED_INTERVALS = 2
 
 STARVED_SCORE_MAX = 3
 """Most that one starved spell costs of my trust in my own judgement."""
-
-DETAIL_CHARS_MAX = 500
-"""Longest text of another peer that is shown to the owner."""
 
 
 class Swim:
@@ -319,9 +316,7 @@ class Swim:
             case Welcome():
                 return self._on_welcome(sender, message, now)
             case Refused():
-                self._rounds.refused(sender)
-                detail = message.detail[:DETAIL_CHARS_MAX]
-                return [Tell(TurnedAway(sender, detail, message.segments, message.reason))]
+                return [Tell(self._rounds.refused(sender, message))]
             case PingReq():
                 return self._jury.hear_ping_req(sender, message, now)
             case Vouch():

@@ -55,16 +55,16 @@ def exponential_neighbors(others_sorted: Sequence[PeerId], me: PeerId) -> list[P
     """Those of ``others_sorted`` that are 1, 2, 4 ... places from ``me``, in this order.
 
     With ``me`` they are N members, in a ring. Of N = 2^k, position i has the neighbors i XOR 2^j
-    for j < k; of other N those on both sides. Symmetric where all hold the same list; where they
-    do not, somebody is met by one who would not have been, and no harm is done.
+    for j < k; of other N those on both sides. Symmetric where all hold the same list. Where
+    they do not for long, as where paths are cut, it takes others than neighbors now and then
+    (``Turns``) for all to mix.
 
     Why: whom a neighbor met since I met it are others than those I met, so what the two of us
     hold has little in common. Of N peers that do not wait while each moves on its own, in the
-    same direction for some twenty steps as optimizers do, this leaves 3 % (N = 4), 5 % (6), 6 %
-    (8), 7 % (12), 8 % (16), 5 % (32) less mean square disagreement than meeting everybody in turn
-    (3, 5, 7: as much), and that 30 to 10 % less than chance (tests/gossip/topology holds it to
-    that). Of those that keep step, 11 % (8) and 15 % (16). In large groups there are few to keep
-    links to.
+    same direction for some twenty steps as optimizers do, this leaves 4 % (N = 6), 3 % (8), 5 %
+    (12), 6 % (16, 32) less mean square disagreement than meeting everybody in turn (3, 4, 5, 7: as
+    much), and that 30 to 10 % less than chance (tests/gossip/topology holds it to that). Of those
+    that keep step, 11 % (8) and 15 % (16). In large groups there are few to keep links to.
 
     Source: Ying et al., "Exponential graph is provably efficient for decentralized deep
     training", NeurIPS 2021 (static exponential graph; its hypercube for N = 2^k).

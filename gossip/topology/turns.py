@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from gossip.config import ExchangeConfig, Partners
 from gossip.messages import PeerId
@@ -13,6 +14,11 @@ from gossip.topology.schedule import (
     least_recent_partner,
     random_partner,
 )
+
+ANYBODY_EVERY: Final = 16
+"""Of so many swaps one is opened with whomever of all a peer met longest ago: where paths are cut
+for good, each may see other members, and the only bridge between two parts may join peers that are
+not neighbors in either's list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +33,11 @@ class Turns:
     """Fragments go round robin over the free ones; partners as ``ExchangeConfig.partners`` says.
 
     A due swap may be tried ``attempts_max`` times (after Busy, with another partner each time).
-    Who was met when is remembered per fragment, of as many peers as are candidates, twice over.
+    Who was met when is remembered per fragment, of as many peers as are candidates, twice over;
+    whoever was asked in vain waits its turn like one that was met.
     """
 
     __slots__ = (
-        "_asked",
         "_attempts_left",
         "_config",
         "_last_partner",
@@ -39,6 +45,7 @@ class Turns:
         "_meetings",
         "_met",
         "_next_fragment",
+        "_opened",
         "_rng",
     )
 
@@ -49,15 +56,13 @@ class Turns:
         self._attempts_left = 0
         self._next_fragment = 0
         self._last_partner: PeerId | None = None
-        self._asked: PeerId | None = None
+        self._opened = 0
         self._met: list[dict[PeerId, int]] = [{} for _ in range(config.fragments)]
         self._meetings = 0
 
     def met(self, partner: PeerId, fragment: int) -> None:
-        """A swap of this fragment with ``partner`` was applied, whoever opened it."""
+        """A swap of this fragment with ``partner`` was opened, or applied, whoever opened it."""
         self._meetings += 1
-        if partner == self._asked:
-            self._asked = None
         met = self._met[fragment]
         met.pop(partner, None)  # so that the dict's order is that of the meetings
         met[partner] = self._meetings
@@ -80,7 +85,9 @@ class Turns:
         if partner is None:
             return None
         self._attempts_left -= 1
-        self._last_partner = self._asked = partner
+        self._last_partner = partner
+        self._opened += 1
+        self.met(partner, fragment)
         self._next_fragment = (fragment + 1) % fragments
         return Turn(fragment, partner)
 
@@ -90,10 +97,10 @@ class Turns:
         met = self._met[fragment]
         while len(met) > 2 * len(partners) + 2:
             del met[next(iter(met))]
-        if self._config.partners is Partners.EXPONENTIAL:
-            partners = exponential_neighbors(partners, self._me)
-        # Who was asked and has not been met since is busy, or about to be met.
-        return least_recent_partner(partners, met, self._asked, self._rng)
+        among = partners
+        if self._config.partners is Partners.EXPONENTIAL and self._opened % ANYBODY_EVERY:
+            among = exponential_neighbors(partners, self._me)
+        return least_recent_partner(among, met, None, self._rng)
 
     def backoff_s(self) -> float:
         """How long to wait after Busy (rule 2)."""

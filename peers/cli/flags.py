@@ -124,8 +124,8 @@ def _add_swap_flags(parser: argparse.ArgumentParser) -> None:
         "--early",
         type=count,
         metavar="STEPS",
-        help="swap twice as often as --every says for so many steps at the beginning: a swap is "
-        "worth most there (default: no)",
+        help="swap twice as often as --every says for so many of this peer's first steps: while a "
+        "model moves fast a swap is worth most (default: no)",
     )
     parser.add_argument(
         "--codec",
@@ -198,10 +198,6 @@ def cadence(flags: argparse.Namespace) -> Cadence:
     if flags.outer_every is not None and flags.strategy == "average":
         raise UsageError("--outer-every needs --strategy gossip-nesterov")
     every = usual_every(STRATEGIES[flags.strategy]) if flags.every is None else flags.every
-    if flags.early is not None and every in (AUTO, 1):
-        raise UsageError(
-            "--early needs --every with 2 steps or more: there is nothing more often than each step"
-        )
     return Cadence(every, flags.outer_every or 0, flags.early or 0)
 
 

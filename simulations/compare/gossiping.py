@@ -28,7 +28,7 @@ from simulations.compare.swapping import MOMENTUM_SHARE_MIN, Swapper
 @dataclass(frozen=True, slots=True)
 class GossipSettings:
     """every: local steps between swaps (of one fragment each, in turn). early: in the first so much
-    of the run there are two each time: while a model moves fast, a swap is worth more.
+    of the run there are twice as many: while a model moves fast, a swap is worth more.
     offer, reply: codecs.
     a, b: the outer step; 0 and 1 is plain averaging. momentum: the inner optimizer's is swapped
     too, in codecs such as ``wrap8+int8``; empty: not. weight: both sides move this share. clip:
@@ -145,13 +145,18 @@ class Gossip:
         field.local_steps(step)
         with torch.no_grad():
             self._arrive(field, step)
-            if (step + 1) % self.settings.every:
-                return
-            self._publish(field.stack.theta_PN)
-            early = field.progress <= self.settings.early * field.schedule.steps
-            for _ in range(2 if early else 1):
+            swaps = self._swaps_due(step, field)
+            if swaps:
+                self._publish(field.stack.theta_PN)
+            for _ in range(swaps):
                 self._swap(field, step, self._swaps % self.settings.fragments)
                 self._swaps += 1
+
+    def _swaps_due(self, step: int, field: Field) -> int:
+        """After this step (from 0): one for every ``every``, or for every half of that."""
+        early = field.progress <= self.settings.early * field.schedule.steps
+        times, every = 2 if early else 1, self.settings.every
+        return times * (step + 1) // every - times * step // every
 
     def replaced(self, field: Field, row: int, source: int) -> None:
         """See Method: a newcomer knows neither distances nor momentum, nor its swaps under way."""

@@ -9,6 +9,7 @@ is charged that time (a real peer would swap more rarely instead: ``every=auto``
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
@@ -85,35 +86,37 @@ def run_s(outcome: Outcome, link: Link, machine: Machine, at_step: float | None 
     """Seconds of the run, or of its first ``at_step`` steps (mean over peers)."""
     job = outcome.job
     steps = job.steps if at_step is None else at_step
-    events = _events_by(outcome, steps)
-    event_bytes = outcome.sent_bytes / max(1, outcome.events)
     spread = float(dict(job.conditions).get("spread", 1.0))
-    if events == 0:
+    if outcome.events == 0:
         return machine.step_s * steps * spread
+    event_bytes = outcome.sent_bytes / outcome.events
     if not outcome.blocking:
-        training_s = machine.step_s * steps / mean_speed(job.peers, spread)
-        if outcome.paired:
-            return max(training_s, events * link.swap_s(event_bytes))
+        step_s = machine.step_s / mean_speed(job.peers, spread)
         # Nobody waits for an answer, and each message's bytes are counted with its sender.
-        return max(training_s, events * link.transfer_s(event_bytes))
+        event_s = link.swap_s(event_bytes) if outcome.paired else link.transfer_s(event_bytes)
+        return sum(
+            max(part_steps * step_s, part_events * event_s)
+            for part_steps, part_events in _parts(outcome, steps)
+        )
+    events = outcome.events * steps / job.steps
     training_s = spread * slowest_of(job.peers, steps / events, machine)
     crossing_s = outcome.messages * link.latency_s + link.transfer_s(event_bytes)
     return events * (training_s + crossing_s)
 
 
-def _events_by(outcome: Outcome, at_step: float) -> float:
-    """Exchanges per peer until then: the share of all that the bytes sent by then are of all, which
-    is even but for methods that swap more often at first."""
+def _parts(outcome: Outcome, until: float) -> Iterator[tuple[float, float]]:
+    """Steps and exchanges between the points of the curve, until a step; of all exchanges as many
+    as bytes were sent of all. Some methods swap more often at first."""
     curve = outcome.curve
     if not curve or curve[-1].sent_bytes == 0:
-        return outcome.events * at_step / outcome.job.steps
-    sent_bytes = curve[-1].sent_bytes
+        yield until, outcome.events * until / outcome.job.steps
+        return
+    per_byte = outcome.events / curve[-1].sent_bytes
     points = [(0.0, 0.0), *((float(each.step), each.sent_bytes) for each in curve)]
     for (before, before_bytes), (step, step_bytes) in pairwise(points):
-        if before <= at_step <= step:
-            part = (at_step - before) / (step - before)
-            sent_bytes = before_bytes + part * (step_bytes - before_bytes)
-    return outcome.events * sent_bytes / curve[-1].sent_bytes
+        if before < until:
+            share = min(1.0, (until - before) / (step - before))
+            yield share * (step - before), share * (step_bytes - before_bytes) * per_byte
 
 
 def seconds_to(outcome: Outcome, target: float, link: Link, machine: Machine) -> float:

@@ -52,7 +52,7 @@ def test_cadence_of_the_command() -> None:
     assert cadence(flags("--every=7")) == Cadence(7)
     assert cadence(flags("--every=7", "--early=100")) == Cadence(7, early_steps=100)
     for every in ("--every=auto", "--every=1"):
-        with pytest.raises(UsageError, match="--early needs --every"):
+        with pytest.raises(UsageError, match="--early with --every"):
             cadence(flags(every, "--early=100"))
     assert not any(word.startswith("--every") for word in run_arguments(flags()))
     assert "--every=auto" in run_arguments(flags("--every=auto"))

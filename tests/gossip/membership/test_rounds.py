@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from gossip.config import MembershipConfig
-from gossip.machine import Dial, Effect, Hangup, Persist
-from gossip.membership.rounds import CONTACTS_AT_ONCE, CONTACTS_KEPT
+from gossip.machine import Dial, Effect, Fault, Hangup, Persist, Tell, TurnedAway
+from gossip.membership.contacts import CONTACTS_AT_ONCE
+from gossip.membership.rounds import CONTACTS_KEPT
 from gossip.membership.sightings import Witness
 from gossip.membership.swim import Swim
 from gossip.messages import (
@@ -318,7 +319,29 @@ def test_addresses_of_an_earlier_life_are_tried_once_those_named_do_not_answer()
     swim.join((named,), 0.0, tuple(kept))
     swim.link_up(peer(2), 0.1)
     say(swim, 2, Welcome(Rumors((record(2),)), LAYOUT, 1), 0.2)
-    assert 1 >= dials(only(run(swim, 20.0, answering=(2,)))).count(None)
+    assert 0 == dials(only(run(swim, 90.0, answering=(2,)))).count(None)
+
+
+def test_a_refusal_at_an_address_of_an_earlier_life_ends_nothing() -> None:
+    """It may be of another run by now; who was named is tried on. Before any was dialed, and where
+    nobody is named, a refusal is one."""
+    named, kept = (record(number).control_address for number in (2, 3))
+    refused = Refused(RefusalReason.LAYOUT, "another model")
+    swim = machine()
+    swim.join((named,), 0.0, (kept,))
+    run(swim, 1.5)
+    swim.link_up(peer(3), 1.6)
+    assert [Tell(Fault(peer(3), "layout", "another model"))] == say(swim, 3, refused, 1.7)
+    tried = [each.control_address for each in only(run(swim, 9.0)) if isinstance(each, Dial)]
+    assert tried.count(named) >= 6
+
+    for contacts, remembered in (((named,), (kept,)), ((), (kept,))):
+        swim = machine()
+        swim.join(contacts, 0.0, remembered)
+        swim.link_up(peer(3), 0.1)
+        (told,) = say(swim, 3, refused, 0.2)
+        assert isinstance(told, Tell)
+        assert isinstance(told.report, TurnedAway)
 
 
 def test_addresses_of_an_earlier_life_are_tried_at_once_where_nobody_is_named() -> None:

@@ -190,17 +190,18 @@ def test_slow_peers_cost_a_barrier_more_than_they_cost_gossip() -> None:
 
 
 def test_swaps_that_are_denser_early_are_charged_early() -> None:
-    """Two thirds of all bytes in the first half are two thirds of the messages."""
+    """Two thirds of all bytes in the first half are two thirds of the messages; where that is more
+    than the line carries, the half with fewer does not make up for it."""
     evenly = outcome_of(JOB)
     curve = tuple(
         replace(p, sent_bytes=1e6 * (min(p.step, 50) * 4 + max(0, p.step - 50) * 2) / 300)
         for p in evenly.curve
     )
-    early, slow = replace(evenly, curve=curve), Link("slow", 1e6, 1.0)
+    early, slow, machine = replace(evenly, curve=curve), Link("slow", 1e9, 0.05), Machine()
 
-    assert run_s(early, slow, Machine()) == pytest.approx(run_s(evenly, slow, Machine()))
-    half, even = (run_s(each, slow, Machine(), 50) for each in (early, evenly))
-    assert half == pytest.approx(4 / 3 * even)
+    assert run_s(evenly, slow, machine) == pytest.approx(100 * 0.1, rel=0.01)
+    assert run_s(early, slow, machine, 50) == pytest.approx(200 / 3 * 0.1, rel=0.01)
+    assert run_s(early, slow, machine) == pytest.approx(200 / 3 * 0.1 + 50 * 0.1, rel=0.01)
 
 
 def test_seconds_to_a_target_are_read_off_the_curve() -> None:

@@ -333,17 +333,17 @@ def test_what_others_moved_is_no_update_of_ones_own() -> None:
         assert torch.equal(method._after_PN, field.stack.theta_PN)
 
 
-def test_early_swaps_are_twice_as_many_until_their_share_is_over() -> None:
-    """Eight steps, the first four with two swaps; the fragments still take turns."""
-    plain, early = (Gossip(GossipSettings(fragments=4, early=share)) for share in (0.0, 0.5))
-    fields = [field_of(method, peers=2, steps=8) for method in (plain, early)]
-    for method, field in zip((plain, early), fields, strict=True):
+@pytest.mark.parametrize(("every", "plain", "early"), [(1, 8, 12), (2, 4, 6), (3, 2, 3)])
+def test_early_swaps_are_twice_as_many_until_their_share_is_over(
+    every: int, plain: int, early: int
+) -> None:
+    """Eight steps, the first four with twice as many swaps; the fragments still take turns."""
+    for share, swaps in ((0.0, plain), (0.5, early)):
+        method = Gossip(GossipSettings(every, fragments=4, early=share))
+        field = field_of(method, peers=2, steps=8)
         for step in range(8):
             method.advance(field, step)
-
-    assert [8, 12] == [field.traffic.events for field in fields]
-    # The first four are told in eight bits, the others in four.
-    assert fields[1].traffic.sent_bytes > 1.3 * fields[0].traffic.sent_bytes
+        assert swaps == field.traffic.events == method._swaps
 
 
 @pytest.mark.parametrize("meeting", [Meeting.NEIGHBORS, Meeting.RECENT])
