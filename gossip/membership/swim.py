@@ -265,7 +265,7 @@ class Swim:
                 return []  # of strangers nothing is kept but the links to them
             seen = self._view.meet(sender)
         seen.heard_at = now
-        if seen.witness == Witness.SILENT:
+        if seen.witness is Witness.SILENT:
             self._view.sightings.mended(sender, now)
         if sender in self._probed:
             self._view.prober.close(sender)
@@ -335,7 +335,7 @@ class Swim:
     ) -> list[Effect]:
         effects = self._claims.learn(sender, rumors, why, now, spread)
         for record in rumors.records:
-            if record.status == Status.SUSPECT:
+            if record.status is Status.SUSPECT:
                 effects += self._jury.hear_accusation(sender, record, now)
         return effects
 
