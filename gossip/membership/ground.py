@@ -32,13 +32,12 @@ def fingerprint(record: Record) -> int:
     The finalizer of MurmurHash3 (Appleby, public domain) over the peer, then the key: buckets
     are the exclusive or of these, so they change in constant time.
     """
-    life = record.incarnation << 2 | record.status
-    return _mix(_mix(_mixed(record.peer) ^ record.boot) ^ life)
+    return _mixed(record.peer, record.boot, record.incarnation << 2 | record.status)
 
 
 @lru_cache(maxsize=1 << 18)
-def _mixed(peer: PeerId) -> int:
-    return _mix(int(peer, 16))
+def _mixed(peer: PeerId, boot: int, life: int) -> int:
+    return _mix(_mix(_mix(int(peer, 16)) ^ boot) ^ life)
 
 
 def _mix(value: int) -> int:
