@@ -58,7 +58,7 @@ class Roster:
         self._ground = ground or Ground.of((), observers // 2)
         self._records: dict[PeerId, Record] = {}
         self._forgotten: dict[PeerId, None] = {}
-        self._standing = Standing(self._ground.rings)
+        self._standing = Standing(self._ground.rings, self._ground.around)
         self._buckets = array("Q", self._ground.buckets)
         self._count = len(self._ground.records)
         self._joined: list[PeerId] = []
