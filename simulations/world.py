@@ -25,7 +25,7 @@ from simulations.network import Link, LinkState, Network, Port, Waiting
 from simulations.plan import Check
 from simulations.plan import Plan as Plan
 from simulations.seeds import generator
-from simulations.simulated_peer import Birth, Sent, SimulatedPeer
+from simulations.simulated_peer import Birth, Sent, SimulatedPeer, Surroundings
 from simulations.traffic import Meter
 from simulations.transcript import Entry, Transcript
 from simulations.wiring import Wiring
@@ -45,7 +45,7 @@ _TIMER = 1 << 60
 """Added to an event's number: timers come after everything else of the same time."""
 
 
-class World:
+class World(Surroundings):
     """See the module. Peers are numbered from 0; ``current`` is each one's latest life."""
 
     def __init__(self, plan: Plan) -> None:
@@ -99,12 +99,13 @@ class World:
             self.now = when_s
             self.events += 1
             if kind == _FRAME:
-                if who.running:
-                    if who.resumes_at is None:
-                        who.feed(what)
-                        self._after(who)
+                life: SimulatedPeer = who
+                if life.running:
+                    if life.resumes_at is None:
+                        life.feed(what)
+                        self._after(life)
                     else:
-                        who.inbox.append(what)
+                        life.inbox.append(what)
             elif kind == _WAKE:
                 if who.wakes_at == what:
                     self._wake(who)
