@@ -8,7 +8,6 @@ transcript.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -89,9 +88,9 @@ class World(Surroundings):
 
     def run(self, until_s: Seconds, stop: Callable[[], bool] | None = None) -> bool:
         """Go on until a time, or until ``stop`` says so after an event; whether it did."""
-        agenda, pop = self._agenda, heapq.heappop
+        agenda = self._agenda
         while agenda.near or agenda.next_slot():
-            event = pop(agenda.near)
+            event = agenda.near.pop()
             when_s, _, kind, who, what = event
             if when_s > until_s:
                 agenda.push(event)
