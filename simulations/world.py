@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gossip.machine import Asked, Dial, Effect, Finish, Input, Join, Leave, Received, Woke
+from gossip.machine import Asked, Dial, Effect, Finish, Input, Join, Leave, Woke
 from gossip.membership.known import Known
 from gossip.messages import Chunk, Message, PeerId, Seconds
 from simulations.agenda import Agenda
@@ -269,7 +269,7 @@ class World(Surroundings):
     def send(self, life: SimulatedPeer, to: PeerId, message: Message, payload: bytes) -> None:
         """See Surroundings. What finds no link and no process is lost."""
         network, port = self.network, life.port
-        received = Received(port.peer, message)
+        received = port.frame(message)
         item: Waiting = received
         if type(message) is Chunk:
             item = Sent(received, payload)
