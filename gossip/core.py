@@ -155,9 +155,10 @@ class Core:
 
     def handle(self, happened: Input, now: Seconds) -> list[Effect]:
         """Take one input; return what to do, in order."""
+        is_due = self._is_due(now)
         effects = self._route(happened, now)
         more = self._follow_up(effects, now) if effects else []
-        if not more and self._concerns_membership_alone(happened):
+        if not more and self._concerns_membership_alone(happened, is_due):
             return effects
         effects += more
         if self._finishing is not None:
@@ -165,12 +166,8 @@ class Core:
         if self._leaving and not self._departed and self._swaps.unsettled_count == 0:
             effects += self._depart(now)
         effects += self._uploads.pump(now)
-        self._exchange_due = min(
-            self._swaps.deadline(),
-            self._adoption.deadline(),
-            self._donations.deadline(),
-            self._uploads.deadline(),
-        )
+        ends = (self._swaps.deadline(), self._adoption.deadline(), self._donations.deadline())
+        self._exchange_due = min(*ends, self._uploads.deadline())
         return effects
 
     def deadline(self) -> Seconds:
@@ -178,13 +175,17 @@ class Core:
         due_at, timer_at = self.swim.deadline(), self._timers.at
         return min(due_at if due_at < timer_at else timer_at, self._exchange_due)
 
-    def _concerns_membership_alone(self, happened: Input) -> bool:
+    def _is_due(self, now: Seconds) -> bool:  # anything but membership
+        return now >= self._exchange_due or now >= self._timers.at
+
+    def _concerns_membership_alone(self, happened: Input, was_due: bool) -> bool:
         """Whether nothing but membership can have changed: most inputs of an idle peer."""
-        if self._leaving or self._finishing is not None:
+        seeks = self._lineage == NO_LINEAGE and self.swim.any_lineage
+        if seeks or self._leaving or self._finishing is not None:
             return False
-        if self._lineage == NO_LINEAGE and self.swim.any_lineage:
-            return False
-        return type(happened) is Received and type(happened.message) in MEMBERSHIP_TYPES
+        if type(happened) is Received:
+            return type(happened.message) in MEMBERSHIP_TYPES
+        return type(happened) is Woke and not was_due
 
     def _route(self, happened: Input, now: Seconds) -> list[Effect]:
         if isinstance(happened, Received):
@@ -210,7 +211,7 @@ class Core:
             case Asked(command):
                 return self._asked(command, now)
             case Woke():
-                return self._woke(now)
+                return self.swim.wake(now) + (self._ring(now) if self._is_due(now) else [])
             case _:
                 assert_never(happened)
 
@@ -256,9 +257,8 @@ class Core:
             effects = self._swaps.cancel(now, keep_moved=False) + effects
         return effects
 
-    def _woke(self, now: Seconds) -> list[Effect]:
-        effects = self.swim.wake(now) + self._swaps.wake(now)
-        effects += self._adoption.wake(now) + self._donations.wake(now)
+    def _ring(self, now: Seconds) -> list[Effect]:
+        effects = self._swaps.wake(now) + self._adoption.wake(now) + self._donations.wake(now)
         for name in self._timers.due(now):
             match name:
                 case "swap":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 from gossip.messages import PeerId, Record, Status
 from simulations.plan import Plan
@@ -23,8 +24,8 @@ def only_dials_out(number: int, share: float) -> bool:
 
 def first_record(plan: Plan, number: int, boot: int) -> Record:
     """The record of a peer as it begins this boot. Its host and addresses stay for life; one that
-    only dials out tells no address."""
-    peer = PeerId(f"{derive(plan.seed, 'id', number):016x}")
+    only dials out tells no address. Each id is one object in all the tables that name its peer."""
+    peer = PeerId(sys.intern(f"{derive(plan.seed, 'id', number):016x}"))
     host = f"10.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
     if only_dials_out(number, plan.dial_out_share):
         return Record(peer, boot, 0, Status.ALIVE, "", "", host)

@@ -134,7 +134,7 @@ class Guard:
         """See Check."""
         if self._world.network.ever_deaf and self._world.network.is_deaf(life.me.peer):
             self._deaf_at_s[life.me.peer] = self._world.now
-        late = bool(life.inbox) and type(happened) is Woke
+        late = type(happened) is Woke and bool(life.inbox)
         if not effects and not late:
             return
         try:
@@ -161,11 +161,19 @@ class Guard:
             self._look_at_self(life, me)
         if life.leaving:
             self._look_for_farewell(me, effects)
+        counted: Send | None = None
         for effect in effects:
             if type(effect) is Send:
                 message = effect.message
-                if isinstance(message, RUMOR_BEARERS) and message.rumors is not NO_RUMORS:
-                    excess = self._telling.excess(life, happened, effect.to, message.rumors)
+                if counted is not None and counted.message is message:
+                    continue
+                if not isinstance(message, RUMOR_BEARERS):
+                    continue
+                if message.rumors is not NO_RUMORS:
+                    copies = 1
+                    if type(happened) is Woke:  # no answer, so it matters not whom it goes to
+                        counted, copies = effect, _copies(effect, effects)
+                    excess = self._telling.excess(life, happened, effect.to, message.rumors, copies)
                     if excess:
                         self._broken("M21", life, excess)
             elif isinstance(effect, Tell) and isinstance(effect.report, MemberChanged):
@@ -420,6 +428,14 @@ class Guard:
 
     def _broken(self, rule: str, life: SimulatedPeer, text: str) -> NoReturn:
         raise BrokenRule(f"{life.name} {text}", rule, self._world.now, life.me.peer)
+
+
+def _copies(sent: Send, effects: list[Effect]) -> int:
+    """To how many this very message goes."""
+    copies = 0
+    for effect in effects:
+        copies += type(effect) is Send and effect.message is sent.message
+    return copies
 
 
 def _step_of(before: Record, after: Record) -> str:

@@ -17,7 +17,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, TypeAlias
 
 from gossip.machine import LinkCause, Received
-from gossip.messages import PeerId, Seconds
+from gossip.messages import Message, PeerId, Seconds
 from simulations.conditions import Conditions
 from simulations.seeds import derive
 
@@ -43,12 +43,13 @@ class Port:
 
     ``outgoing`` are the links it dialed, by peer, ``incoming`` those that others dialed to it;
     ``visitors`` are the peers that only dial out and whose links it was told of, by the number of
-    the connection.
+    the connection. ``last`` is what it sent last.
     """
 
     __slots__ = (
         "host_lost",
         "incoming",
+        "last",
         "life",
         "outgoing",
         "peer",
@@ -66,6 +67,14 @@ class Port:
         self.side = 0
         self.uplink_free_at: Seconds = 0.0
         self.visitors: dict[PeerId, int] = {}
+        self.last: Received | None = None
+
+    def frame(self, message: Message) -> Received:
+        """A message as it is heard; one that goes to several in turn is the same to all."""
+        last = self.last
+        if last is None or last.message is not message:
+            last = self.last = Received(self.peer, message)
+        return last
 
 
 Waiting: TypeAlias = "Received | Sent"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import random
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias, assert_never
+from typing import NamedTuple, TypeAlias, assert_never
 
 from gossip.config import Config, Layout
 from gossip.core import Core
@@ -66,33 +67,33 @@ class Pace:
         assert 0 <= self.speed_spread < 1, "speed_spread is a share"
 
 
-class Surroundings(Protocol):
+class Surroundings(ABC):
     """What a simulated peer asks of its world. ``watched``: whether ``witness`` wants to know."""
 
     now: Seconds
     watched: bool
 
+    @abstractmethod
     def later(self, life: SimulatedPeer, delay_s: Seconds, happened: Input) -> None:
         """Feed an input of the peer's own after a while."""
-        ...
 
+    @abstractmethod
     def send(self, life: SimulatedPeer, to: PeerId, message: Message, payload: bytes) -> None:
         """Hand a frame to the network."""
-        ...
 
+    @abstractmethod
     def dial(self, life: SimulatedPeer, effect: Dial) -> None:
         """Open a link."""
-        ...
 
+    @abstractmethod
     def hang_up(self, life: SimulatedPeer, peer: PeerId) -> None:
         """Close a link."""
-        ...
 
+    @abstractmethod
     def witness(
         self, life: SimulatedPeer, happened: Input, effects: list[Effect], now: Seconds
     ) -> None:
         """Called after each step of the core, before its effects are carried out."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

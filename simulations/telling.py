@@ -49,11 +49,13 @@ class Telling:
         self._numbers: dict[int, int] = {}
         self._numbered: list[Record] = []
         self._first_at_s: list[Seconds] = [0.0]
-        self._answered: Input | None = None
+        self._answered: tuple[SimulatedPeer, Input] | None = None
         self._answers: Counter[tuple[PeerId, int]] = Counter()
 
-    def excess(self, life: SimulatedPeer, happened: Input, to: PeerId, rumors: Rumors) -> str:
-        """Count a message; what was told too often, or nothing."""
+    def excess(
+        self, life: SimulatedPeer, happened: Input, to: PeerId, rumors: Rumors, copies: int
+    ) -> str:
+        """Count a message, and how many it goes to at once; what was told too often, or nothing."""
         me, passed_on = life.me.peer, life.passed_on
         if answers(happened, to):
             return self._excess_of_answers(life, happened, to, rumors)
@@ -62,7 +64,7 @@ class Telling:
             if record.peer == me:
                 continue
             number = self._numbers.get(id(record)) or self._number(record)
-            times = passed_on[number] = passed_on.get(number, 0) + 1
+            times = passed_on[number] = passed_on.get(number, 0) + copies
             if times <= usual and record.status is not Status.SUSPECT:
                 continue
             most = self._told_max(life, record, number)
@@ -73,8 +75,9 @@ class Telling:
     def _excess_of_answers(
         self, life: SimulatedPeer, happened: Input, to: PeerId, rumors: Rumors
     ) -> str:
-        if happened is not self._answered:
-            self._answered = happened
+        before = self._answered
+        if before is None or before[0] is not life or before[1] is not happened:
+            self._answered = (life, happened)
             self._answers.clear()
         for record in rumors.records:
             if record.peer == life.me.peer:

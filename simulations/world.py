@@ -8,13 +8,12 @@ transcript.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gossip.machine import Asked, Dial, Effect, Finish, Input, Join, Leave, Received, Woke
+from gossip.machine import Asked, Dial, Effect, Finish, Input, Join, Leave, Woke
 from gossip.membership.known import Known
 from gossip.messages import Chunk, Message, PeerId, Seconds
 from simulations.agenda import Agenda
@@ -25,7 +24,7 @@ from simulations.network import Link, LinkState, Network, Port, Waiting
 from simulations.plan import Check
 from simulations.plan import Plan as Plan
 from simulations.seeds import generator
-from simulations.simulated_peer import Birth, Sent, SimulatedPeer
+from simulations.simulated_peer import Birth, Sent, SimulatedPeer, Surroundings
 from simulations.traffic import Meter
 from simulations.transcript import Entry, Transcript
 from simulations.wiring import Wiring
@@ -45,7 +44,7 @@ _TIMER = 1 << 60
 """Added to an event's number: timers come after everything else of the same time."""
 
 
-class World:
+class World(Surroundings):
     """See the module. Peers are numbered from 0; ``current`` is each one's latest life."""
 
     def __init__(self, plan: Plan) -> None:
@@ -89,9 +88,9 @@ class World:
 
     def run(self, until_s: Seconds, stop: Callable[[], bool] | None = None) -> bool:
         """Go on until a time, or until ``stop`` says so after an event; whether it did."""
-        agenda, pop = self._agenda, heapq.heappop
+        agenda = self._agenda
         while agenda.near or agenda.next_slot():
-            event = pop(agenda.near)
+            event = agenda.near.pop()
             when_s, _, kind, who, what = event
             if when_s > until_s:
                 agenda.push(event)
@@ -99,12 +98,13 @@ class World:
             self.now = when_s
             self.events += 1
             if kind == _FRAME:
-                if who.running:
-                    if who.resumes_at is None:
-                        who.feed(what)
-                        self._after(who)
+                life: SimulatedPeer = who
+                if life.running:
+                    if life.resumes_at is None:
+                        life.feed(what)
+                        self._after(life)
                     else:
-                        who.inbox.append(what)
+                        life.inbox.append(what)
             elif kind == _WAKE:
                 if who.wakes_at == what:
                     self._wake(who)
@@ -269,7 +269,7 @@ class World:
     def send(self, life: SimulatedPeer, to: PeerId, message: Message, payload: bytes) -> None:
         """See Surroundings. What finds no link and no process is lost."""
         network, port = self.network, life.port
-        received = Received(port.peer, message)
+        received = port.frame(message)
         item: Waiting = received
         if type(message) is Chunk:
             item = Sent(received, payload)

@@ -36,7 +36,7 @@ def is_judge(view: View, peer: PeerId, now: Seconds) -> bool:
 
 def out_of_reach(view: View) -> list[PeerId]:
     """Live members that nobody is left to hear of, and who are not on trial yet."""
-    if not view.roster.others or not is_left_alone(view):
+    if not is_left_alone(view) or not view.roster.others:
         return []
     return [peer for peer in view.roster.live if view.suspicions.get(peer) is None]
 

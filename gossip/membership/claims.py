@@ -34,18 +34,18 @@ class Claims:
         stale: list[Record] = []
         if not spread and len(rumors.records) > CHANGES_MAX:
             effects += self._learn_everyone(rumors.records, why)
-        held = view.roster.get
+        roster, account = view.roster, view.account
         for record in rumors.records:
-            known = held(record.peer)
-            if known is record or known == record or record.status == Status.SUSPECT:
+            known = roster.get(record.peer)
+            if known is record or record.status is Status.SUSPECT or known == record:
                 continue
             flaw = record_flaw(record)
             if flaw is not None:
                 faults.append(("rumor", flaw))
-            elif record.peer == view.roster.me.peer:
+            elif record.peer == roster.me.peer:
                 if view.myself.contradicted_by(record):
                     effects += view.refute(sender, record.boot, record.incarnation)
-            elif not view.roster.has_room(record.peer):
+            elif not roster.has_room(record.peer):
                 faults.append(("limit", f"no room for {record.peer}"))
             elif known is not None and known.key > record.key:
                 if record.peer == sender:
@@ -55,14 +55,15 @@ class Claims:
             else:
                 about = _about(record, rumors.evidence)
                 effects += self._take(sender, record, known, about, why, now, spread)
-        newest = view.account.newest
         for progress in rumors.progress:
-            if newest(progress.peer) is not progress:
+            if account.newest(progress.peer) is not progress:
                 effects += self._learn_progress(sender, progress, spread, faults)
         if stale:
             known_better = tuple(stale[:CLAIMS_PER_MESSAGE])
             effects.append(Send(sender, Gossip(view.with_evidence(known_better))))
-        return effects + _fault_of(sender, faults)
+        if faults:
+            effects.append(_fault_of(sender, faults))
+        return effects
 
     def _take(
         self,
@@ -125,15 +126,14 @@ class Claims:
 
 def _about(record: Record, told: tuple[Evidence, ...]) -> Evidence | None:
     """The evidence beside a record, the last that is given, if it is of the same life."""
-    about = next((each for each in reversed(told) if each.subject == record.peer), None)
-    if about is None or (about.boot, about.incarnation) != (record.boot, record.incarnation):
-        return None
-    return about
+    for about in reversed(told):
+        if about.subject == record.peer:
+            is_same_life = about.boot == record.boot and about.incarnation == record.incarnation
+            return about if is_same_life else None
+    return None
 
 
-def _fault_of(sender: PeerId, faults: list[tuple[str, str]]) -> list[Effect]:
-    if not faults:
-        return []
+def _fault_of(sender: PeerId, faults: list[tuple[str, str]]) -> Effect:
     kind, detail = faults[0]
     more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
-    return [Tell(Fault(sender, kind, detail + more))]
+    return Tell(Fault(sender, kind, detail + more))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from gossip.membership.rings import Ring
+from gossip.membership.rings import Around, Ring
 from gossip.messages import PeerId, Record, Status
 
 BUCKETS = 256
@@ -32,13 +32,12 @@ def fingerprint(record: Record) -> int:
     The finalizer of MurmurHash3 (Appleby, public domain) over the peer, then the key: buckets
     are the exclusive or of these, so they change in constant time.
     """
-    life = record.incarnation << 2 | record.status
-    return _mix(_mix(_mixed(record.peer) ^ record.boot) ^ life)
+    return _mixed(record.peer, record.boot, record.incarnation << 2 | record.status)
 
 
 @lru_cache(maxsize=1 << 18)
-def _mixed(peer: PeerId) -> int:
-    return _mix(int(peer, 16))
+def _mixed(peer: PeerId, boot: int, life: int) -> int:
+    return _mix(_mix(_mix(int(peer, 16)) ^ boot) ^ life)
 
 
 def _mix(value: int) -> int:
@@ -49,7 +48,11 @@ def _mix(value: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Records that do not change any more, and everything that is looked up about them."""
+    """Records that do not change any more, and everything that is looked up about them.
+
+    Those that were handed the same one also share what they found out about who stands around whom
+    (``around``), if it is to be remembered.
+    """
 
     records: dict[PeerId, Record]
     live: tuple[PeerId, ...]
@@ -58,6 +61,7 @@ class Ground:
     rings: tuple[Ring, ...]
     buckets: array[int]
     in_bucket: tuple[tuple[PeerId, ...], ...]
+    around: Around | None = None
 
     def gone(self) -> dict[PeerId, None]:
         """Who is down or has left, in a dictionary of the caller's own."""
@@ -66,7 +70,7 @@ class Ground:
         return {peer: None for peer, each in self.records.items() if each.status >= Status.DOWN}
 
     @staticmethod
-    def of(records: Iterable[Record], rings: int) -> Ground:
+    def of(records: Iterable[Record], rings: int, around: Around | None = None) -> Ground:
         """At most one record for each peer; all of them are passed on to others."""
         by_peer = {record.peer: record for record in sorted(records, key=lambda each: each.peer)}
         live = tuple(peer for peer, record in by_peer.items() if record.status < Status.DOWN)
@@ -80,4 +84,4 @@ class Ground:
             in_bucket[bucket].append(peer)
         standing = tuple(Ring(number, live) for number in range(rings))
         members = tuple(map(tuple, in_bucket))
-        return Ground(by_peer, live, down, undialable, standing, buckets, members)
+        return Ground(by_peer, live, down, undialable, standing, buckets, members, around)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gossip.membership.account import Accounts
 from gossip.membership.ground import Ground
+from gossip.membership.rings import Around
 from gossip.messages import NO_LINEAGE, PeerId, Phase, Progress, Record
 
 
@@ -26,7 +27,7 @@ class Known:
     def of(records: Sequence[Record], observers: int, lineage: bytes = NO_LINEAGE) -> Known:
         """A swarm of these members, none with a sample yet: all of one lineage, or of none."""
         progress = [_starting(record.peer, record.boot, lineage) for record in records]
-        return Known(Ground.of(records, observers // 2), Accounts.of(progress), lineage)
+        return Known(Ground.of(records, observers // 2, Around()), Accounts.of(progress), lineage)
 
 
 def _starting(peer: PeerId, boot: int, lineage: bytes) -> Progress:

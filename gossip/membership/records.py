@@ -8,8 +8,9 @@ M1 to M5). Progress counts are the same kind of thing, one per (peer, boot).
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
-from gossip.messages import PEER_ID_FORM, Evidence, Progress, Record
+from gossip.messages import PEER_ID_FORM, Evidence, PeerId, Progress, Record
 
 TEXT_CHARS_MAX = 256
 """Longest address or host name taken from a claim (a DNS name has at most 253)."""
@@ -20,6 +21,8 @@ LINEAGE_BYTES_MAX = 64
 COUNT_MAX = 1 << 53
 """Largest boot, incarnation, version or sample count taken from a claim (exact in a float)."""
 
+PEER_ID_CHARS = 16
+
 ACCUSERS_MAX = 16
 """Most accusers taken from a claim: as many observers as a peer can have."""
 
@@ -27,7 +30,7 @@ ACCUSERS_MAX = 16
 def merge(a: Record, b: Record) -> Record:
     """The claim that wins: the larger key; at equal keys the larger tuple of the other fields."""
     assert a.peer == b.peer
-    return a if _order(a) >= _order(b) else b
+    return a if a is b or _order(a) >= _order(b) else b
 
 
 def merge_progress(a: Progress, b: Progress) -> Progress:
@@ -50,9 +53,19 @@ def _progress_order(progress: Progress) -> tuple[int, int, int, bytes, int]:
     return (*progress.key, progress.samples, progress.lineage, int(progress.phase))
 
 
+def _is_peer_id(peer: PeerId) -> bool:
+    return len(peer) == PEER_ID_CHARS and _is_hex(peer)
+
+
+@lru_cache(maxsize=1 << 18)
+def _is_hex(peer: PeerId) -> bool:
+    """Remembered: the same few are named again and again."""
+    return PEER_ID_FORM.fullmatch(peer) is not None
+
+
 def record_flaw(record: Record) -> str | None:
     """Why a claim must not be believed whatever its key, or None."""
-    if PEER_ID_FORM.fullmatch(record.peer) is None:
+    if not _is_peer_id(record.peer):
         return f"peer id {record.peer[:20]!r} is not 16 hex digits"
     if not 0 <= record.boot <= COUNT_MAX or not 0 <= record.incarnation <= COUNT_MAX:
         return f"boot or incarnation of {record.peer} out of range"
@@ -66,7 +79,7 @@ def record_flaw(record: Record) -> str | None:
 
 def progress_flaw(progress: Progress) -> str | None:
     """Why an account must not be believed whatever its key, or None."""
-    if PEER_ID_FORM.fullmatch(progress.peer) is None:
+    if not _is_peer_id(progress.peer):
         return f"peer id {progress.peer[:20]!r} is not 16 hex digits"
     for count in (progress.boot, progress.version, progress.samples):
         if not 0 <= count <= COUNT_MAX:
@@ -81,6 +94,6 @@ def evidence_flaw(evidence: Evidence) -> str | None:
     if len(evidence.accusers) > ACCUSERS_MAX:
         return f"{len(evidence.accusers)} accusers of {evidence.subject[:20]!r}"
     for peer in (evidence.subject, *evidence.accusers):
-        if PEER_ID_FORM.fullmatch(peer) is None:
+        if not _is_peer_id(peer):
             return f"peer id {peer[:20]!r} is not 16 hex digits"
     return None

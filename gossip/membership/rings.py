@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from functools import lru_cache
 
 from gossip.messages import PeerId
 
 RINGS_MAX = 8
 """One 64-byte hash gives a member's places on all of them."""
+
+REMEMBERED_MAX = 1 << 16
+"""Answers kept in one memory of who stands around whom."""
 
 _CIRCLE = (1 << 64) - 1
 _PERSON = b"gossip-rings-1"
@@ -92,22 +95,50 @@ class Ring:
         return None
 
 
+class Around:
+    """Who stands around whom, as found by any of those that stand on one ground.
+
+    They hear the same claims at about the same time, so most ask what another has asked just now.
+    ``change`` tells their sets of members apart: the exclusive or of the first places of all who
+    came and went since. It is no proof against peers that choose their ids: it is for simulations.
+    """
+
+    __slots__ = ("_found",)
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, PeerId], list[PeerId]] = {}
+
+    def get(self, change: int, peer: PeerId) -> list[PeerId] | None:
+        """Not to be changed by the reader."""
+        return self._found.get((change, peer))
+
+    def put(self, change: int, peer: PeerId, found: list[PeerId]) -> None:
+        """Remember one; so many are an age of news."""
+        if len(self._found) >= REMEMBERED_MAX:
+            self._found.clear()
+        self._found[change, peer] = found
+
+
 class Standing:
     """A changing set of members on all rings: a shared ground, less who is gone, plus who joined.
 
-    ``ground`` is never changed, so many peers of one process may stand on the same one.
+    ``ground`` is never changed, so many peers of one process may stand on the same one, and share
+    a memory of who stands around whom.
     """
 
-    __slots__ = ("_gone", "_ground", "_joined")
+    __slots__ = ("_around", "_change", "_gone", "_ground", "_joined")
 
-    def __init__(self, ground: tuple[Ring, ...]) -> None:
+    def __init__(self, ground: tuple[Ring, ...], around: Around | None = None) -> None:
         assert 1 <= len(ground) <= RINGS_MAX
         self._ground = ground
+        self._around = around
+        self._change = 0
         self._joined = tuple(Ring(ring.number) for ring in ground)
         self._gone: dict[PeerId, None] = {}
 
     def add(self, peer: PeerId, in_ground: bool) -> None:
         """A member is here (again)."""
+        self._change ^= places(peer)[0]
         if in_ground:
             self._gone.pop(peer, None)
         else:
@@ -116,18 +147,30 @@ class Standing:
 
     def remove(self, peer: PeerId, in_ground: bool) -> None:
         """A member is gone."""
+        self._change ^= places(peer)[0]
         if in_ground:
             self._gone[peer] = None
         else:
             for ring in self._joined:
                 ring.remove(peer)
 
-    def around(self, peer: PeerId, passed: Container[PeerId], wants_passed: bool) -> list[PeerId]:
+    def around(self, peer: PeerId, passed: Collection[PeerId], wants_passed: bool) -> list[PeerId]:
         """The neighbors of a peer on all rings, both ways, in ring order, each once.
 
         Members in ``passed`` are passed by until one is found that is not; on the way they are
         taken along if they are wanted.
         """
+        if self._around is None or passed:
+            return self._find_around(peer, passed, wants_passed)
+        found = self._around.get(self._change, peer)
+        if found is None:
+            found = self._find_around(peer, passed, wants_passed)
+            self._around.put(self._change, peer, found)
+        return list(found)
+
+    def _find_around(
+        self, peer: PeerId, passed: Collection[PeerId], wants_passed: bool
+    ) -> list[PeerId]:
         found: dict[PeerId, None] = {}
         standing = places(peer)
         for ground, joined in zip(self._ground, self._joined, strict=True):

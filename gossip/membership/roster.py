@@ -31,6 +31,7 @@ class Roster:
     """
 
     __slots__ = (
+        "_am_live",
         "_buckets",
         "_count",
         "_down",
@@ -57,7 +58,7 @@ class Roster:
         self._ground = ground or Ground.of((), observers // 2)
         self._records: dict[PeerId, Record] = {}
         self._forgotten: dict[PeerId, None] = {}
-        self._standing = Standing(self._ground.rings)
+        self._standing = Standing(self._ground.rings, self._ground.around)
         self._buckets = array("Q", self._ground.buckets)
         self._count = len(self._ground.records)
         self._joined: list[PeerId] = []
@@ -70,6 +71,7 @@ class Roster:
         """Who is down or has left; to be read."""
         self.me = me
         """My own record; to be read."""
+        self._am_live = True
         self._put(me, self.get(me.peer))
 
     # ---------------------------------------------------------------- reading
@@ -77,7 +79,7 @@ class Roster:
     @property
     def others(self) -> int:
         """How many live members there are beside me."""
-        return self._live_count - (self.me.status < Status.DOWN)
+        return self._live_count - self._am_live
 
     @property
     def is_small(self) -> bool:
@@ -218,11 +220,13 @@ class Roster:
         self._records[peer] = record
         if peer == self._me:
             self.me = record
+            self._am_live = record.status < Status.DOWN
         self._forgotten.pop(peer, None)
+        bucket = bucket_of(peer)
         if before is None:
             self._count += 1
         elif peer not in self._hearsay:
-            self._buckets[bucket_of(peer)] ^= fingerprint(before)
+            self._buckets[bucket] ^= fingerprint(before)
         was_live = before is not None and before.status < Status.DOWN
         is_live = record.status < Status.DOWN
         if is_live:
@@ -230,7 +234,7 @@ class Roster:
         elif before is None:
             self._hearsay[peer] = None
         if peer not in self._hearsay:
-            self._buckets[bucket_of(peer)] ^= fingerprint(record)
+            self._buckets[bucket] ^= fingerprint(record)
         if is_live:
             self.gone.pop(peer, None)
         else:
@@ -241,7 +245,9 @@ class Roster:
             self._undialable.pop(peer, None)
         if was_live != is_live:
             self._move(peer, is_live)
-        _keep(self._down, peer, record.status == Status.DOWN)
+        was_down = before is not None and before.status == Status.DOWN
+        if was_down != (record.status == Status.DOWN):
+            _keep(self._down, peer, not was_down)
         self._settle()
 
     def _move(self, peer: PeerId, is_live: bool) -> None:

@@ -79,10 +79,12 @@ class Rounds:
         "_judgment",
         "_kept",
         "_knocked_at",
+        "_knocks",
         "_progress_told_at",
         "_rng",
         "_roster",
         "_runs",
+        "_spreads",
         "_strangers",
         "_sync_s",
         "_terms",
@@ -116,6 +118,9 @@ class Rounds:
         self._turned_away = False
         # Whether probing and comparing go on; they end with the last other member.
         self._runs = False
+        # Whether the rounds that pass on news, and that greet the down, have a time.
+        self._spreads = False
+        self._knocks = False
         # Linked, but not members yet, in the order met; bounded by the links there are.
         self._strangers: dict[PeerId, None] = {}
         # Linked as a contact or by a knock, not as the watch wants; True after the first look.
@@ -142,8 +147,9 @@ class Rounds:
         """Start the rounds that have become needed; call it after every input."""
         view, ticks = self._view, self.ticks
         is_news = view.news.records.count or view.news.progress.count
-        if is_news and _Tick.GOSSIP not in ticks and self._roster.others:
+        if is_news and not self._spreads and self._roster.others:
             # At a random phase: a claim then takes half an interval a hop, not a whole one.
+            self._spreads = True
             ticks.set(_Tick.GOSSIP, now + self._rng.random() * self._config.gossip_interval_s)
         if view.addresses_changed:
             view.addresses_changed = False
@@ -156,12 +162,13 @@ class Rounds:
             self._runs = True
             ticks.set(_Tick.PROBE, now + self._rng.random() * self._look_s())
             ticks.set(_Tick.SYNC, now + self._rng.random() * self._next_sync_s())
-        if self._roster.gone and _Tick.KNOCK not in ticks and self._roster.down:
+        if not self._knocks and self._roster.down:
+            self._knocks = True
             ticks.set(_Tick.KNOCK, now + self._rng.random() * self._knock_pause_s())
 
     def stop(self) -> None:
         """No more rounds but those that pass on news."""
-        self._runs = False
+        self._runs = self._spreads = self._knocks = False
         for tick in _Tick:
             self.ticks.clear(tick)
 
@@ -345,7 +352,8 @@ class Rounds:
             self._beside.pop(self._knocked_at, None)
             effects.append(Hangup(self._knocked_at))
         before, self._knocked_at = self._knocked_at, None
-        if not self._roster.down:
+        self._knocks = bool(self._roster.down)
+        if not self._knocks:
             return effects
         self.ticks.set(_Tick.KNOCK, now + self._knock_pause_s())
         record = self._next_down(before)
@@ -384,7 +392,8 @@ class Rounds:
         if peers and len(news):
             told = Gossip(self._view.some_news(len(peers)))
             effects += [Send(peer, told) for peer in peers]
-        if len(news) and self._roster.others:
+        self._spreads = bool(len(news) and self._roster.others)
+        if self._spreads:
             self.ticks.set(_Tick.GOSSIP, now + self._config.gossip_interval_s)
         return effects
 

@@ -35,7 +35,7 @@ class RumorQueue(Generic[Claim]):
     __slots__ = ("_by_sends", "count")
 
     def __init__(self) -> None:
-        self._by_sends: list[dict[PeerId, Claim]] = [{}]
+        self._by_sends: dict[int, dict[PeerId, Claim]] = {}
         self.count = 0
 
     def __len__(self) -> int:
@@ -43,45 +43,38 @@ class RumorQueue(Generic[Claim]):
 
     def push(self, subject: PeerId, claim: Claim) -> None:
         """Make this the news about its subject, not sent yet."""
-        for bucket in self._by_sends:
+        for bucket in self._by_sends.values():
             if bucket.pop(subject, None) is not None:
                 self.count -= 1
-        self._by_sends[0][subject] = claim
+        unsent = self._by_sends.get(0)
+        if unsent is None:
+            self._by_sends[0] = {subject: claim}
+        else:
+            unsent[subject] = claim
         self.count += 1
 
     def take(self, limit: int, sends_max: int, copies: int = 1) -> list[Claim]:
         """Up to ``limit`` claims to send to so many peers now; each is counted as sent to all of
         them, and dropped at the most. So is, unsent, what has been sent as often as is enough by
         now: with fewer neighbors that is less."""
-        for bucket in self._by_sends[sends_max:]:
-            self.count -= len(bucket)
-        del self._by_sends[max(1, sends_max) :]
-        if self.count <= limit:
-            return self._take_all(sends_max, copies)
         claims: list[Claim] = []
-        after: list[dict[PeerId, Claim]] = [{} for _ in range(len(self._by_sends) + copies)]
-        for sends, bucket in reversed(list(enumerate(self._by_sends))):
-            room = limit - sum(map(len, self._by_sends[:sends]))  # what was sent less goes first
+        before, after = self._by_sends, dict[int, dict[PeerId, Claim]]()
+        room = limit
+        for sends in sorted(before):
+            bucket = before[sends]
+            if sends >= sends_max:
+                break
             going = bucket
-            if room < len(bucket):
+            if room < len(bucket):  # what was sent less went first
                 going = {peer: bucket[peer] for peer in islice(bucket, max(0, room))}
-                after[sends] = {peer: bucket[peer] for peer in bucket if peer not in going}
-            after[sends + copies] |= going
-            claims[:0] = going.values()
-        self._by_sends = after[: max(1, sends_max)]
-        self.count = sum(map(len, self._by_sends))
-        return claims
-
-    def _take_all(self, sends_max: int, copies: int) -> list[Claim]:
-        """The same where there is room for all: each bucket moves on as it is."""
-        buckets = self._by_sends
-        claims = [claim for bucket in buckets for claim in bucket.values()]
-        going = buckets[: max(1, sends_max) - copies] if sends_max > copies else []
-        while going and not going[-1]:
-            going.pop()
-        self.count -= sum(map(len, buckets[len(going) :]))
-        fresh: list[dict[PeerId, Claim]] = [{} for _ in range(copies if going else 1)]
-        self._by_sends = fresh + going
+                staying = {peer: bucket[peer] for peer in bucket if peer not in going}
+                after[sends] = staying | after.get(sends, {})
+            room -= len(bucket)
+            claims += going.values()
+            if going and sends + copies < sends_max:
+                after[sends + copies] = going
+        self._by_sends = after
+        self.count = sum([len(bucket) for bucket in after.values()])
         return claims
 
 

@@ -71,9 +71,9 @@ class Swim:
     """
 
     __slots__ = (
-        "_alarm", "_claimed", "_claims", "_config", "_gone", "_health", "_id", "_jury",
-        "_last_input_at", "_myself", "_probed", "_roster", "_rounds", "_seen", "_starved_s",
-        "_terms", "_tried", "_view",
+        "_alarm", "_claimed", "_claims", "_config", "_gone", "_health", "_id", "_is_hidden",
+        "_jury", "_last_input_at", "_myself", "_probed", "_roster", "_rounds", "_seen",
+        "_starved_s", "_terms", "_tried", "_view",
     )  # fmt: skip
 
     def __init__(
@@ -104,8 +104,8 @@ class Swim:
         self._tried = view.suspicions.open
         self._claimed = view.verdicts.open
         self._gone = self._roster.gone
+        self._is_hidden = not me.control_address
         self._alarm = Alarm(
-            self._rounds.ticks,
             view.prober.deadlines,
             view.prober.favor_deadlines,
             view.suspicions.deadlines,
@@ -183,7 +183,7 @@ class Swim:
         if self._view.owed:
             return self._last_input_at
         alarm = self._alarm
-        return alarm.earliest() if alarm.is_stale else alarm.at
+        return min(self._rounds.ticks.at, alarm.earliest() if alarm.is_stale else alarm.at)
 
     # ---------------------------------------------------------------- what happens to me
 
@@ -264,7 +264,7 @@ class Swim:
                 return []  # of strangers nothing is kept but the links to them
             seen = self._view.meet(sender)
         seen.heard_at = now
-        if seen.witness == Witness.SILENT:
+        if seen.witness is Witness.SILENT:
             self._view.sightings.mended(sender, now)
         if sender in self._probed:
             self._view.prober.close(sender)
@@ -288,16 +288,15 @@ class Swim:
     def receive(self, sender: PeerId, message: MembershipMessage, now: Seconds) -> list[Effect]:
         """``heard_from`` and ``hear``, as one input."""
         effects = self.heard_from(sender, now)
-        if sender == self._id:
-            return effects
-        effects += self._heed(sender, message, now)
-        return self._closing(effects, now)
+        return effects + self.hear(sender, message, now)
 
     def wake(self, now: Seconds) -> list[Effect]:
         """Do what is due; harmless early, late or twice."""
         self._note_input(now)
-        effects = self._jury.due(now)
-        self._view.bury(now)
+        effects: list[Effect] = []
+        if self._is_hidden or self._alarm.earliest() <= now:  # mostly nothing but a round is due
+            effects += self._jury.due(now)
+            self._view.bury(now)
         effects += self._rounds.due(now)
         return self._closing(effects, now)
 
@@ -333,7 +332,7 @@ class Swim:
     ) -> list[Effect]:
         effects = self._claims.learn(sender, rumors, why, now, spread)
         for record in rumors.records:
-            if record.status == Status.SUSPECT:
+            if record.status is Status.SUSPECT:
                 effects += self._jury.hear_accusation(sender, record, now)
         return effects
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 import struct
+from array import array
 
 from gossip.machine import Effect, Send
 from gossip.membership.ground import BUCKETS
@@ -26,6 +27,7 @@ ACCOUNTS_PER_DIGEST = 16
 """Accounts change all the time and so are not compared, but passed round a few at a time."""
 
 _FORM = struct.Struct(f"<{BUCKETS}Q")
+_IS_AS_HERE = array("Q", [1]).tobytes()[0] == 1
 
 
 class Sync:
@@ -39,7 +41,7 @@ class Sync:
 
     def digest(self) -> Digest:
         """What I hold, in short."""
-        return Digest(_FORM.pack(*self._view.roster.buckets), self._some_accounts())
+        return Digest(_packed(self._view.roster.buckets), self._some_accounts())
 
     def _some_accounts(self) -> tuple[Progress, ...]:
         roster, account = self._view.roster, self._view.account
@@ -60,11 +62,11 @@ class Sync:
         """Where we differ, and what I hold there; None when we do not, or it is no digest."""
         if len(digest.buckets) != _FORM.size:
             return None
-        theirs = _FORM.unpack(digest.buckets)
         mine = self._view.roster.buckets
-        buckets = bytes([at for at in range(BUCKETS) if theirs[at] != mine[at]])
-        if not buckets:
+        if digest.buckets == _packed(mine):
             return None
+        theirs = _FORM.unpack(digest.buckets)
+        buckets = bytes([at for at in range(BUCKETS) if theirs[at] != mine[at]])
         held = self._view.roster.in_buckets(buckets)
         return Diff(buckets, tuple([_version(record) for record in held]))
 
@@ -95,6 +97,11 @@ class Sync:
         return Rumors(
             told.records, tuple([each for each in accounts if each is not None]), told.evidence
         )
+
+
+def _packed(buckets: array[int]) -> bytes:
+    """As they cross the wire: 8 bytes each, the lowest first."""
+    return buckets.tobytes() if _IS_AS_HERE else _FORM.pack(*buckets)
 
 
 def _version(record: Record) -> Version:

@@ -51,6 +51,9 @@ CHUNK_HEADER_BYTES_MAX = 1024
 RECORD_BYTES_MAX = 8 << 20
 """Largest journal record: one control message and what it rode in."""
 
+PACKED_FIRST_BYTES = 1024
+"""Room that is made for a message before its size is known: most are shorter."""
+
 DECODE_FACTOR = 64
 """Objects decoded from a frame weigh at most this many times its bytes (a Segment of four bytes
 on the wire is a named tuple of about 180)."""
@@ -202,7 +205,8 @@ def _open(
 
 def _body(kind: Any, value: Any) -> bytes:
     try:
-        body = msgpack.packb(shape_of(kind).write(value), use_bin_type=True)
+        plain = shape_of(kind).write(value)
+        body = msgpack.packb(plain, use_bin_type=True, buf_size=PACKED_FIRST_BYTES)
     except UnicodeEncodeError as wrong:  # text with lone surrogates: no peer could read it
         raise FrameError("text that is not Unicode") from wrong
     return cast(bytes, body)

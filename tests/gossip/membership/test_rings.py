@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossip.membership.rings import Ring, Standing, places
+from gossip.membership.rings import Around, Ring, Standing, places
 from gossip.messages import PeerId
 from tests.gossip.membership.claims import peer
 
@@ -83,6 +83,25 @@ def test_changes_over_a_ground_equal_a_fresh_build(
     of = data.draw(st.sampled_from([*here, *ground, peer(31)]))
     for wants in (True, False):
         assert fresh.around(of, passed, wants) == stand.around(of, passed, wants)
+
+
+@given(MEMBERS, st.lists(st.lists(st.integers(0, 20).map(peer), max_size=8), max_size=6))
+def test_what_many_remember_together_is_what_each_would_find(
+    ground: list[PeerId], toggled: list[list[PeerId]]
+) -> None:
+    """Several that heard of different comings and goings, and share a ground and a memory."""
+    rings, around = tuple(Ring(number, ground) for number in range(3)), Around()
+    for changes in [*toggled, *toggled]:
+        stand, here = Standing(rings, around), list(ground)
+        for each in changes:
+            if each in here:
+                here.remove(each)
+                stand.remove(each, each in ground)
+            else:
+                here.append(each)
+                stand.add(each, each in ground)
+            assert standing(here, 3).around(each, {}, True) == stand.around(each, {}, True)
+            stand.around(each, {}, True).clear()  # the answer is the asker's own
 
 
 @given(MEMBERS, st.integers(0, 30).map(peer), st.data())
