@@ -96,7 +96,7 @@ class View:
         self.told: Deadlines[PeerId] = Deadlines()
         self.addresses_changed = False
         self.is_welcomed = False
-        """Whether anybody has told me of the whole group; to be written by ``rounds`` alone."""
+        """Whether anybody has welcomed me; to be written by ``rounds`` alone."""
         self.config = self._config = config
         self._reachable: list[PeerId] | None = None
         # Peers owed a Notice; True where even an ALIVE record of ours is worth one.
