@@ -405,10 +405,9 @@ class Swim:
                 lookup = sync.lookup(message)
                 return [] if lookup is None else [Send(sender, lookup)]
             case Lookup():
+                answer = sync.answer(message)
                 effects = self._learn(sender, message.rumors, "comparison", now)
-                if message.peers:
-                    effects.append(Send(sender, Gossip(sync.answer(message.peers))))
-                return effects
+                return [*effects, Send(sender, Gossip(answer))] if answer.records else effects
 
     def _on_notice(self, sender: PeerId, record: Record, now: Seconds) -> list[Effect]:
         before = self.me.key

@@ -3,7 +3,11 @@
     A -> B  Digest: 256 hashes           equal: nothing follows
     B -> A  Diff: my versions where the hashes differ
     A -> B  Lookup: what is newer at mine, and whose records I want
-    B -> A  Gossip: those
+    B -> A  Gossip: those, and who of what A told is gone
+
+What B holds of members that it never knew alive, or that are gone for long, is in no digest and no
+diff, as it is news to nobody. But who still counts on one that is gone is told so, whichever of the
+two began.
 
 Source: the two-level comparison is that of Merkle trees in Dynamo (DeCandia et al., SOSP 2007,
 section 4.7) with one level of buckets, which suffices for some thousand members.
@@ -18,7 +22,7 @@ from array import array
 from gossip.machine import Effect, Send
 from gossip.membership.ground import BUCKETS
 from gossip.membership.view import View
-from gossip.messages import Diff, Digest, Lookup, PeerId, Progress, Record, Rumors, Version
+from gossip.messages import Diff, Digest, Lookup, PeerId, Progress, Record, Rumors, Status, Version
 
 RECORDS_MAX = 4096
 """Records sent or asked for in one go; the next comparison finds the rest."""
@@ -86,10 +90,20 @@ class Sync:
             return None
         return Lookup(self._told(newer), tuple(wanted[:RECORDS_MAX]))
 
-    def answer(self, peers: tuple[PeerId, ...]) -> Rumors:
-        """The records asked for, with what they stand on and these peers' accounts."""
-        held = [self._view.roster.get(peer) for peer in peers[:RECORDS_MAX]]
-        return self._told([record for record in held if record is not None])
+    def answer(self, lookup: Lookup) -> Rumors:
+        """The records asked for, and those of members said to be alive that I know to be gone;
+        with what they stand on and these peers' accounts."""
+        roster = self._view.roster
+        held = [roster.get(peer) for peer in lookup.peers[:RECORDS_MAX]]
+        gone = [self._gone_since(record) for record in lookup.rumors.records[:RECORDS_MAX]]
+        return self._told([record for record in (*held, *gone) if record is not None])
+
+    def _gone_since(self, said: Record) -> Record | None:
+        """What I know of a member that is gone, and that another still counts on."""
+        known = self._view.roster.get(said.peer)
+        if known is None or said.status >= Status.DOWN or known.status < Status.DOWN:
+            return None
+        return known if known.key > said.key else None
 
     def _told(self, records: list[Record]) -> Rumors:
         told = self._view.with_evidence(tuple(records[:RECORDS_MAX]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,9 +14,11 @@ from gossip.membership.swim import Swim
 from gossip.membership.sync import RECORDS_MAX, Sync
 from gossip.membership.view import View
 from gossip.messages import (
+    NO_RUMORS,
     Diff,
     Digest,
     Gossip,
+    Lookup,
     MembershipMessage,
     Record,
     Rumors,
@@ -70,7 +73,7 @@ def test_two_peers_that_compare_end_with_the_same_records(
     ones: list[Record], others: list[Record], first: int
 ) -> None:
     """In four messages at most, whoever starts; only a tombstone of one never known alive is not
-    passed on."""
+    passed on, but to who counts on that member."""
     swims = pair(ones, others)
     kinds = compare(swims, first)
 
@@ -80,6 +83,9 @@ def test_two_peers_that_compare_end_with_the_same_records(
             known = theirs.record(claim.peer)
             assert known is not None
             assert known.key >= claim.key
+        for claim in mine.records():
+            known = theirs.record(claim.peer)
+            assert known is None or known.status >= Status.DOWN or known.key >= claim.key
     if all(len(held(each)) == len(each.records()) for each in swims.values()):
         assert swims[1].records() == swims[2].records()
     if held(swims[1]) == held(swims[2]):
@@ -108,6 +114,27 @@ def test_a_verdict_is_compared_together_with_what_it_stands_on() -> None:
 
     assert down(3) == swims[2].record(peer(3)) == swims[1].record(peer(3))
     assert ["Digest"] == compare(swims, 2)
+
+
+@pytest.mark.parametrize("first", [1, 2])
+@pytest.mark.parametrize("is_old", [False, True])
+def test_who_counts_on_the_dead_is_told_so_whoever_begins(first: int, is_old: bool) -> None:
+    """M10: also by one that passes the tombstone on to nobody else, as it came later, or as the
+    tombstone is old. A peer that was held up while it was news may meet no other."""
+    swims = pair([record(4), record(5)], [record(3), record(4), record(5)])
+    verdict = Rumors((down(3),), (), (evidence(3, 1, 2, 4, 5),))
+    if is_old:
+        tell(swims[1], 4, record(3), now=0.1)
+        say(swims[1], 4, Gossip(verdict), 0.2)
+        swims[1]._roster.retire(peer(3))
+    else:
+        swims[1]._claims.learn(peer(4), verdict, "welcome", 0.1, spread=False)
+    assert down(3) == swims[1].record(peer(3))
+    assert down(3) not in held(swims[1])
+
+    compare(swims, first)
+
+    assert down(3) == swims[2].record(peer(3)) == swims[1].record(peer(3))
 
 
 def test_a_tombstone_that_ends_is_out_of_the_digest() -> None:
@@ -165,7 +192,9 @@ def test_one_comparison_moves_a_bounded_number_of_records() -> None:
     wanted = second.lookup(back)
     assert wanted is not None
     assert RECORDS_MAX == len(wanted.peers)
-    assert RECORDS_MAX == len(first.answer((*wanted.peers, *wanted.peers)).records)
+    assert RECORDS_MAX == len(
+        first.answer(Lookup(NO_RUMORS, (*wanted.peers, *wanted.peers))).records
+    )
 
 
 def test_versions_alone_tell_who_knows_more() -> None:
@@ -188,4 +217,13 @@ def test_versions_alone_tell_who_knows_more() -> None:
         lookup.peers,
     )
     assert None is sync.lookup(Diff(b"", ()))
-    assert (record(4),) == sync.answer((peer(9), peer(4))).records
+    assert (record(4),) == sync.answer(Lookup(NO_RUMORS, (peer(9), peer(4)))).records
+
+
+def test_only_who_is_known_to_be_gone_since_is_added_to_an_answer() -> None:
+    """Not a later life, nor what is known alive, nor what is said to be gone as well."""
+    sync = Sync(view(down(2), down(3), record(4, incarnation=1), down(5)), random.Random(1))
+    told = Rumors((record(2), record(3, incarnation=1), record(4), down(5), record(6)))
+
+    assert (down(2),) == sync.answer(Lookup(told, ())).records
+    assert () == sync.answer(Lookup(NO_RUMORS, ())).records
