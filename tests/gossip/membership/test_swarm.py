@@ -335,7 +335,7 @@ def test_memory_is_that_of_the_members_however_many_came_and_went() -> None:
             view.owed,
             rounds._strangers,
             rounds._beside,
-            rounds._answers_at,
+            rounds._contacts._answers_at,
             swim.records(),
         ]
         assert [] == [each for each in kept if len(each) > 4]
