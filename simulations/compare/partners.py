@@ -16,9 +16,9 @@ from gossip.topology.schedule import (
 
 class Meeting(Enum):
     """NEIGHBORS: of the neighbors in the exponential graph whom one met longest ago, as real peers
-    choose. RECENT: the same of all. RANDOM: a fresh random matching each round. EXPONENTIAL: the
-    one-peer exponential graph, agreed on. RING: left and right neighbor in turn; of an odd number
-    one rests each round, the next one the round after."""
+    choose (but for every sixteenth swap). RECENT: the same of all. RANDOM: a fresh random matching
+    each round. EXPONENTIAL: the one-peer exponential graph, agreed on. RING: left and right
+    neighbor in turn; of an odd number one rests each round, the next one the round after."""
 
     NEIGHBORS = "neighbors"
     RECENT = "recent"
