@@ -183,7 +183,7 @@ DEFAULT_METHODS: Final = (
     "diloco",
     "noloco",
     "gossip",
-    "gossip:offer=wrap3,reply=int2,fragments=5,early=0.66",
+    "gossip:offer=wrap3,reply=int2,fragments=5,early=0.64",
 )
 
 
