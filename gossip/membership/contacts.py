@@ -46,7 +46,8 @@ class Contacts:
         """Dial those named, my own excepted; with none those remembered."""
         own = self._roster.me.control_address
         first = [address for address in dict.fromkeys(named) if address != own]
-        others = [address for address in remembered if address not in (own, *first)]
+        known = {own, *first}
+        others = [address for address in remembered if address not in known]
         self.addresses = tuple(dict.fromkeys([*first, *others]))
         self._kept = frozenset(others if first else ())
         self._named_count = len(first)
