@@ -69,7 +69,7 @@ def test_builds_that_nobody_runs_any_more_are_removed(
 ) -> None:
     """Each change of a source leaves one behind; those that were run of late stay."""
     pytest.importorskip("mypyc", reason="mypyc compiles, and comes with the extra dev")
-    monkeypatch.setattr(compiling, "_compile", lambda tree, chosen: None)
+    monkeypatch.setattr(compiling, "_compile", lambda *_: None)
     cache = tmp_path / "gossip-trainer"
     old, killed, late, foreign = (
         cache / name for name in ("compiled-1", "building-2", "compiled-3", "mine")
