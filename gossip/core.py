@@ -172,10 +172,10 @@ class Core:
 
     def deadline(self) -> Seconds:
         """When to say Woke."""
-        due_at, timer_at = self.swim.deadline(), self._timers.at
-        return min(due_at if due_at < timer_at else timer_at, self._exchange_due)
+        return min(self.swim.deadline(), self._timers.at, self._exchange_due)
 
-    def _is_due(self, now: Seconds) -> bool:  # anything but membership
+    def _is_due(self, now: Seconds) -> bool:
+        """Whether the time of anything but membership has come."""
         return now >= self._exchange_due or now >= self._timers.at
 
     def _concerns_membership_alone(self, happened: Input, was_due: bool) -> bool:

@@ -40,8 +40,11 @@ LAST_LINES: Final = 12
 KEPT_S: Final = 7 * 24 * 3600.0
 """A build that nobody has run for so long is removed when another is made."""
 
-MADE, UNDER_WAY = "compiled-", "building-"
-"""How the folders of builds begin, done and not."""
+MADE: Final = "compiled-"
+"""How the folders of builds begin."""
+
+UNDER_WAY: Final = "building-"
+"""And those of builds that are not done."""
 
 SETTINGS: Final = """
 [project]

@@ -41,12 +41,10 @@ class Judgment:
         if heard is None:
             return []
         claim, is_new = heard
-        if accusers:
-            claim.said = about
         if not is_new and len(claim.accusers) == known:
             return []  # nothing new is said; the claim is weighed again as time goes on
         if is_new and view.roster.get(record.peer) is not None:
-            view.news.add_record(record, evidence_for(record, claim.accusers, claim.said))
+            view.news.add_record(record, evidence_for(record, claim.accusers))
         return self._weigh(claim, why, now)
 
     def contest(self, record: Record, now: Seconds) -> bool:
@@ -215,7 +213,5 @@ class Judgment:
         """The group's verdict holds here too, on what is known against the member."""
         evidence = None
         if record.status == Status.DOWN:
-            claim = self._view.verdicts.waiting_about(record.peer)
-            said = None if claim is None else claim.said
-            evidence = evidence_for(record, self.accusers_of(record), said)
+            evidence = evidence_for(record, self.accusers_of(record))
         return self._view.take(record, why, now, evidence=evidence)

@@ -57,7 +57,7 @@ def _is_peer_id(peer: PeerId) -> bool:
     return len(peer) == PEER_ID_CHARS and _is_hex(peer)
 
 
-@lru_cache(maxsize=1 << 18)
+@lru_cache(maxsize=1 << 16)
 def _is_hex(peer: PeerId) -> bool:
     """Remembered: the same few are named again and again."""
     return PEER_ID_FORM.fullmatch(peer) is not None

@@ -203,7 +203,7 @@ class Rounds:
     ) -> list[Effect]:
         """Dial these addresses, my own excepted, until each is a live member's; see _join_again."""
         dialed = self._contacts.begin(contacts, remembered)
-        if dialed:
+        if self._contacts.addresses:
             self.ticks.set(_Tick.JOIN, now + self._config.join_retry_s)
         return dialed
 

@@ -39,7 +39,7 @@ class Claim:
     """A verdict of the group that is not believed yet. Applied at ``apply_at`` if not refuted.
 
     ``asked`` says that others were asked whether they have heard of a refutation; ``doubted``, that
-    accusers from behind a split had to be counted once. ``said`` is the evidence heard last.
+    accusers from behind a split had to be counted once.
     """
 
     record: Record
@@ -48,7 +48,6 @@ class Claim:
     apply_at: Seconds = math.inf
     asked: bool = False
     doubted: bool = False
-    said: Evidence | None = None
 
 
 @dataclass(slots=True)
@@ -182,11 +181,6 @@ class Verdicts:
         return tuple([kept[each.peer] for each in records if each.peer in kept])
 
 
-def evidence_for(
-    record: Record, accusers: Iterable[PeerId], said: Evidence | None = None
-) -> Evidence:
-    """Evidence in its one form: accusers sorted. If it is what somebody ``said`` of this peer, that
-    very object: thousands of peers of one process then hold one."""
-    named = tuple(sorted(accusers))
-    evidence = Evidence(record.peer, record.boot, record.incarnation, named)
-    return evidence if said is None or said != evidence else said
+def evidence_for(record: Record, accusers: Iterable[PeerId]) -> Evidence:
+    """Evidence in its one form: accusers sorted."""
+    return Evidence(record.peer, record.boot, record.incarnation, tuple(sorted(accusers)))

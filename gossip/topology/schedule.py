@@ -32,9 +32,9 @@ def random_partner(candidates: Sequence[PeerId], last: PeerId | None, rng: Rando
 
 
 def least_recent_partner(
-    candidates: Sequence[PeerId], met: Mapping[PeerId, int], last: PeerId | None, rng: Random
+    candidates: Sequence[PeerId], met: Mapping[PeerId, int], rng: Random
 ) -> PeerId | None:
-    """A random one of the candidates met longest ago, but not ``last`` while there is another.
+    """A random one of the candidates met longest ago; None without any.
 
     ``met`` tells when each was met last, as a rising number; who is missing in it was never met and
     comes first. ``candidates`` are without the caller and each at most once. One draw from ``rng``.
@@ -43,11 +43,10 @@ def least_recent_partner(
     (N = 4), 14 % (8), 8 % (16), 4 % (32) less mean square disagreement than random partners
     (tests/gossip/topology holds it to that).
     """
-    others = [peer for peer in candidates if peer != last]
-    if not others:
-        return random_partner(candidates, None, rng)
-    longest_ago = min(met.get(peer, -1) for peer in others)
-    stalest = [peer for peer in others if met.get(peer, -1) == longest_ago]
+    if not candidates:
+        return None
+    longest_ago = min(met.get(peer, -1) for peer in candidates)
+    stalest = [peer for peer in candidates if met.get(peer, -1) == longest_ago]
     return stalest[rng.randrange(len(stalest))]
 
 
@@ -144,7 +143,7 @@ def least_recent_matching(
         chooser = free.pop()
         if neighbors is None:
             known = {peer: met[chooser, peer] for peer in free if (chooser, peer) in met}
-            partner = least_recent_partner(free, known, None, rng)
+            partner = least_recent_partner(free, known, rng)
         else:
             among = {n: met.get((chooser, n), -1) for n in neighbors[chooser] if n in free}
             partner = min(among, key=among.__getitem__, default=None)

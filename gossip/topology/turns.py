@@ -92,15 +92,15 @@ class Turns:
         return Turn(fragment, partner)
 
     def _choose(self, fragment: int, partners: Sequence[PeerId]) -> PeerId | None:
-        if self._config.partners is Partners.RANDOM:
-            return random_partner(partners, self._last_partner, self._rng)
         met = self._met[fragment]
         while len(met) > 2 * len(partners) + 2:
             del met[next(iter(met))]
+        if self._config.partners is Partners.RANDOM:
+            return random_partner(partners, self._last_partner, self._rng)
         among = partners
         if self._config.partners is Partners.EXPONENTIAL and self._opened % ANYBODY_EVERY:
             among = exponential_neighbors(partners, self._me)
-        return least_recent_partner(among, met, None, self._rng)
+        return least_recent_partner(among, met, self._rng)
 
     def backoff_s(self) -> float:
         """How long to wait after Busy (rule 2)."""

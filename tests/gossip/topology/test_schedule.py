@@ -153,27 +153,24 @@ def test_a_random_matching_contracts_disagreement_as_the_theory_says(count: int)
 
 @given(count=st.integers(1, 30), seed=st.integers(0, 99), data=st.data())
 def test_who_was_met_longest_ago_is_next(count: int, seed: int, data: st.DataObject) -> None:
-    """Nobody else was met before the one chosen, except the last partner, who is left out."""
+    """Nobody else was met before the one chosen."""
     peers = swarm(count)
     met = data.draw(st.dictionaries(st.sampled_from(peers), st.integers(0, 50)))
-    last = data.draw(st.none() | st.sampled_from(peers))
 
-    chosen = least_recent_partner(peers, met, last, random.Random(seed))
+    chosen = least_recent_partner(peers, met, random.Random(seed))
 
-    assert chosen is not None
-    others = [peer for peer in peers if peer != last] or peers
-    assert chosen in others
-    assert met.get(chosen, -1) == min(met.get(peer, -1) for peer in others)
+    assert chosen in peers
+    assert met.get(chosen, -1) == min(met.get(peer, -1) for peer in peers)
 
 
 def test_ties_are_broken_evenly() -> None:
     """Of four never met, each comes first as often as the others."""
     peers, rng = swarm(4), random.Random(5)
-    drawn = Counter(least_recent_partner(peers, {}, None, rng) for _ in range(4_000))
+    drawn = Counter(least_recent_partner(peers, {}, rng) for _ in range(4_000))
 
     for peer in peers:
         assert drawn[peer] == pytest.approx(1_000, abs=5 * math.sqrt(4_000 * 3 / 16))
-    assert least_recent_partner([], {}, None, rng) is None
+    assert least_recent_partner([], {}, rng) is None
 
 
 @given(half=st.integers(1, 12), seed=st.integers(0, 99))
