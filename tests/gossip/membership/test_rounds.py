@@ -8,7 +8,16 @@ from dataclasses import replace
 import pytest
 
 from gossip.config import MembershipConfig
-from gossip.machine import Dial, Effect, Fault, Hangup, Persist, Tell, TurnedAway
+from gossip.machine import (
+    Dial,
+    Effect,
+    Fault,
+    Hangup,
+    LinkCause,
+    Persist,
+    Tell,
+    TurnedAway,
+)
 from gossip.membership.contacts import CONTACTS_AT_ONCE
 from gossip.membership.rounds import CONTACTS_KEPT
 from gossip.membership.sightings import Witness
@@ -383,3 +392,16 @@ def test_the_link_of_a_knocked_member_that_came_back_is_given_up_in_a_large_grou
     assert 0 == hung_up(effects, away)
 
     assert 1 == hung_up(only(run(swim, now + 70.0, answering=(*others, away))), away)
+
+
+def test_a_contact_that_is_a_member_already_is_dialed_again_once_it_has_left() -> None:
+    """It came before this peer was told to join: nothing is dialed then, but it is kept."""
+    swim, contact = machine(), record(2).control_address
+    swim.link_up(peer(2), 0.1)
+    say(swim, 2, hello(2), 0.1)
+    assert [] == dials(swim.join((contact,), 0.2))
+    gone = replace(record(2), status=Status.LEFT)
+    say(swim, 2, Gossip(Rumors((gone,))), 1.0)
+    swim.link_lost(peer(2), LinkCause.CLOSED, 1.1)
+
+    assert Dial(None, contact, "") in only(run(swim, 70.0))
