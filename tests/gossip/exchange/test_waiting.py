@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -11,11 +12,16 @@ from gossip.machine import (
     AnchorNotFinite,
     Apply,
     Fault,
+    OneSided,
+    Send,
+    SwapClosed,
 )
 from gossip.messages import (
     Blob,
     Chunk,
     Done,
+    ExchangeId,
+    Gone,
     Leg,
     Outcome,
     Transfer,
@@ -23,10 +29,15 @@ from gossip.messages import (
 )
 from tests.lab.expect import every, only, sent, told
 from tests.lab.pair import (
+    BOOT,
+    CODE,
+    CORRECTION,
+    EIGHT_BITS,
     HIGH,
     Bench,
     done_of,
     offer_of,
+    reply_of,
 )
 
 
@@ -139,3 +150,72 @@ def test_a_want_for_a_few_bytes_is_repeated_as_often_as_any_message() -> None:
     effects = b.wait(9.9)
 
     assert [Want(Transfer(b.theirs, Leg.CODE), 0, 256)] * 19 == every(Want, sent(effects))
+
+
+def test_a_reply_without_an_answer_frees_its_fragment_and_settles_later() -> None:
+    """The trainer goes on swapping; the outcome comes when the link is back."""
+    b = Bench.responder(State.REPLIED)
+    b.applied(b.theirs)
+    b.wait(b.config.park_after_s)
+    assert State.PARKED is b.state(b.theirs)
+    assert b.swaps.is_free(0)
+    b.start()
+
+    assert [Send(HIGH, reply_of(b.theirs))] == b.swaps.link_up(HIGH, b.now)
+    effects = b.hear(done_of(b.theirs))
+    assert Outcome.APPLIED is only(SwapClosed, told(effects)).outcome
+    assert not b.swaps.is_free(0)
+
+
+def test_a_fragment_is_not_parked_before_the_hook_has_moved_it() -> None:
+    """Rule 1: the next swap must see the anchor that this one moved."""
+    b = Bench.responder(State.REPLIED)
+
+    b.swaps.link_lost(HIGH, b.now)
+    b.wait(b.config.park_after_s)
+    assert State.REPLIED is b.state(b.theirs)
+    assert not b.swaps.is_free(0)
+
+    b.applied(b.theirs)
+    assert State.PARKED is b.state(b.theirs)
+    assert b.swaps.is_free(0)
+
+
+def test_a_parked_correction_is_not_served_any_more() -> None:
+    """A refuses then, and B takes its move back: both are even, and nobody waits."""
+    b = Bench.responder(State.PARKED)
+    want = Want(Transfer(b.theirs, Leg.CORRECTION), 0, 600)
+    assert [Gone(b.theirs)] == sent(b.hear(want), HIGH)
+
+    a = Bench.initiator(State.PULLING)
+    assert [Done(a.mine, Outcome.REFUSED)] == sent(a.hear(Gone(a.mine)))
+
+
+def test_a_parked_reply_is_counted_in_the_end() -> None:
+    """A minute without an outcome: one-sided, once."""
+    b = Bench.responder(State.PARKED)
+
+    effects = b.wait(b.config.forget_after_s)
+
+    assert OneSided(b.theirs, HIGH) == only(OneSided, told(effects))
+    assert [] == every(Apply, effects)
+    assert [] == b.wait(1000.0)
+
+
+def test_too_many_parked_replies_count_the_oldest() -> None:
+    """Memory is bounded by parked_max."""
+    b = Bench(config=replace(EIGHT_BITS, parked_max=2))
+    effects = []
+    for seq in (1, 2, 3):
+        exchange = ExchangeId(HIGH, BOOT, seq)
+        b.hear(offer_of(exchange))
+        b.receive(exchange, Leg.CODE, CODE)
+        b.computed(exchange, Leg.CORRECTION, CORRECTION)
+        b.applied(exchange)
+        effects += b.swaps.link_lost(HIGH, b.now)
+
+    assert ExchangeId(HIGH, BOOT, 1) == only(OneSided, told(effects)).exchange
+    assert 2 == b.swaps.unsettled_count
+
+
+# What the hook and the owner may do to it.

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from gossip.config import MembershipConfig
 from gossip.machine import Dial, Effect, ReachChanged, Send, Tell
+from gossip.membership.sightings import Witness
 from gossip.membership.swim import Swim
 from gossip.membership.terms import Terms
 from gossip.messages import (
@@ -29,6 +30,8 @@ from tests.gossip.membership.claims import LAYOUT, down, evidence, peer, progres
 
 Kind = TypeVar("Kind")
 CONFIG = MembershipConfig()
+FEW = MembershipConfig(observers=4, accusers=3, links_max=8)
+"""Fewer observers than there are members in a small group."""
 
 
 def machine(
@@ -179,3 +182,17 @@ def carried(effects: list[Effect]) -> list[Rumors]:
     """The claims that go out with gossip and probes, one entry a message."""
     gossip = [message.rumors for message in sent(effects, Gossip)]
     return gossip + [message.rumors for message in sent(effects, Ping)]
+
+
+def told_of(number: int, effect: Send) -> bool:
+    """Whether a message says that a peer is down."""
+    message = effect.message
+    return isinstance(message, Gossip) and down(number) in message.rumors.records
+
+
+def silent_4() -> Swim:
+    """Peer 1 among six at second 10, without a link to peer 4, of which it heard nothing lately."""
+    swim = group(6)
+    swim._view.sightings.at(peer(4)).witness = Witness.NONE
+    run(swim, 9.9, answering=(2, 3, 5, 6))
+    return swim

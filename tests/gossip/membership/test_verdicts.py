@@ -23,26 +23,24 @@ from gossip.messages import (
     PeerId,
     Record,
     Rumors,
-    Seconds,
     Status,
-    Welcome,
 )
-from tests.gossip.membership.claims import LAYOUT, down, evidence, peer, record, undialable
+from tests.gossip.membership.claims import down, evidence, peer, record, undialable
 from tests.gossip.membership.dialogue import (
     CONFIG,
+    FEW,
     bury,
     carried,
     group,
-    hello,
     machine,
     only,
     run,
     say,
     sent,
+    silent_4,
     tell,
+    told_of,
 )
-
-FEW = MembershipConfig(observers=4, accusers=3, links_max=8)
 
 
 def verdicts(size: int, config: MembershipConfig = CONFIG) -> Verdicts:
@@ -108,12 +106,6 @@ def test_a_lost_accuser_counts_only_where_the_lost_are_counted() -> None:
     assert Weight.ENOUGH == weight(1)
 
 
-def told_of(number: int, effect: Send) -> bool:
-    """Whether a message says that a peer is down."""
-    message = effect.message
-    return isinstance(message, Gossip) and down(number) in message.rumors.records
-
-
 def heard(held: Verdicts, claimed: Record, *accusers: int) -> tuple[Claim, bool]:
     """What is known after one more message."""
     told = held.hear(claimed, map(peer, accusers), 5.0)
@@ -157,14 +149,6 @@ def test_evidence_is_kept_until_the_member_is_back() -> None:
 
 
 # -------------------------------------------------------------------- in a dialogue
-
-
-def silent_4() -> Swim:
-    """Peer 1 among six at second 10, without a link to peer 4, of which it heard nothing lately."""
-    swim = group(6)
-    swim._view.sightings.at(peer(4)).witness = Witness.NONE
-    run(swim, 9.9, answering=(2, 3, 5, 6))
-    return swim
 
 
 def test_a_verdict_with_a_quorum_is_believed_at_once_and_told_with_its_evidence() -> None:
@@ -345,113 +329,6 @@ def test_a_path_that_is_open_again_shows_that_a_split_heals(
     tell(swim, 6, record(6, boot), now=9.95)
     bury(swim, 4, 2, 3, 5, by=6, now=10.0)
     assert heals is (swim.records()[3].status < Status.DOWN)
-
-
-def test_who_was_asked_is_waited_for_though_the_accusers_count_by_now() -> None:
-    """M24: those on the far side of a split are live here a moment after it has healed, with an old
-    verdict; a neighbor that heard of a refutation says so first."""
-    swim, others = silent_4(), (2, 3, 5, 6)
-    bury(swim, 4, 7, 8, 9, by=2, now=10.0)
-    asked_at = 10.0 + CONFIG.suspicion_s(6) + 0.1
-    run(swim, asked_at, answering=others)
-
-    bury(swim, 4, 2, 3, 5, by=2, now=asked_at + 0.1)
-    run(swim, asked_at + 1.2, answering=others)
-    assert Status.DOWN > swim.records()[3].status
-    run(swim, asked_at + CONFIG.contested_s + 2.2, answering=others)
-    assert down(4) == swim.record(peer(4))
-
-
-def test_my_own_link_outweighs_accusers_that_are_gone() -> None:
-    """M24: a link to the subject stands, so it is given time again and again, not believed down on
-    the second look."""
-    swim, others = group(6), (2, 3, 5, 6)
-    run(swim, 9.9, answering=others)
-    swim._view.sightings.at(peer(4)).witness = Witness.UP
-    bury(swim, 4, 7, 8, 9, by=2, now=10.0)
-    run(swim, 10.0 + CONFIG.suspicion_s(6) + 2 * CONFIG.contested_s + 3.0, answering=others)
-    assert Status.DOWN > swim.records()[3].status
-
-
-def test_a_verdict_once_doubted_is_asked_about_when_it_counts() -> None:
-    """M24: the same, when the accusers are live here before the first of them has counted."""
-    swim, others = silent_4(), (2, 3, 5, 6)
-    bury(swim, 4, 7, 8, 9, by=2, now=10.0)
-    run(swim, 11.0, answering=others)
-
-    asking = bury(swim, 4, 2, 3, 5, by=2, now=11.1)
-    assert record(4) == swim.record(peer(4))
-    asked = [each.to for each in asking if isinstance(each, Send) and told_of(4, each)]
-    assert len(asked) == CONFIG.gossip_fanout
-    run(swim, 11.1 + CONFIG.contested_s + 2.2, answering=others)
-    assert down(4) == swim.record(peer(4))
-
-
-def split_off(*reached: int, until_s: Seconds) -> tuple[list[PeerId], Swim]:
-    """Peer 1 among nine, of which 3, 5, 6 and 7 are its neighbors, gets through to few of them from
-    second 9 on, and hears then that 9 is down; whom it asks about that, and what it is then."""
-    swim = group(9, FEW)
-    assert set(swim.neighbors()) == set(map(peer, (3, 5, 6, 7)))
-    run(swim, 9.0, answering=(2, 3, 4, 5, 6, 7, 8, 9))
-    for number in range(2, 10):
-        if number not in reached:
-            swim.link_lost(peer(number), LinkCause.SILENT, 9.0)
-    bury(swim, 9, *range(10, 18), by=6, now=9.1)
-    run(swim, 9.1 + FEW.suspicion_s(9) - 0.1, answering=reached)  # until then it is news
-    asking = only(run(swim, until_s, answering=reached))
-    return [each.to for each in asking if isinstance(each, Send) and told_of(9, each)], swim
-
-
-@pytest.mark.parametrize("reached", [(2, 4), (2, 6), (2, 4, 6, 8, 5), (3, 5, 6, 7, 8)])
-def test_those_are_asked_that_i_get_through_to(reached: tuple[int, ...]) -> None:
-    """M24: the next split may have taken my neighbors away, and with them all that could know of a
-    refutation; others know of it too."""
-    asked, _ = split_off(*reached, until_s=9.1 + FEW.suspicion_s(9) + 0.1)
-
-    assert min(FEW.gossip_fanout, len(reached)) == len(asked) == len(set(asked))
-    assert set(asked) <= set(map(peer, reached))
-
-
-def test_a_verdict_waits_while_there_is_nobody_to_ask() -> None:
-    """M24: heard between two splits, of which the second leaves me alone. Not for ever."""
-    asked, swim = split_off(until_s=9.1 + FEW.suspicion_s(9) + 3 * FEW.contested_s)
-    assert [] == asked
-    assert Status.DOWN > swim.records()[8].status
-    longest_s = FEW.suspicion_max_factor * FEW.suspicion_s(9)
-    run(swim, 9.1 + longest_s + 1.1)
-    assert not swim._view.verdicts.open
-
-
-@pytest.mark.parametrize("linked", [True, False])
-def test_the_subject_of_a_verdict_that_waits_is_told(linked: bool) -> None:
-    """M24: by whoever gets through to it, when it is doubted and when it is asked about: news may
-    not reach it, as those that watch it may still hold it down."""
-    swim, others = group(6), (2, 3, 5, 6)
-    run(swim, 9.0, answering=(2, 3, 4, 5, 6))
-    if not linked:
-        swim.link_lost(peer(4), LinkCause.SILENT, 9.0)
-    run(swim, 9.9, answering=others)
-
-    doubting = bury(swim, 4, 7, 8, 9, by=2, now=10.0)
-    assert linked is (Notice(down(4)) in sent(doubting, Notice, peer(4)))
-    asking = only(run(swim, 10.0 + CONFIG.suspicion_s(6) + 0.1, answering=others))
-    assert linked is (Notice(down(4)) in sent(asking, Notice, peer(4)))
-
-
-def test_who_was_not_welcomed_yet_believes_no_verdict() -> None:
-    """M14: a newcomer that a bad accuser greets first knows of nobody else, and one of one is a
-    quorum. Once it knows the group, what waited counts."""
-    welcome = Welcome(Rumors(tuple(map(record, range(2, 7)))), LAYOUT, 1)
-    doubting, believing = machine(), machine()
-    for swim, accusers in ((doubting, (6,)), (believing, (2, 3, 6))):
-        say(swim, 6, hello(6), 1.0)
-        bury(swim, 4, *accusers, by=6, now=1.1)
-        assert None is swim.record(peer(4))
-        say(swim, 2, welcome, 2.0)
-        run(swim, 2.0 + CONFIG.contested_s, answering=(2, 3, 5, 6))
-
-    assert record(4) == doubting.record(peer(4))
-    assert down(4) == believing.record(peer(4))
 
 
 def test_a_claim_with_too_few_accusers_is_passed_on_and_in_the_end_given_up() -> None:
