@@ -1,4 +1,4 @@
-"""Before a verdict is believed that had to wait: who is asked, who is told, who waits for a welcome."""
+"""Before a verdict that had to wait is believed: who is asked and told; nobody before a welcome."""
 
 from __future__ import annotations
 
