@@ -409,7 +409,7 @@ class Core:
         if footing.decline is not None:
             return []
         partners = self._lineages.reachable(self._lineage)
-        turn = self._turns.next(self._swaps.is_free, partners)
+        turn = self._turns.next(self._swaps.is_free, partners, self._finishing is not None)
         if turn is None:
             return []
         codec = "" if self._finishing is None else self._config.exchange.finish_codec

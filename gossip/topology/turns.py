@@ -71,17 +71,20 @@ class Turns:
         """A swap is due: allow so many attempts from now on."""
         self._attempts_left = attempts
 
-    def next(self, is_free: Callable[[int], bool], partners: Sequence[PeerId]) -> Turn | None:
+    def next(
+        self, is_free: Callable[[int], bool], partners: Sequence[PeerId], anybody: bool = False
+    ) -> Turn | None:
         """The next swap to open, using up one attempt; None if there is nothing to do.
 
-        ``partners`` are those that answer, sorted, without me.
+        ``partners`` are those that answer, sorted, without me. ``anybody``: all in turn, not only
+        neighbors, as when the last swaps are to show that nobody differs.
         """
         fragments = self._config.fragments
         order = [(self._next_fragment + each) % fragments for each in range(fragments)]
         fragment = next((each for each in order if is_free(each)), None)
         if fragment is None or self._attempts_left <= 0:
             return None
-        partner = self._choose(fragment, partners)
+        partner = self._choose(fragment, partners, anybody or not self._opened % ANYBODY_EVERY)
         if partner is None:
             return None
         self._attempts_left -= 1
@@ -91,14 +94,14 @@ class Turns:
         self._next_fragment = (fragment + 1) % fragments
         return Turn(fragment, partner)
 
-    def _choose(self, fragment: int, partners: Sequence[PeerId]) -> PeerId | None:
+    def _choose(self, fragment: int, partners: Sequence[PeerId], anybody: bool) -> PeerId | None:
         met = self._met[fragment]
         while len(met) > 2 * len(partners) + 2:
             del met[next(iter(met))]
         if self._config.partners is Partners.RANDOM:
             return random_partner(partners, self._last_partner, self._rng)
         among = partners
-        if self._config.partners is Partners.EXPONENTIAL and self._opened % ANYBODY_EVERY:
+        if self._config.partners is Partners.EXPONENTIAL and not anybody:
             among = exponential_neighbors(partners, self._me)
         return least_recent_partner(among, met, self._rng)
 

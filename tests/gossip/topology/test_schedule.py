@@ -354,3 +354,14 @@ def test_parts_that_one_path_joins_still_mix() -> None:
             values[me] = values[partner] = (values[me] + values[partner]) / 2
 
     assert list(values.values()) == pytest.approx([2.5] * 6, abs=1e-3)
+
+
+def test_all_come_in_turn_when_the_last_swaps_are_to_show_that_nobody_differs() -> None:
+    """Four peers: the third member is no neighbor, and agreeing with two of three says little."""
+    me, *rest = swarm(4)
+    assert len(exponential_neighbors(rest, me)) == 2
+    turns = Turns(ExchangeConfig(), me, random.Random(0))
+    turns.grant(9)
+    asked = [turn.partner for _ in range(9) if (turn := turns.next(lambda _: True, rest, True))]
+
+    assert [rest] * 3 == [sorted(asked[at : at + 3]) for at in (0, 3, 6)]
