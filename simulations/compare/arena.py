@@ -170,7 +170,7 @@ def _finished_PN(field: Field, models_PN: Tensor) -> Tensor:
     """After finalise(): ceil(log2 N) + 3 rounds of exact swaps without training."""
     peers = models_PN.shape[0]
     finished_PN = models_PN.clone()
-    meetings = Meetings(peers, Meeting.NEIGHBORS, field.rng("finish"))
+    meetings = Meetings(peers, Meeting.RECENT, field.rng("finish"))
     for _ in range(math.ceil(math.log2(max(2, peers))) + FINISH_EXTRA_ROUNDS):
         for first, second in meetings.next():
             rows = [first, second]
