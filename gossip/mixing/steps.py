@@ -8,13 +8,14 @@ one step per block of 64 elements from the corrections of its swaps, in either r
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from gossip.codecs import STEP_ELEMENTS, Codec
-from gossip.codecs.blocks import STEP_OCTAVE_MIN, STEP_RESOLUTION, next_step
+from gossip.codecs.blocks import GROWTH, STEP_OCTAVE_MIN, STEP_RESOLUTION, next_step
 from gossip.mixing.disagreement import PIECE_ELEMENTS
 from gossip.mixing.scratch import Scratch
 
@@ -96,6 +97,21 @@ class Sighting:
             self.skipped_B[blocks_of(part)] = codec.skipped(code, c_n.numel())
 
 
+class Growing:
+    """Whether the differences of a fragment grow from swap to swap, as they do while the rate warms
+    up: then the next one will be larger again."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+
+    def note(self, peak_B: Tensor, skipped_B: Tensor) -> float:
+        """By how much the peaks that could be read grew on average, from 1 to GROWTH."""
+        kept_B = peak_B[~skipped_B]
+        now = float(kept_B.mean(dtype=torch.float64)) if kept_B.numel() else 0.0
+        before, self._before = self._before, now
+        return min(max(now / before, 1.0), GROWTH) if before > 0 else 1.0
+
+
 class StepBook:
     """All steps of one peer, for codes of ``bits``; of one thread.
 
@@ -106,6 +122,7 @@ class StepBook:
     def __init__(self, bits: int) -> None:
         self._bits = bits
         self._step_B: dict[int, Tensor] = {}
+        self._growing: dict[int, Growing] = defaultdict(Growing)
 
     def steps_of(self, fragment: int) -> Tensor | None:
         """The steps for the next code of this fragment, to be used in place; None: not met yet."""
@@ -132,7 +149,9 @@ class StepBook:
             if skipped:
                 return
             step_B = torch.zeros(blocks)
-        new_B = next_step(step_B, seen.peak_B / clip, self._bits, seen.skipped_B)
+        peak_B = seen.peak_B / clip
+        growth = self._growing[fragment].note(peak_B, seen.skipped_B)
+        new_B = next_step(step_B, peak_B * growth, self._bits, seen.skipped_B)
         if not own_code:
             new_B = torch.where(seen.skipped_B, step_B, new_B)
         new_B.clamp_(max=torch.finfo(torch.float32).max)
@@ -142,3 +161,4 @@ class StepBook:
     def forget_all(self) -> None:
         """This peer is another model now: what it knew of its distance to others is void."""
         self._step_B.clear()
+        self._growing.clear()

@@ -7,6 +7,7 @@ offer is a plain int8 code again.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
@@ -24,7 +25,7 @@ from gossip.codecs import (
     make_wrap_codec,
 )
 from gossip.codecs.blocks import next_step
-from gossip.mixing.steps import FIRST_CODEC, FORGET_SHARE, PEAKS, SHARE_MIN
+from gossip.mixing.steps import FIRST_CODEC, FORGET_SHARE, PEAKS, SHARE_MIN, Growing
 
 MOMENTUM_SHARE_MIN: Final = 2.0**-12
 """SHARE_MIN of momentum: gradients of layers differ by far more than their parameters do."""
@@ -48,6 +49,7 @@ class Swapper:
         self._reply: Codec = make_codec(reply)
         self._peak = PEAKS.get(reply, 1.0)
         self._step_PB = torch.zeros(values_PN.shape[0], values_PN.shape[1] // STEP_ELEMENTS)
+        self._growing: dict[tuple[int, int], Growing] = defaultdict(Growing)
         self._seed = seed
         self._share_min = share_min
         self._swaps = 0
@@ -62,6 +64,8 @@ class Swapper:
     def forget(self, row: int) -> None:
         """The peer is another model now."""
         self._step_PB[row].zero_()
+        for known in [key for key in self._growing if key[0] == row]:
+            del self._growing[known]
 
     def swap_bytes(self, first: int, start: int, stop: int) -> int:
         """Both legs of a swap that ``first`` opens now."""
@@ -142,7 +146,8 @@ class Swapper:
             if mine and float(wrapped_B.float().mean()) > FORGET_SHARE:
                 step_B.zero_()
                 continue
-            new_B = next_step(step_B, peak_B, self._wrap.bits, wrapped_B)
+            growth = self._growing[row, start].note(peak_B, wrapped_B)
+            new_B = next_step(step_B, peak_B * growth, self._wrap.bits, wrapped_B)
             if not mine:
                 new_B = torch.where(wrapped_B, step_B, new_B)
             step_B.copy_(new_B.clamp_(min=self._share_min * float(new_B.mean())))

@@ -60,6 +60,23 @@ def test_the_first_correction_teaches_every_block() -> None:
     assert book.steps_of(1) is None
 
 
+def test_steps_run_ahead_of_differences_that_grow() -> None:
+    """By what they grew since the last swap, twice at most; not in other fragments, not by blocks
+    that nobody could read, and not once they have stopped."""
+    book = taught(1.0)
+    book.learn(0, sighting(torch.full((BLOCKS,), 1.5), skipped=(0,)), own_code=False)
+    assert float(steps(book)[1]) == pytest.approx(1.5 * 1.5 * SAFETY / HALF)
+    book.learn(0, sighting(torch.full((BLOCKS,), 6.0)), own_code=True)
+    assert float(steps(book)[1]) == pytest.approx(2 * 6.0 * SAFETY / HALF)
+    book.learn(1, sighting(torch.full((BLOCKS,), 9.0)), own_code=True)
+    other_B = book.steps_of(1)
+    assert other_B is not None
+    assert float(other_B[0]) == pytest.approx(9.0 * SAFETY / HALF)
+    for _ in range(20):
+        book.learn(0, sighting(torch.full((BLOCKS,), 6.0)), own_code=True)
+    assert float(steps(book)[1]) == pytest.approx(6.0 * SAFETY / HALF)
+
+
 def test_own_blocks_that_wrapped_grow_and_a_partners_say_nothing() -> None:
     """The mask is about the steps of whoever offered."""
     calm_B = torch.full((BLOCKS,), 1e-3)
