@@ -60,6 +60,13 @@ def nearest(y: Any) -> Any:
 
 
 @inlined
+def below(y: Any) -> Any:
+    """floor(y) as int32, for |y| below 2^22."""
+    near = (y + MAGIC) - MAGIC
+    return np.int32(near - (ONE if near > y else ZERO))
+
+
+@inlined
 def noisy(y: Any, place: Any, salt: Any) -> Any:
     """floor(y + noise) for |y| below 2^22; the noise is that of ``blocks.dither_BE``."""
     x = np.uint32(np.uint32(place) * np.uint32(0x9E3779B1) + salt)

@@ -6,7 +6,7 @@ decode: the table, and the bits of what lies too far off. ``heads``: the bytes o
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,12 +19,22 @@ from gossip.codecs.loops import (
     ONE,
     THREE,
     TWO,
+    below,
     compiled,
     inlined,
     nearest,
     noisy,
     pack,
 )
+
+REACH3: Final = np.float32(4.0)
+REACH4: Final = np.float32(8.0)
+REACH8: Final = np.float32(128.0)
+"""So many steps codes of 3, 4 and 8 bits reach."""
+FARTHER: Final = np.float32(1.25)
+"""``blocks.PUT_RIGHT_REACH``."""
+OUTER_COUNT: Final = np.int32(16)
+"""The same of ``blocks``."""
 
 
 @inlined
@@ -181,24 +191,62 @@ def encode_wrap3(
 
 
 @inlined
-def _read3(code: Any, own: Any) -> Any:
-    """The quotient next to ``own`` whose low three bits are ``code``."""
-    ahead = np.int32(np.int32(np.int32(code - own) + FOUR) & np.int32(7))
-    return np.int32(own + np.int32(ahead - FOUR))
+def _read3(code: Any, y: Any) -> Any:
+    """The whole number next to ``y`` whose low three bits are ``code``."""
+    under = below(y)
+    ahead = np.int32(np.int32(np.int32(code - under) + THREE) & np.int32(7))
+    return np.int32(under + np.int32(ahead - THREE))
 
 
 @inlined
-def _read4(code: Any, own: Any) -> Any:
-    """The quotient next to ``own`` whose low four bits are ``code``."""
-    ahead = np.int32(np.int32(np.int32(code - own) + EIGHT) & LOW4)
-    return np.int32(own + np.int32(ahead - EIGHT))
+def _read4(code: Any, y: Any) -> Any:
+    """The whole number next to ``y`` whose low four bits are ``code``."""
+    under = below(y)
+    ahead = np.int32(np.int32(np.int32(code - under) + np.int32(7)) & LOW4)
+    return np.int32(under + np.int32(ahead - np.int32(7)))
 
 
 @inlined
-def _read8(code: Any, own: Any) -> Any:
-    """The quotient next to ``own`` whose low eight bits are ``code``."""
-    ahead = np.int32(np.int32(np.int32(code - own) + np.int32(128)) & np.int32(255))
-    return np.int32(own + np.int32(ahead - np.int32(128)))
+def _read8(code: Any, y: Any) -> Any:
+    """The whole number next to ``y`` whose low eight bits are ``code``."""
+    under = below(y)
+    ahead = np.int32(np.int32(np.int32(code - under) + np.int32(127)) & np.int32(255))
+    return np.int32(under + np.int32(ahead - np.int32(127)))
+
+
+@inlined
+def _missed(missing: Any) -> Any:
+    """Which element a checksum misses that is an odd ``missing`` short, and whether it has to turn
+    forward; see ``blocks._named``."""
+    forward = missing < np.int32(126) or missing == np.int32(129)
+    weight = missing if forward else np.int32(256) - missing
+    return min((weight - np.int32(1)) // TWO, np.int32(63)), forward
+
+
+@inlined
+def _put_right(read: Any, y: Any, forward: Any, reach: Any) -> Any:
+    """Where the element that a checksum names is read, in steps; and whether it may be there."""
+    ahead = reach if forward else -reach
+    near = abs((np.float32(read) + np.float32(2.0) * ahead) - y) <= FARTHER * reach
+    return y + ahead, near
+
+
+@inlined
+def _is_like_own(own_BE: Any, est_BE: Any, b: Any, half: Any) -> Any:
+    """Whether few elements differ by more than half of what a code reaches."""
+    count = np.int32(0)
+    for i in range(64):
+        count = np.int32(
+            count + (np.int32(1) if abs(est_BE[b, i] - own_BE[b, i]) > half else np.int32(0))
+        )
+    return count <= OUTER_COUNT
+
+
+@inlined
+def _keep_own(own_BE: Any, est_BE: Any, b: Any) -> Any:
+    """Of a block that wrapped the receiver's own values are left."""
+    for i in range(64):
+        est_BE[b, i] = own_BE[b, i]
 
 
 @compiled
@@ -219,26 +267,35 @@ def decode_wrap4(
             total = np.int32(0)
             for j in range(32):
                 byte = np.int32(code_BS[b, j])
-                low = _read4(byte & LOW4, nearest(own_BE[b, j] * inverse))
-                high = _read4(byte >> FOUR, nearest(own_BE[b, j + 32] * inverse))
+                low = _read4(byte & LOW4, own_BE[b, j] * inverse)
+                high = _read4(byte >> FOUR, own_BE[b, j + 32] * inverse)
                 turned = turn_weight(low, FOUR, 2 * j + 1) + turn_weight(high, FOUR, 2 * j + 65)
                 total = np.int32(total + np.int32(turned))
                 est_BE[b, j] = np.float32(low) * step
                 est_BE[b, j + 32] = np.float32(high) * step
-            last = _read4(np.int32(code_BS[b, 31]) >> FOUR, nearest(own_BE[b, 63] * inverse))
+            last = _read4(np.int32(code_BS[b, 31]) >> FOUR, own_BE[b, 63] * inverse)
             total = np.int32(total + turn_weight(last, FOUR, 2))
-            wrapped = np.uint8(total & np.int32(255)) != sum_B[b]
+            missing = np.int32(np.int32(sum_B[b]) - total) & np.int32(255)
+            if missing & np.int32(1):
+                i, forward = _missed(missing)
+                byte = np.int32(code_BS[b, i & np.int32(31)])
+                y = own_BE[b, i] * inverse
+                read = _read4(byte & LOW4 if i < np.int32(32) else byte >> FOUR, y)
+                there, near = _put_right(read, y, forward, REACH4)
+                if near and _is_like_own(own_BE, est_BE, b, step * (REACH4 / np.float32(2.0))):
+                    est_BE[b, i] = there * step
+                    missing = np.int32(0)
+            wrapped = missing != np.int32(0)
         wrapped_B[b] = wrapped
         if wrapped:
-            for i in range(64):
-                est_BE[b, i] = own_BE[b, i]
+            _keep_own(own_BE, est_BE, b)
 
 
 @compiled
 def decode_wrap8(
     own_BE: Any, own_i: Any, steps: Any, heads: Any, code_BS: Any, est_BE: Any, wrapped_B: Any
 ) -> None:
-    """See ``blocks.unwrap``; ``steps``: the table, and the bits of what lies too far off."""
+    """See ``decode_wrap4``."""
     table, far_i = steps
     index_B, sum_B = heads
     for b in range(own_BE.shape[0]):
@@ -251,24 +308,31 @@ def decode_wrap8(
             inverse = ONE / step
             total = np.int32(0)
             for i in range(64):
-                own = nearest(own_BE[b, i] * inverse)
-                quotient = _read8(np.int32(code_BS[b, i]), own)
+                quotient = _read8(np.int32(code_BS[b, i]), own_BE[b, i] * inverse)
                 total = np.int32(total + turn_weight(quotient, EIGHT, 2 * i + 1))
                 est_BE[b, i] = np.float32(quotient) * step
-            last = _read8(np.int32(code_BS[b, 63]), nearest(own_BE[b, 63] * inverse))
+            last = _read8(np.int32(code_BS[b, 63]), own_BE[b, 63] * inverse)
             total = np.int32(total + turn_weight(last, EIGHT, 2))
-            wrapped = np.uint8(total & np.int32(255)) != sum_B[b]
+            missing = np.int32(np.int32(sum_B[b]) - total) & np.int32(255)
+            if missing & np.int32(1):
+                i, forward = _missed(missing)
+                y = own_BE[b, i] * inverse
+                read = _read8(np.int32(code_BS[b, i]), y)
+                there, near = _put_right(read, y, forward, REACH8)
+                if near and _is_like_own(own_BE, est_BE, b, step * (REACH8 / np.float32(2.0))):
+                    est_BE[b, i] = there * step
+                    missing = np.int32(0)
+            wrapped = missing != np.int32(0)
         wrapped_B[b] = wrapped
         if wrapped:
-            for i in range(64):
-                est_BE[b, i] = own_BE[b, i]
+            _keep_own(own_BE, est_BE, b)
 
 
 @compiled
 def decode_wrap3(
     own_BE: Any, own_i: Any, steps: Any, heads: Any, code_BS: Any, est_BE: Any, wrapped_B: Any
 ) -> None:
-    """See ``blocks.unwrap``."""
+    """See ``decode_wrap4``."""
     table, far_i = steps
     index_B, sum_B = heads
     code = np.empty(64, np.int32)
@@ -292,13 +356,20 @@ def decode_wrap3(
             inverse = ONE / step
             total = np.int32(0)
             for i in range(64):
-                quotient = _read3(code[i], nearest(own_BE[b, i] * inverse))
+                quotient = _read3(code[i], own_BE[b, i] * inverse)
                 total = np.int32(total + turn_weight(quotient, THREE, 2 * i + 1))
                 est_BE[b, i] = np.float32(quotient) * step
-            last = _read3(code[63], nearest(own_BE[b, 63] * inverse))
+            last = _read3(code[63], own_BE[b, 63] * inverse)
             total = np.int32(total + turn_weight(last, THREE, 2))
-            wrapped = np.uint8(total & np.int32(255)) != sum_B[b]
+            missing = np.int32(np.int32(sum_B[b]) - total) & np.int32(255)
+            if missing & np.int32(1):
+                i, forward = _missed(missing)
+                y = own_BE[b, i] * inverse
+                there, near = _put_right(_read3(code[i], y), y, forward, REACH3)
+                if near and _is_like_own(own_BE, est_BE, b, step * (REACH3 / np.float32(2.0))):
+                    est_BE[b, i] = there * step
+                    missing = np.int32(0)
+            wrapped = missing != np.int32(0)
         wrapped_B[b] = wrapped
         if wrapped:
-            for i in range(64):
-                est_BE[b, i] = own_BE[b, i]
+            _keep_own(own_BE, est_BE, b)

@@ -277,6 +277,32 @@ def test_compiled_loops_are_the_reference_bit_for_bit(
     assert torch.equal(marks_B, marks_too_B)
 
 
+@needs_loops
+@pytest.mark.parametrize("name", WRAP_CODECS)
+@LAW
+@given(seed=st.integers(0, 2**32), reach_sigma=st.floats(2.0, 3.2))
+def test_compiled_loops_put_the_same_elements_right(
+    name: str, seed: int, reach_sigma: float
+) -> None:
+    """Of 64 blocks of normal differences some have one element beyond reach, some more."""
+    generator = torch.Generator().manual_seed(seed)
+    own_N = torch.randn(64 * 64, generator=generator)
+    x_N = own_N + 1e-3 * torch.randn(64 * 64, generator=generator)
+    codec = make_wrap_codec(name)
+    step_B = torch.full((64,), 1e-3 * reach_sigma / (1 << (codec.bits - 1)))
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for compiled in (True, False):
+            patch.setattr(kernels, "AVAILABLE", compiled)
+            _, est_N, wrapped_B = wrap_trip(codec, x_N, own_N, step_B, None)
+            found.append((est_N, wrapped_B))
+    (est_N, wrapped_B), (est_too_N, wrapped_too_B) = found
+    assert torch.equal(est_N, est_too_N)
+    assert torch.equal(wrapped_B, wrapped_too_B)
+    beyond_B = ((x_N - own_N).view(64, 64).abs() > 1.2e-3 * reach_sigma).any(dim=1)
+    assert bool((beyond_B & ~wrapped_B).any()) or reach_sigma > 2.3
+
+
 def test_only_pairs_that_make_sense_are_taken() -> None:
     """And what is wrong is said, with what would be right."""
     for offer in OFFER_CODECS:
