@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gossip.errors import UsageError
+from peers.cli import main
 from simulations import compiling, simulate
 from simulations.compiling import KEPT_S, ROOT, ensure_built, fingerprint, modules
 
@@ -77,10 +78,13 @@ def test_the_same_run_compiled(tmp_path: Path) -> None:
     pytest.importorskip("mypyc", reason="mypyc compiles, and comes with the extra dev")
     built = ensure_built(FEW, tmp_path)
 
-    theirs = transcript(built, tmp_path / "compiled.txt")
-    ours = transcript(ROOT, tmp_path / "interpreted.txt")
+    words = ["simulate", "churn", "--peers", "6", "--seed", "3", "--transcript"]
+    compiled, interpreted = tmp_path / "compiled.txt", tmp_path / "interpreted.txt"
+    python(built, "-m", "peers.cli", *words, str(compiled))
+    assert 0 == main([*words, str(interpreted)])
 
-    assert ours == theirs
+    ours = interpreted.read_text().splitlines()
+    assert ours == compiled.read_text().splitlines()
     assert len(ours) > 1000
     assert ensure_built(FEW, tmp_path) == built, "a second time nothing is built"
     said = python(built, "-c", "import gossip.deadlines as d; print(d.__file__)")
@@ -179,13 +183,6 @@ def test_what_others_may_have_written_is_not_run(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="others may write there"):
             ensure_built(FEW, tmp_path)
         each.chmod(0o755)
-
-
-def transcript(tree: Path, path: Path) -> list[str]:
-    """Of a small run from the sources in one folder."""
-    words = ("simulate", "churn", "--peers", "6", "--seed", "3", "--transcript", str(path))
-    python(tree, "-m", "peers.cli", *words)
-    return path.read_text().splitlines()
 
 
 def python(tree: Path, *words: str) -> str:
