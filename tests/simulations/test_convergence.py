@@ -47,6 +47,7 @@ def check_known_answer(peers: int, seed: int, codec: str, loss: float) -> None:
     check_sums(world)
 
 
+@pytest.mark.timeout(300)  # seconds; half a minute of computing, where all is busy
 @settings(max_examples=4)
 @given(
     peers=st.integers(1, 8),

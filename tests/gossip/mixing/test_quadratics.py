@@ -71,6 +71,7 @@ def check_optimum(
     assert story.mean_error[-1] <= NEAR * start
 
 
+@pytest.mark.timeout(300)  # seconds; half a minute of computing, where all is busy
 @settings(max_examples=5, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
