@@ -7,10 +7,13 @@
 # PIP_ARGS  further arguments for pip. On Linux, torch from PyPI brings CUDA along; without a GPU,
 #           PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" saves gigabytes.
 # ARGS      further arguments for the command a target runs: make demo ARGS="--seed 1"
+# BESIDE    how many tests run side by side, 0 for one after the other in one process; as many as
+#           there are processors, four at most. Those that need the machine alone wait for it.
 
 PYTHON   ?= python3
 PIP_ARGS ?=
 ARGS     ?=
+BESIDE   ?= logical
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -37,7 +40,7 @@ demo: $(STAMP)
 	@$(BIN)/gossip demo $(ARGS)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=$(BESIDE) --maxprocesses=4 --max-worker-restart=0 $(ARGS)
 
 check: $(STAMP)
 	@$(BIN)/ruff check $(CHECKED)

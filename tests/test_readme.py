@@ -71,6 +71,7 @@ def test_run_commands_have_flags_that_exist(words: list[str]) -> None:
     assert callable(add_task_flags)
 
 
+@pytest.mark.processes
 def test_the_two_machines_train_one_model(tmp_path: Path) -> None:
     """Machine 1 and machine 2, as written, but on loopback and with fewer samples."""
     (text,) = [each for each in blocks("console") if FIRST_HOST in each]

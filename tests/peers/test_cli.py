@@ -174,6 +174,7 @@ def start_endless_peer(folder: Path) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_politely_with_0(tmp_path: Path, number: signal.Signals) -> None:
     """The result and the model are written, and the leave is told."""
@@ -184,6 +185,7 @@ def test_a_signal_leaves_politely_with_0(tmp_path: Path, number: signal.Signals)
     assert (tmp_path / "model.safetensors").exists()
 
 
+@pytest.mark.processes
 def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
     """128 plus the signal's number, whatever is under way."""
     process = start_endless_peer(tmp_path)

@@ -3,80 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
-from gossip.machine import (
-    Asked,
-    Dial,
-    Effect,
-    Input,
-    Leave,
-    LinkCause,
-    LinkLost,
-    LinkUp,
-    MemberChanged,
-    Received,
-    Send,
-    Tell,
-    Woke,
-)
-from gossip.messages import Gossip, Notice, Record, Rumors, Status
-from simulations.calm import Agreement
+from gossip.machine import Asked, Dial, Leave, LinkCause, LinkLost, Send
+from gossip.messages import Gossip, Notice, Rumors, Status
 from simulations.figures import Figures
 from simulations.guard import Guard, Limits
 from simulations.rules import BrokenRule
-from simulations.simulated_peer import SimulatedPeer
-from simulations.truth import Subject
-from simulations.world import World
-from tests.lab.puppets import puppet, puppet_world
-
-WOKE = Woke()
-
-
-@dataclass
-class Scene:
-    """Four puppets, a guard, and a short way to make one of them tell something."""
-
-    world: World
-    guard: Guard
-
-    def life(self, number: int) -> SimulatedPeer:
-        return self.world.current[number]
-
-    def tell(self, who: int, record: Record, happened: Input = WOKE, holds: bool = True) -> None:
-        """A puppet heard something and tells its owner of a claim."""
-        life = self.life(who)
-        if holds:
-            puppet(life).swim.records[record.peer] = record
-        self.guard.look(life, happened, [Tell(MemberChanged(record, "a test"))])
-
-    def say(self, who: int, effects: list[Effect], happened: Input = WOKE) -> None:
-        self.guard.look(self.life(who), happened, effects)
-
-    def of(self, number: int, status: Status = Status.ALIVE, **changes: int) -> Record:
-        """A claim about a peer."""
-        return replace(self.life(number).me, status=status, **changes)
+from tests.lab.puppets import puppet
+from tests.simulations.scenes import Scene, deafen, fresh, guard_subject, heard, link
 
 
 @pytest.fixture
 def scene() -> Scene:
     """Fresh."""
-    world = puppet_world(0)
-    guard = Guard(world, Limits(), Figures())
-    world.watch(guard)
-    world.start_acquainted(4)
-    world.run(1.0)
-    for life in world.lives:  # so that a verdict comes late enough
-        guard.truth.subjects[life.me.peer].doubted_at_s[(1, 0)] = -10.0
-    return Scene(world, guard)
-
-
-def heard(scene: Scene, who: int) -> Input:
-    """Some message of a peer."""
-    life = scene.life(who)
-    return Received(life.me.peer, Notice(life.me))
+    return fresh()
 
 
 def _falls(scene: Scene) -> None:
@@ -139,13 +82,6 @@ def _buries_a_new_life(scene: Scene) -> None:
     scene.tell(0, scene.of(1, Status.DOWN))
 
 
-def link(scene: Scene) -> None:
-    """From peer 0 to peer 1."""
-    me = scene.of(1)
-    scene.world.dial(scene.life(0), Dial(me.peer, me.control_address, me.bulk_address))
-    scene.world.run(scene.world.now + 1.0)
-
-
 def _accuses_over_a_live_link(scene: Scene) -> None:
     link(scene)
     scene.tell(0, scene.of(1, Status.SUSPECT))
@@ -178,11 +114,6 @@ def _judges_without_a_doubt(scene: Scene) -> None:
     scene.tell(0, scene.of(1, Status.DOWN))
 
 
-def guard_subject(scene: Scene, number: int) -> Subject:
-    """What is true about a peer."""
-    return scene.guard.truth.subjects[scene.life(number).me.peer]
-
-
 def _acts_before_it_hears(scene: Scene) -> None:
     scene.life(0).inbox.append(heard(scene, 1))
     scene.say(0, [])
@@ -211,17 +142,6 @@ def _buries_who_was_deaf_long_ago(scene: Scene) -> None:
     deafen(scene, 1, 10.0)
     scene.world.run(20.0)
     scene.tell(0, scene.of(1, Status.DOWN))
-
-
-def deafen(scene: Scene, number: int, for_s: float) -> None:
-    """A peer hears nothing for so long, and does something now and then."""
-    network, life = scene.world.network, scene.life(number)
-    network.deafen(life.me.peer, True)
-    until_s = scene.world.now + for_s
-    while scene.world.now < until_s:
-        scene.world.run(scene.world.now + 1.0)
-        scene.say(number, [Send(scene.life(0).me.peer, Notice(life.me))])
-    network.deafen(life.me.peer, False)
 
 
 def _suspects_who_left(scene: Scene) -> None:
@@ -475,84 +395,3 @@ def test_detection_is_measured_from_the_end_of_a_process(scene: Scene) -> None:
     assert 2 == figures.detection.count
     assert figures.detection.quantile_s(0.5) == pytest.approx(8.0, abs=0.1)
     assert figures.first_doubt.quantile_s(0.5) == pytest.approx(2.0, abs=0.1)
-
-
-def _crash(scene: Scene) -> None:
-    scene.world.crash(1)
-
-
-def _leave(scene: Scene) -> None:
-    scene.world.leave(1)
-    scene.life(1).departed = True
-    scene.world.deliver(scene.life(1), LinkUp(scene.of(0).peer))
-    puppet(scene.life(0)).swim.records[scene.of(1).peer] = scene.of(1, Status.DOWN)
-
-
-def _begin(scene: Scene) -> None:
-    scene.world.start(4, (0,))
-
-
-def _rise(scene: Scene) -> None:
-    puppet(scene.life(1)).swim.me = scene.of(1, incarnation=1)
-
-
-def _forget_a_boot(scene: Scene) -> None:
-    puppet(scene.life(1)).swim.me = scene.of(1, boot=2)
-
-
-def _know_too_many(scene: Scene) -> None:
-    swim = puppet(scene.life(0)).swim
-    for stranger in range(4):
-        peer = f"{stranger:016x}"
-        swim.records[peer] = replace(scene.of(1), peer=peer)  # type: ignore[index, arg-type]  # made-up ids
-
-
-@pytest.mark.parametrize(
-    "act, rule",
-    [
-        (_crash, "M10"),
-        (_leave, "M19"),
-        (_begin, "M23"),
-        (_rise, "M23"),
-        (_forget_a_boot, "M8"),
-        (_know_too_many, "M27"),
-    ],
-    ids=lambda each: getattr(each, "__name__", each),
-)
-def test_calm_is_no_calm_while_somebody_sees_others_wrongly(
-    scene: Scene, act: Callable[[Scene], None], rule: str
-) -> None:
-    """Everybody alive in their newest version, the gone down, the left left, and nobody else."""
-    agreement = Agreement(scene.world, scene.guard.truth)
-    assert agreement.first_disagreement() is None
-
-    act(scene)
-
-    found = agreement.first_disagreement()
-    assert found is not None
-    assert rule == found.rule
-    again = agreement.first_disagreement()
-    assert again is not None
-    assert found.text == again.text
-
-
-@pytest.mark.parametrize(
-    "said, heard_by, rule", [(True, (), ""), (False, (), "M19"), (True, (2,), "M19")]
-)
-def test_a_farewell_that_nobody_heard_looks_like_an_end(
-    scene: Scene, said: bool, heard_by: tuple[int, ...], rule: str
-) -> None:
-    """Then those that remain may hold it down; not if one knows better, or none was told."""
-    gone = scene.life(1)
-    scene.world.leave(1)
-    puppet(gone).swim.me = left = scene.of(1, Status.LEFT)
-    scene.say(1, [Send(scene.of(0).peer, Gossip(Rumors((left,))))] if said else [])
-    gone.departed = True
-    scene.world.deliver(gone, LinkUp(scene.of(0).peer))
-    for who in (0, 2, 3):
-        status = Status.LEFT if who in heard_by else Status.DOWN
-        puppet(scene.life(who)).swim.records[gone.me.peer] = scene.of(1, status)
-
-    found = Agreement(scene.world, scene.guard.truth).first_disagreement()
-
-    assert rule == ("" if found is None else found.rule)

@@ -246,6 +246,7 @@ def test_a_process_that_was_never_started_is_gone() -> None:
     assert 0 == peer.pid
 
 
+@pytest.mark.processes
 def test_a_late_peer_that_finds_nobody_any_more_is_not_waited_for(tmp_path: Path) -> None:
     """It starts while the others end: the run is over with them, and that is no failure."""
     run = ended(

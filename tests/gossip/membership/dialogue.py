@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TypeVar
 
 from gossip.config import MembershipConfig
-from gossip.machine import Dial, Effect, ReachChanged, Send, Tell
+from gossip.machine import Dial, Effect, LinkCause, MemberChanged, ReachChanged, Send, Tell
 from gossip.membership.sightings import Witness
 from gossip.membership.swim import Swim
 from gossip.membership.terms import Terms
@@ -25,6 +25,7 @@ from gossip.messages import (
     Record,
     Rumors,
     Seconds,
+    Status,
 )
 from tests.gossip.membership.claims import LAYOUT, down, evidence, peer, progress, record, suspect
 
@@ -32,6 +33,9 @@ Kind = TypeVar("Kind")
 CONFIG = MembershipConfig()
 FEW = MembershipConfig(observers=4, accusers=3, links_max=8)
 """Fewer observers than there are members in a small group."""
+OTHERS = (2, 3, 5, 6)
+"""The fellows, where peer 4 of six is the one in doubt."""
+Timed = list[tuple[Seconds, Effect]]
 
 
 def machine(
@@ -195,4 +199,26 @@ def silent_4() -> Swim:
     swim = group(6)
     swim._view.sightings.at(peer(4)).witness = Witness.NONE
     run(swim, 9.9, answering=(2, 3, 5, 6))
+    return swim
+
+
+def changed(effects: Timed, status: Status) -> list[Seconds]:
+    """When peer 2 or 4 was told to be in a status."""
+    return [
+        at
+        for at, effect in effects
+        for change in told([effect], MemberChanged)
+        if change.record.status == status
+    ]
+
+
+def first(effects: Timed, kind: type[object]) -> Seconds:
+    """When a message of a kind went to peer 2 or 4 first."""
+    return next(at for at, each in effects if sent([each], kind))
+
+
+def lost(size: int = 6) -> Swim:
+    """Peer 1 among so many, to whom the dial to peer 4 (or 2, in a pair) has found nobody."""
+    swim = machine(*map(record, range(2, size + 1)))
+    swim.link_lost(peer(4 if size > 3 else 2), LinkCause.SILENT, 0.0)
     return swim
