@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import assert_never, cast, get_args
+from typing import Final, assert_never, cast, get_args
 
 from gossip.config import Config, Layout
 from gossip.deadlines import Deadlines
@@ -73,8 +73,8 @@ from gossip.messages import (
 )
 from gossip.topology.turns import Turns
 
-LINEAGE_CHECK_S = 0.5
-MEMBERSHIP_TYPES = frozenset(get_args(MembershipMessage))
+LINEAGE_CHECK_S: Final = 0.5
+MEMBERSHIP_TYPES: Final = frozenset(get_args(MembershipMessage))
 
 
 class Core:
@@ -172,7 +172,7 @@ class Core:
 
     def deadline(self) -> Seconds:
         """When to say Woke."""
-        return min(self.swim.deadline(), self._timers.at, self._exchange_due)
+        return min(min(self._timers.at, self._exchange_due), self.swim.deadline())
 
     def _is_due(self, now: Seconds) -> bool:
         """Whether the time of anything but membership has come."""

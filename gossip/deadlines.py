@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Hashable
-from typing import Any, Generic, TypeVar
+from heapq import heapify, heappop, heappush
+from typing import Any, Final, Generic, TypeVar
 
 from gossip.messages import Seconds
 
 Name = TypeVar("Name", bound=Hashable)
 
 
-STALE_MAX = 64
+STALE_MAX: Final = 64
 """Moved or cleared entries that may wait in the heap before it is swept."""
 
 
@@ -39,10 +39,10 @@ class Deadlines(Generic[Name]):
         was_set = name in current
         self._counter += 1
         current[name] = self._counter
-        heapq.heappush(self._heap, (at, self._counter, name))
+        heappush(self._heap, (at, self._counter, name))
         if len(self._heap) > 2 * len(current) + STALE_MAX:
             self._heap = [each for each in self._heap if current.get(each[2]) == each[1]]
-            heapq.heapify(self._heap)
+            heapify(self._heap)
         if was_set:
             self._look()
         elif at < self.at:
@@ -67,7 +67,7 @@ class Deadlines(Generic[Name]):
         if self.at > now:
             return names
         while self.at <= now:
-            _, _, name = heapq.heappop(self._heap)
+            _, _, name = heappop(self._heap)
             del self._current[name]
             names.append(name)
             self._look()
@@ -81,7 +81,7 @@ class Deadlines(Generic[Name]):
             if current.get(top[2]) == top[1]:
                 self._move(top[0])
                 return
-            heapq.heappop(heap)
+            heappop(heap)
         self._move(math.inf)
 
     def _move(self, at: Seconds) -> None:
@@ -118,6 +118,9 @@ class Alarm:
     def earliest(self) -> Seconds:
         """The next time something is due, or ``math.inf``."""
         if self.is_stale:
-            self.at = min([each.at for each in self._heard])
+            at = math.inf
+            for each in self._heard:
+                at = min(at, each.at)
+            self.at = at
             self.is_stale = False
         return self.at

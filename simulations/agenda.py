@@ -8,7 +8,7 @@ when its time comes. The order is that of one heap: by time, then by number.
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from gossip.messages import Seconds
 
@@ -16,7 +16,7 @@ Event: TypeAlias = tuple[Seconds, int, int, Any, Any]
 """When, a number that tells equal times apart, what kind, and two things that belong to it."""
 
 
-SOON = 1024
+SOON: Final = 1024
 """Slots that are found without a search: nearly all frames and most timers are not later."""
 
 

@@ -59,15 +59,15 @@ class Agreement:
                     return found
         expected = [(subject, *shown(subject)) for subject in self._truth.subjects.values()]
         for observer in self._observers():
-            record = observer.core.swim.record
+            swim = observer.core.swim
             for subject, peer, is_shown in expected:
-                if record(peer) is is_shown:
+                if swim.record(peer) is is_shown:
                     continue  # the very record that it should be: nearly all are
                 found = self._look(observer, peer, subject)
                 if found is not None:
                     self._last = (observer, peer)
                     return found
-            live = observer.core.swim.live_count()
+            live = swim.live_count()
             if live >= len(self._truth.subjects):
                 text = f"knows {live} others, {len(self._truth.subjects)} peers ever were"
                 return Disagreement("M27", observer, text)

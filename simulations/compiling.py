@@ -26,6 +26,7 @@ from typing import Final, NoReturn
 
 import gossip.core
 from gossip.errors import UsageError
+from simulations.bare import rewritten
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PACKAGES: Final = ("gossip", "peers", "simulations")
@@ -57,12 +58,14 @@ packages = []
 [tool.mypy]
 explicit_package_bases = true
 ignore_missing_imports = true
+disable_error_code = ["type-var"]
 
 [[tool.mypy.overrides]]
 module = ["torch.*", "numpy.*", "rich.*", "zmq.*", "numba.*"]
 follow_imports = "skip"
 """
-"""Of the build: what is not compiled need not be looked through."""
+"""Of the build: what is not compiled need not be looked through, and that what was made bare is no
+dataclass any more, which ``replace`` asks for, is known."""
 
 SURROUNDINGS: Final = {
     "PYTHONMALLOC": "malloc",
@@ -74,6 +77,23 @@ events make others let go, hundreds of a size: with that many kept at hand, anot
 INLINED: Final = "-fno-semantic-interposition"
 """Nobody puts functions of his own in the place of compiled ones, so they may be inlined."""
 
+COLD: Final = """
+struct _object;
+void CPy_AddTraceback(const char *, const char *, int, struct _object *)
+    __attribute__((cold));
+void CPy_TypeErrorTraceback(
+    const char *, const char *, int, struct _object *, const char *, struct _object *)
+    __attribute__((cold));
+void CPy_AttributeError(
+    const char *, const char *, const char *, const char *, int, struct _object *)
+    __attribute__((cold));
+"""
+"""What is told to the C compiler before all else: who comes here raises. Half of all code does,
+and never runs; it is put where it takes no room in the processor's cache."""
+
+MADE_BARE: Final = ("gossip/machine.py", "gossip/messages.py")
+"""What every frame and every effect is made of; see ``bare``."""
+
 STARTED: Final = "GOSSIP_COMPILED"
 """In the surroundings of what was started from a build: it never starts itself again."""
 
@@ -81,14 +101,17 @@ STARTED: Final = "GOSSIP_COMPILED"
 def modules() -> list[str]:
     """What is compiled, as paths below the root: what takes a part in every event.
 
-    ``gossip.messages`` and ``simulations.conditions`` are not: their annotations are read when
-    they are packed or read from a file, and compiled classes keep only the outermost type.
+    ``simulations.conditions`` is not: its annotations are read when it is read from a file, and
+    compiled classes keep only the outermost type.
     """
     packages = [ROOT / "gossip/exchange", ROOT / "gossip/membership"]
     protocol = [path for package in packages for path in sorted(package.glob("*.py"))]
-    world = "agenda clock figures guard network simulated_peer splits telling traffic truth wiring"
+    world = (
+        "agenda calm clock figures guard network plan simulated_peer splits telling traffic truth "
+        "wiring"
+    )
     return [
-        *(f"gossip/{name}.py" for name in ("core", "deadlines", "machine")),
+        *(f"gossip/{name}.py" for name in ("core", "deadlines", "machine", "messages")),
         *(str(path.relative_to(ROOT)) for path in protocol),
         *(f"simulations/{name}.py" for name in (*world.split(), "world")),
     ]
@@ -142,7 +165,7 @@ def ensure_built(chosen: Sequence[str], cache: Path | None = None) -> Path:
         _remove_old(folder.parent, time.time() - KEPT_S)
         with tempfile.TemporaryDirectory(prefix=UNDER_WAY, dir=folder.parent) as made:
             tree = Path(made) / "tree"
-            _copy_to(tree)
+            _copy_to(tree, chosen)
             _compile(tree, chosen)
             shutil.rmtree(tree / "build", ignore_errors=True)
             _take_place(tree, folder)
@@ -191,18 +214,24 @@ def _sources() -> Iterator[Path]:
                 yield path
 
 
-def _copy_to(tree: Path) -> None:
+def _copy_to(tree: Path, chosen: Sequence[str]) -> None:
     for path in _sources():
-        target = tree / path.relative_to(ROOT)
+        name = str(path.relative_to(ROOT))
+        target = tree / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        if name in MADE_BARE and name in chosen:
+            target.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
+        else:
+            shutil.copyfile(path, target)
     (tree / "pyproject.toml").write_text(SETTINGS)
 
 
 def _compile(tree: Path, chosen: Sequence[str]) -> None:
     """Put extension modules beside the sources. Raises UsageError with what the compiler says."""
     surroundings = {**os.environ, "MYPYC_OPT_LEVEL": "2", "MYPYC_DEBUG_LEVEL": "0"}
-    surroundings["CFLAGS"] = " ".join(filter(None, [os.environ.get("CFLAGS"), INLINED]))
+    (tree / "cold.h").write_text(COLD)
+    flags = [os.environ.get("CFLAGS"), INLINED, "-include cold.h"]
+    surroundings["CFLAGS"] = " ".join(filter(None, flags))
     surroundings.pop("PYTHONPATH", None)
     command = [sys.executable, "-m", "mypyc", *chosen]
     done = subprocess.run(

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from gossip.machine import (
     Dial,
@@ -49,14 +49,14 @@ from simulations.telling import Telling
 from simulations.truth import Subject, Truth
 from simulations.world import World
 
-SMALL = 4
+SMALL: Final = 4
 """Below so many peers that can be dialed, and so watch others, one accuser is enough."""
 
-HEALTH_MAX = 7
-SLOWEST_CLOCK = 0.9
+HEALTH_MAX: Final = 7
+SLOWEST_CLOCK: Final = 0.9
 """Seconds that a clock shows in one; slower than any that scenarios set."""
 
-RUMOR_BEARERS = (Gossip, Ping, Ack)
+RUMOR_BEARERS: Final = (Gossip, Ping, Ack)
 """Messages that pass claims on."""
 
 

@@ -14,7 +14,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from gossip.machine import LinkCause, Received
 from gossip.messages import Message, PeerId, Seconds
@@ -24,10 +24,10 @@ from simulations.seeds import derive
 if TYPE_CHECKING:
     from simulations.simulated_peer import Sent, SimulatedPeer
 
-FRAMES_WAITING_MAX = 1000
+FRAMES_WAITING_MAX: Final = 1000
 """Frames that wait for a link being dialed; more are lost, as in the real transport."""
 
-_SHARE = float(1 << 64)
+_SHARE: Final = float(1 << 64)
 
 
 class LinkState(IntEnum):

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Final
 
 from gossip.config import MembershipConfig
 from gossip.machine import Input, Received
@@ -33,7 +34,7 @@ from simulations.simulated_peer import SimulatedPeer
 from simulations.truth import Truth
 from simulations.world import World
 
-ANSWERS_MAX = 2
+ANSWERS_MAX: Final = 2
 """To one message, with one claim."""
 
 

@@ -9,19 +9,19 @@ link), TCP and IP.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
 from gossip.messages import Message, PeerId
 from gossip.wire.frames import ControlMessage, encode_control, run_digest
 
-ENCODED_FIRST = 100
+ENCODED_FIRST: Final = 100
 """Messages of a kind that are all encoded."""
 
-ENCODED_EVERY = 32
+ENCODED_EVERY: Final = 32
 """One in so many after them."""
 
-ENCODED_WELL = 1 << 16
-ENCODED_SELDOM = 256
+ENCODED_WELL: Final = 1 << 16
+ENCODED_SELDOM: Final = 256
 """One in so many once so many were sent: by then 2,000 of the kind have been encoded."""
 
 

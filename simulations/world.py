@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from gossip.machine import Asked, Dial, Effect, Finish, Input, Join, Leave, Woke
 from gossip.membership.known import Known
@@ -29,18 +29,20 @@ from simulations.traffic import Meter
 from simulations.transcript import Entry, Transcript
 from simulations.wiring import Wiring
 
-WAKES_AT_ONCE_MAX = 100
+WAKES_AT_ONCE_MAX: Final = 100
 """A core that asks to be woken more often than this without time passing spins."""
 
-START_DELAY_S = 0.001
+START_DELAY_S: Final = 0.001
 """A process needs a moment between its birth and its first words."""
 
-SLOTS_PER_S = 512.0
+SLOTS_PER_S: Final = 512.0
 """Events of two milliseconds are sorted at a time: hundreds, when there are thousands of peers."""
 
-_FRAME, _WAKE, _CALL = range(3)
-_WOKE = Woke()
-_TIMER = 1 << 60
+_FRAME: Final = 0
+_WAKE: Final = 1
+_CALL: Final = 2
+_WOKE: Final = Woke()
+_TIMER: Final = 1 << 60
 """Added to an event's number: timers come after everything else of the same time."""
 
 
@@ -106,8 +108,9 @@ class World(Surroundings):
                     else:
                         life.inbox.append(what)
             elif kind == _WAKE:
-                if who.wakes_at == what:
-                    self._wake(who)
+                woken: SimulatedPeer = who
+                if woken.wakes_at == what:
+                    self._wake(woken)
             else:
                 who(*what)
             if stop is not None and stop():
@@ -146,9 +149,8 @@ class World(Surroundings):
     def start_acquainted(self, count: int) -> None:
         """So many peers that all know each other, as if they had been here for long."""
         assert not self.plan.trainers, "trainers need a lineage: start them together"
-        observers = self.plan.config.membership.observers
         records = [first_record(self.plan, number, 1) for number in range(count)]
-        known = Known.of(records, observers)
+        known = Known.of(records, self.plan.config.membership.observers)
         for life in [self._begin(number, disk=True, known=known) for number in range(count)]:
             self._after(life)
 
@@ -341,8 +343,7 @@ class World(Surroundings):
         if self.plan.lines:
             self.transcript.note(life.name, Entry(now, happened, tuple(effects)))
         if self.plan.journals:
-            entry = Entry(now, happened, tuple(effects))
-            self.journals.setdefault(life.name, []).append(entry)
+            self.journals.setdefault(life.name, []).append(Entry(now, happened, tuple(effects)))
         for check in self.checks:
             check.look(life, happened, effects)
 
@@ -375,8 +376,7 @@ class World(Surroundings):
             due_at = max(due_at, self.now)
             life.wakes_at = due_at
             self._counter += 1
-            number = self._counter + _TIMER
-            self._agenda.push((due_at, number, _WAKE, life, due_at))
+            self._agenda.push((due_at, self._counter + _TIMER, _WAKE, life, due_at))
         if life.departed and life.running:
             self.remark(f"{life.name} has left")
             self._end(life, host_lost=False)

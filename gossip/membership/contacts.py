@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from gossip.machine import Dial, Effect
 from gossip.membership.roster import Roster
 from gossip.messages import PeerId
 
-CONTACTS_AT_ONCE = 16
+CONTACTS_AT_ONCE: Final = 16
 """So many are dialed at a time, if not more are named: whoever is there sends all it knows."""
 
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import math
 from itertools import takewhile
+from typing import Final
 
 from gossip.messages import PeerId, Seconds
 
-CROWD_S = 30.0
-CROWD_MIN = 2
+CROWD_S: Final = 30.0
+CROWD_MIN: Final = 2
 """More returns than this within ``CROWD_S``, and more than a quarter of all members, are a split
 that has healed."""
 
-SWEEP_MIN = 64
+SWEEP_MIN: Final = 64
 """So many peers may be remembered for no reason."""
 
-FORGET_BELOW = 0.1
+FORGET_BELOW: Final = 0.1
 """Points too few to remember."""
 
 

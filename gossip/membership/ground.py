@@ -11,14 +11,15 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from gossip.membership.rings import Around, Ring
 from gossip.messages import PeerId, Record, Status
 
-BUCKETS = 256
+BUCKETS: Final = 256
 """Anti-entropy compares the members by the first byte of their ids."""
 
-_MASK = (1 << 64) - 1
+_MASK: Final = (1 << 64) - 1
 
 
 def bucket_of(peer: PeerId) -> int:

@@ -8,7 +8,9 @@ detection", arXiv 1707.00788, section 3.A (score 0 to 7; intervals and time-outs
 
 from __future__ import annotations
 
-SCORE_MAX = 7
+from typing import Final
+
+SCORE_MAX: Final = 7
 
 
 class Health:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Final
 
 from gossip.machine import Effect, Fault, MemberChanged, Reach, Send, Tell
 from gossip.membership.alone import is_judge, out_of_reach, stands_in
@@ -37,7 +38,7 @@ from gossip.messages import (
     Vouch,
 )
 
-CREDIT_S = 4.0
+CREDIT_S: Final = 4.0
 """A doubt counts from the first silence, but at most this long before the accusation: what a
 transport needs to tell a busy peer from a lost one must not be paid twice."""
 

@@ -8,13 +8,14 @@ life, and then the boot itself is raised (gossip/README.md, M8).
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from gossip.membership.account import Account
 from gossip.membership.records import COUNT_MAX
 from gossip.membership.roster import Roster
 from gossip.messages import NO_LINEAGE, Phase, Progress, Record, Status
 
-BOOT_LEAP_MAX = 100 * 366 * 24 * 3600 * 1000
+BOOT_LEAP_MAX: Final = 100 * 366 * 24 * 3600 * 1000
 """A boot is a wall clock's milliseconds: nobody forgot a life that is a century ahead of this."""
 
 

@@ -5,16 +5,15 @@ Also the probes made on behalf of others. Whom to probe, and what follows, is de
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gossip.deadlines import Deadlines
 from gossip.membership.health import SCORE_MAX
 from gossip.membership.roundtrip import RoundTrips
 from gossip.messages import PeerId, Seconds
 
-INDIRECT_FACTOR = 1.5
+INDIRECT_FACTOR: Final = 1.5
 """Fellows get this many direct time-outs: one for a probe of theirs, which they are told, and the
 rest for the way there and back."""
 
@@ -26,14 +25,16 @@ class Stage(IntEnum):
     INDIRECT = 1
 
 
-@dataclass(slots=True)
 class Probe:
     """One probe of one peer. ``asked`` are the fellows that have not said anything yet."""
 
-    number: int
-    timeout_s: Seconds
-    stage: Stage = Stage.DIRECT
-    asked: dict[PeerId, None] = field(default_factory=dict)
+    __slots__ = ("asked", "number", "stage", "timeout_s")
+
+    def __init__(self, number: int, timeout_s: Seconds) -> None:
+        self.number = number
+        self.timeout_s = timeout_s
+        self.stage = Stage.DIRECT
+        self.asked: dict[PeerId, None] = {}
 
 
 class Favor(NamedTuple):

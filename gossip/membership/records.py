@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Final
 
 from gossip.messages import PEER_ID_FORM, Evidence, PeerId, Progress, Record
 
-TEXT_CHARS_MAX = 256
+TEXT_CHARS_MAX: Final = 256
 """Longest address or host name taken from a claim (a DNS name has at most 253)."""
 
-LINEAGE_BYTES_MAX = 64
+LINEAGE_BYTES_MAX: Final = 64
 """Longest lineage taken from a claim."""
 
-COUNT_MAX = 1 << 53
+COUNT_MAX: Final = 1 << 53
 """Largest boot, incarnation, version or sample count taken from a claim (exact in a float)."""
 
-PEER_ID_CHARS = 16
+PEER_ID_CHARS: Final = 16
 
-ACCUSERS_MAX = 16
+ACCUSERS_MAX: Final = 16
 """Most accusers taken from a claim: as many observers as a peer can have."""
 
 

@@ -16,17 +16,18 @@ import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Container, Iterable
 from functools import lru_cache
+from typing import Final
 
 from gossip.messages import PeerId
 
-RINGS_MAX = 8
+RINGS_MAX: Final = 8
 """One 64-byte hash gives a member's places on all of them."""
 
-REMEMBERED_MAX = 1 << 16
+REMEMBERED_MAX: Final = 1 << 16
 """Answers kept in one memory of who stands around whom."""
 
-_CIRCLE = (1 << 64) - 1
-_PERSON = b"gossip-rings-1"
+_CIRCLE: Final = (1 << 64) - 1
+_PERSON: Final = b"gossip-rings-1"
 
 
 @lru_cache(maxsize=1 << 18)

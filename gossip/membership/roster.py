@@ -12,13 +12,14 @@ from array import array
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Final
 
 from gossip.membership.ground import Ground, bucket_of, fingerprint
 from gossip.membership.records import merge
 from gossip.membership.rings import Standing
 from gossip.messages import PeerId, Record, Status
 
-CHANGES_MAX = 512
+CHANGES_MAX: Final = 512
 """So many changes are kept beside the ground; a quarter of the ground's size, when that is more."""
 
 

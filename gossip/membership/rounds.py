@@ -12,6 +12,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Final
 
 from gossip.config import MembershipConfig
 from gossip.deadlines import Deadlines
@@ -25,34 +26,35 @@ from gossip.membership.terms import Terms
 from gossip.membership.view import View
 from gossip.messages import Gossip, Hello, PeerId, Ping, Record, Refused, Seconds
 
-DETAIL_CHARS_MAX = 500
+DETAIL_CHARS_MAX: Final = 500
 """Longest text of another peer that is shown to the owner."""
 
-CONTACTS_KEPT = 64
+CONTACTS_KEPT: Final = 64
 """Most addresses asked to be kept for the next start."""
 
-PEERS_PER_PROGRESS_INTERVAL = 16
+PEERS_PER_PROGRESS_INTERVAL: Final = 16
 """My sample count becomes news once a second in groups of up to this size, and proportionally
 less often in larger ones, so that the traffic per peer stays the same."""
 
-PROGRESS_INTERVAL_S = 1.0
+PROGRESS_INTERVAL_S: Final = 1.0
 
-EARLY_MAX = 64
+EARLY_MAX: Final = 64
 """Most newcomers remembered that were welcomed too early."""
 
-LOOKS_PER_INTERVAL = 2
+LOOKS_PER_INTERVAL: Final = 2
 """So often in a probe interval this peer looks whom it has not heard from."""
 
-FIRST_SYNC_S = 2.0
+FIRST_SYNC_S: Final = 2.0
 """A newcomer's first comparison comes within this, the next ones each twice as late."""
 
-WEIGH_INTERVAL_S = 1.0
+WEIGH_INTERVAL_S: Final = 1.0
 """Verdicts that are not believed yet are looked at again this often."""
 
-KNOCK_LEAST_S = 5.0
+KNOCK_LEAST_S: Final = 5.0
 """A peer that is down has at least so long to answer a greeting."""
 
-ACTIVE_AGE, PASSIVE_AGE = 0.75, 1.25
+ACTIVE_AGE: Final = 0.75
+PASSIVE_AGE: Final = 1.25
 """Silence, in probe intervals, after which the one who pings in a pair does so, and the other."""
 
 

@@ -6,12 +6,14 @@ time-out four deviations above it. Only probes whose very answer came count (Kar
 
 from __future__ import annotations
 
+from typing import Final
+
 from gossip.messages import PeerId, Seconds
 
-SMOOTHING = 1 / 8
-DEVIATION_SMOOTHING = 1 / 4
-DEVIATIONS = 4.0
-INITIAL_S = 1.0
+SMOOTHING: Final = 1 / 8
+DEVIATION_SMOOTHING: Final = 1 / 4
+DEVIATIONS: Final = 4.0
+INITIAL_S: Final = 1.0
 """Before the first measurement (RFC 6298, 2.1)."""
 
 

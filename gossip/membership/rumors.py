@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from gossip.messages import Evidence, PeerId, Progress, Record, Rumors
 
-CLAIMS_PER_MESSAGE = 512
+CLAIMS_PER_MESSAGE: Final = 512
 """Most records, and most progress items, that ride on one message (about 70 KB together)."""
 
 Claim = TypeVar("Claim")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from gossip.machine import LinkCause, Reach
 from gossip.messages import PeerId, Seconds
@@ -25,21 +26,21 @@ class Witness(IntEnum):
     FROZEN = 5
 
 
-OF_CAUSE = {
+OF_CAUSE: Final = {
     LinkCause.CLOSED: Witness.CLOSED,
     LinkCause.REFUSED: Witness.REFUSED,
     LinkCause.SILENT: Witness.SILENT,
     LinkCause.FROZEN: Witness.FROZEN,
 }
 
-_ALIVE = (Witness.UP, Witness.FROZEN)
-UNDECIDED_S = 10.0
+_ALIVE: Final = (Witness.UP, Witness.FROZEN)
+UNDECIDED_S: Final = 10.0
 """A link says nothing while it is being dialed, first or anew; this is longer than that takes."""
 
-GONE_AFTER_S = 5.0
+GONE_AFTER_S: Final = 5.0
 """Who has been lost to me for so long is not waited for when a verdict needs its voice."""
 
-_GONE = (Witness.CLOSED, Witness.REFUSED, Witness.SILENT)
+_GONE: Final = (Witness.CLOSED, Witness.REFUSED, Witness.SILENT)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ record is never down, and left only after ``leave`` (M7).
 from __future__ import annotations
 
 import random
+from typing import Final
 
 from gossip.config import MembershipConfig
 from gossip.deadlines import Alarm
@@ -54,10 +55,10 @@ from gossip.messages import (
     Welcome,
 )
 
-STARVED_INTERVALS = 2
+STARVED_INTERVALS: Final = 2
 """This many probe intervals without an input, while one was due, mean that I was starved."""
 
-STARVED_SCORE_MAX = 3
+STARVED_SCORE_MAX: Final = 3
 """Most that one starved spell costs of my trust in my own judgement."""
 
 
@@ -288,7 +289,8 @@ class Swim:
     def receive(self, sender: PeerId, message: MembershipMessage, now: Seconds) -> list[Effect]:
         """``heard_from`` and ``hear``, as one input."""
         effects = self.heard_from(sender, now)
-        return effects + self.hear(sender, message, now)
+        more = self.hear(sender, message, now)
+        return effects + more if effects else more
 
     def wake(self, now: Seconds) -> list[Effect]:
         """Do what is due; harmless early, late or twice."""
@@ -304,12 +306,12 @@ class Swim:
 
     def _heed(self, sender: PeerId, message: MembershipMessage, now: Seconds) -> list[Effect]:
         match message:
+            case Gossip():
+                return self._learn(sender, message.rumors, "gossip", now)
             case Ping():
                 return self._on_ping(sender, message, now)
             case Ack():
                 return self._on_ack(sender, message, now)
-            case Gossip():
-                return self._learn(sender, message.rumors, "gossip", now)
             case Hello():
                 return self._on_hello(sender, message, now)
             case Welcome():

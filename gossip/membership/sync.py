@@ -18,16 +18,17 @@ from __future__ import annotations
 import random
 import struct
 from array import array
+from typing import Final
 
 from gossip.machine import Effect, Send
 from gossip.membership.ground import BUCKETS
 from gossip.membership.view import View
 from gossip.messages import Diff, Digest, Lookup, PeerId, Progress, Record, Rumors, Status, Version
 
-RECORDS_MAX = 4096
+RECORDS_MAX: Final = 4096
 """Records sent or asked for in one go; the next comparison finds the rest."""
 
-ACCOUNTS_PER_DIGEST = 16
+ACCOUNTS_PER_DIGEST: Final = 16
 """Accounts change all the time and so are not compared, but passed round a few at a time."""
 
 _FORM = struct.Struct(f"<{BUCKETS}Q")

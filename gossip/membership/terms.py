@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from gossip.messages import Hello, RefusalReason, Refused, Segment, Welcome
 
-DIGEST_BYTES_SHOWN = 64
+DIGEST_BYTES_SHOWN: Final = 64
 """Most of a stranger's digest that is repeated in a sentence."""
 
 

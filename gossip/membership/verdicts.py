@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Final
 
 from gossip.config import MembershipConfig
 from gossip.machine import Reach
@@ -22,7 +23,7 @@ from gossip.membership.roster import Roster
 from gossip.membership.sightings import Sightings, Witness
 from gossip.messages import Evidence, PeerId, Record, Seconds
 
-CLAIMS_MAX = 1024
+CLAIMS_MAX: Final = 1024
 """Claims that wait at once."""
 
 

@@ -12,6 +12,7 @@ members only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from gossip.config import MembershipConfig
 from gossip.deadlines import Deadlines
@@ -40,14 +41,14 @@ from gossip.messages import (
     Status,
 )
 
-WELCOME_CLAIMS_MAX = 12_000
+WELCOME_CLAIMS_MAX: Final = 12_000
 """Records, and accounts, in a Welcome: about 3 MB together, below the limit of a frame."""
 
-TOLD_INTERVALS = 5
+TOLD_INTERVALS: Final = 5
 """For so many comparisons a tombstone is passed on; by then everybody has it, and it is kept only
 against stale claims."""
 
-NOTICE_SPACING_S = 0.5
+NOTICE_SPACING_S: Final = 0.5
 """A peer is told what is held about it at most this often."""
 
 

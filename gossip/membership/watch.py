@@ -6,6 +6,8 @@ others (swap partners, fellows), of which the least recently used are given up.
 
 from __future__ import annotations
 
+from typing import Final
+
 from gossip.config import MembershipConfig
 from gossip.machine import Dial, Effect, Hangup
 from gossip.membership.rings import places
@@ -13,7 +15,7 @@ from gossip.membership.roster import Roster
 from gossip.membership.sightings import Sightings
 from gossip.messages import PeerId
 
-_CIRCLE = (1 << 64) - 1
+_CIRCLE: Final = (1 << 64) - 1
 
 
 class Watch:
