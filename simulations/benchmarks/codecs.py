@@ -25,6 +25,7 @@ from gossip.codecs import (
     make_codec,
     make_wrap_codec,
 )
+from gossip.codecs.blocks import SAFETY
 
 ELEMENTS = 1 << 18
 """One chunk: 1 MiB of fp32, as the swap works on them."""
@@ -100,7 +101,7 @@ def _measure_wrap(codec: WrapCodec, x_N: Tensor, difference_N: Tensor, repeats: 
     own_N, est_N = x_N + difference_N, torch.empty(ELEMENTS)
     wrapped_B = torch.empty(ELEMENTS // STEP_ELEMENTS, dtype=torch.bool)
     peak_B = difference_N.view(-1, STEP_ELEMENTS).abs().amax(dim=1)
-    step_B = 2 * peak_B / (1 << (codec.bits - 1))
+    step_B = SAFETY * peak_B / (1 << (codec.bits - 1))
     code = bytearray(codec.code_bytes(ELEMENTS))
     codec.encode(x_N, step_B, code)
     codec.decode(code, own_N, est_N, wrapped_B)
