@@ -37,6 +37,7 @@ def rewritten(source: str) -> str:
         fields = [line for line in each.body if isinstance(line, ast.AnnAssign)]
         hints = {ast.unparse(field.target): ast.unparse(field.annotation) for field in fields}
         if _is_frozen_dataclass(each):
+            _refuse_what_would_be_lost(each, fields)
             module.body[at] = _bare(each, fields)
             told += ast.parse(f"describe({each.name}, {hints}, is_bare=True)").body
         elif hints:
@@ -62,6 +63,16 @@ def _is_frozen_dataclass(kind: ast.ClassDef) -> bool:
         and any(word.arg == "frozen" and ast.literal_eval(word.value) for word in each.keywords)
         for each in kind.decorator_list
     )
+
+
+def _refuse_what_would_be_lost(kind: ast.ClassDef, fields: list[ast.AnnAssign]) -> None:
+    """Raise ValueError for what dataclasses do and ``_bare`` does not."""
+    calls = any(isinstance(field.value, ast.Call) for field in fields)
+    made = any(
+        isinstance(line, ast.FunctionDef) and line.name == "__post_init__" for line in kind.body
+    )
+    if kind.bases or calls or made:
+        raise ValueError(f"{kind.name} cannot be made bare: bases, field() or __post_init__")
 
 
 def _bare(kind: ast.ClassDef, fields: list[ast.AnnAssign]) -> ast.ClassDef:

@@ -59,8 +59,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing:
-    """Where there are several processes."""
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing | None:
+    """Where there are several processes, and nobody asks for another way."""
+    if config.getoption("dist") != "load":
+        return None
     from tests.lab.sharing import Sharing
 
     return Sharing(config, log, config.stash[_KEPT])

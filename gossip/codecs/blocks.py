@@ -31,19 +31,19 @@ value lies farther off, it cannot be compared: the block is skipped."""
 
 SAFETY: Final = 1.4
 """A code reaches so many times as far as the largest difference last seen in the block. Of normal
-differences one block in 40 then has an element that wraps, nearly all of which are put right; where
-it reaches twice as far, 60 % more of a difference is left after a swap in 3 + 2 bits. Measured on
-a transformer, where large differences are more frequent: 1 % of blocks are skipped after warm-up;
-5 % and more in all with 1.25."""
+differences one block in 30 to 90 then has an element that wraps, and nearly all are put right;
+where it reaches twice as far, a swap in 3 + 2 bits leaves 60 % more. Measured on a transformer,
+where large differences are more frequent: with Muon 1 % of blocks are skipped after warm-up, and
+5 % with 1.25."""
 
 PUT_RIGHT_REACH: Final = 1.25
 """A checksum that names one element is believed if that is at most so many times as far off as a
-code reaches. With steps as SAFETY has them, of the normal values beyond reach 2 in 100 are beyond
-that too. Where three have wrapped, one block in 270 is believed to have one."""
+code reaches. Of normal values beyond 3.6 deviations 3 in 100 are beyond that too. Where three have
+wrapped, one block in 270 is believed to have one."""
 
 OUTER_COUNT: Final = 16
 """And if no more elements of the block than these are read in the outer half of a code's reach: of
-normal values 7 of 64 are, of values that wrapped all over, 32 with a deviation of 4."""
+normal values 3 to 5 of 64 are, of values that wrapped all over, 32 with a deviation of 4."""
 
 DECAY: Final = 0.9
 """A step shrinks at most so fast per swap; it grows at once. Peers come closer as the rate falls:
@@ -118,12 +118,12 @@ def checksum_B(quotient_BE: Tensor, bits: int) -> Tensor:
     """One byte (int32) over what is not sent: ``sum of w_i (q_i >> bits)`` modulo 256, with w_i of
     2 i + 1, but 129 for the last of 64.
 
-    The weights are odd, different, and no two of them add up to 256. So whoever is wrong by one
-    turn in one or two elements is always found out, and so is whoever is wrong by odd numbers of
-    turns in an odd number of elements. They add up to 4098, so that a block that moved as a whole
-    (biases, gains) is found out too, unless by a multiple of 128 turns. Any other error is accepted
-    by chance: 1 in 256 over random ones, 1 in 128 over those by one turn in an even number of
-    elements, four or more.
+    The weights are odd, different, and no two of them add up to 256. So the sum always differs
+    where one or two elements are wrong by one turn, and where an odd number of them is by odd
+    numbers of turns (which differences are taken for one element's, ``unwrap`` decides). They add
+    up to 4098, so it differs for a block that moved as a whole (biases, gains), unless by a
+    multiple of 128 turns. Any other error passes by chance: 1 in 256 over random ones, 1 in 128
+    over those by one turn in an even number of elements, four or more.
     """
     elements = quotient_BE.shape[1]
     weight_E = 2 * torch.arange(elements, dtype=torch.int32) + 1
@@ -140,7 +140,8 @@ def unwrap(
     Where the checksum then names one element that may be a little farther off, that one is read as
     far as a code reaches, its way. Where it disagrees otherwise, or the receiver's own quotient is
     beyond QUOTIENT_MAX, the block has wrapped: its estimate is the receiver's own values.
-    Whatever is sent, no element is read farther than ``2^(bits - 1)`` steps from its own.
+    Whatever is sent, no element is read farther than ``2^(bits - 1)`` steps from its own (and what
+    fp32 rounds: a third of a step where that is 2^22 of them away from zero). Blocks are of 64.
     """
     near_B = own_BE.abs().amax(dim=1) < step_B * QUOTIENT_MAX
     y_BE = torch.where(near_B[:, None], own_BE * step_B.reciprocal()[:, None], 0.0)
@@ -150,13 +151,15 @@ def unwrap(
     quotient_BE = below_BE + ahead_BE
     missing_B = (sum_B - checksum_B(quotient_BE, bits)) & 0xFF
     estimate_BE = quotient_BE.float() * step_B[:, None]
-    outer_BE = (estimate_BE - own_BE).abs() > (step_B * (reach / 2))[:, None]
-    place_B, ahead_B, near_by_B = _named(quotient_BE, y_BE, missing_B, reach)
-    righted_B = near_by_B & (outer_BE.sum(dim=1) <= OUTER_COUNT)
-    block_B = righted_B.nonzero()[:, 0]
+    place_B, ahead_B, named_B = _named(quotient_BE, y_BE, missing_B, reach)
+    block_B = named_B.nonzero()[:, 0]
+    off_BE = (estimate_BE[block_B] - own_BE[block_B]).abs()
+    outer_B = (off_BE > (step_B[block_B] * (reach / 2))[:, None]).sum(dim=1)
+    block_B = block_B[outer_B <= OUTER_COUNT]
     at_B = place_B[block_B]
     estimate_BE[block_B, at_B] = (y_BE[block_B, at_B] + ahead_B[block_B]) * step_B[block_B]
-    wrapped_B = ((missing_B != 0) & ~righted_B) | ~near_B
+    wrapped_B = (missing_B != 0) | ~near_B
+    wrapped_B[block_B] = ~near_B[block_B]
     return torch.where(wrapped_B[:, None], own_BE, estimate_BE), wrapped_B
 
 

@@ -7,7 +7,8 @@ are packed as in ``small`` (3 bits: the low two as int2 does, then the third as 
 
 Source of the idea: modulo quantization with side information at the receiver (Lu and De Sa,
 "Moniqua", ICML 2020; Davies et al., "New bounds for distributed mean estimation", ICLR 2021); here
-with a learned step per block and a checksum that finds wraps.
+with a learned step per block and a checksum that finds wraps, and where one element of a block
+wrapped puts that right.
 """
 
 from __future__ import annotations

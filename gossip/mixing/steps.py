@@ -99,16 +99,21 @@ class Sighting:
 
 class Growing:
     """Whether the differences of a fragment grow from swap to swap, as they do while the rate warms
-    up: then the next one will be larger again."""
+    up: then the next one will be larger again.
+
+    Partners differ: only what is larger than at each of the last two swaps has grown.
+    """
 
     def __init__(self) -> None:
-        self._before = 0.0
+        self._before = (0.0, 0.0)
 
     def note(self, peak_B: Tensor, skipped_B: Tensor) -> float:
-        """By how much the peaks that could be read grew on average, from 1 to GROWTH."""
-        kept_B = peak_B[~skipped_B]
-        now = float(kept_B.mean(dtype=torch.float64)) if kept_B.numel() else 0.0
-        before, self._before = self._before, now
+        """By how much the finite peaks that could be read grew on average, from 1 to GROWTH."""
+        if bool(skipped_B.all()):
+            return 1.0
+        now = float(peak_B[~skipped_B].mean(dtype=torch.float64))
+        before = max(self._before)
+        self._before = (self._before[1], now)
         return min(max(now / before, 1.0), GROWTH) if before > 0 else 1.0
 
 
@@ -136,6 +141,7 @@ class StepBook:
         Blocks of its own that were skipped have wrapped, so their steps double; those of a
         partner's code say nothing of this peer's steps. If more than FORGET_SHARE of its own have,
         the peer has moved too far away: the steps are forgotten, and the next code is a plain one.
+        What it shows is still compared with what was read last: it grew.
         """
         blocks = seen.skipped_B.numel()
         skipped = int(seen.skipped_B.sum())
@@ -149,7 +155,7 @@ class StepBook:
             if skipped:
                 return
             step_B = torch.zeros(blocks)
-        peak_B = seen.peak_B / clip
+        peak_B = (seen.peak_B / clip).clamp_(max=torch.finfo(torch.float32).max)
         growth = self._growing[fragment].note(peak_B, seen.skipped_B)
         new_B = next_step(step_B, peak_B * growth, self._bits, seen.skipped_B)
         if not own_code:

@@ -64,3 +64,17 @@ def test_they_are_made_compared_and_shown_alike(bare: Any, status: written.Statu
     assert repr(replace(one, boot=7)) == repr(replace(ours, boot=7))
     assert bare.Record.__doc__ == written.Record.__doc__
     assert bare.Ping(1, 2).rumors is bare.NO_RUMORS
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "class A(B):\n    a: int",
+        "class A:\n    a: list[int] = field(default_factory=list)",
+        "class A:\n    a: int\n    def __post_init__(self): check(self.a)",
+    ],
+)
+def test_what_would_be_lost_is_refused(body: str) -> None:
+    """A check that compiled runs alone are without would be worse than no build."""
+    with pytest.raises(ValueError, match="A cannot be made bare"):
+        rewritten(f"@dataclass(frozen=True)\n{body}\n")

@@ -97,7 +97,7 @@ def test_a_wrong_flag_is_exit_code_64(words: list[str]) -> None:
 
 @pytest.mark.processes
 def test_a_small_demo_from_end_to_end(tmp_path: Path) -> None:
-    """Three peers, fifteen seconds: a JSON line, a model, a kill, a joiner, and nothing left over."""
+    """Three peers, 15 seconds: a JSON line, a model, a kill, a joiner, and nothing left over."""
     folder = tmp_path / "kept"
     run = Run(["demo", "--peers", "3", "--seconds", "15", "--json", "--dir", str(folder)], tmp_path)
     done = run.wait()

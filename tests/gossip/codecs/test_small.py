@@ -309,6 +309,16 @@ def test_compiled_loops_put_the_same_elements_right(
     assert torch.equal(wrapped_B, wrapped_too_B)
 
 
+@needs_loops
+def test_loops_and_reference_believe_the_same() -> None:
+    """Their constants are written down twice, as numba wants them."""
+    from gossip.codecs import blocks, loops_wrap
+
+    assert [loops_wrap.REACH3, loops_wrap.REACH4, loops_wrap.REACH8] == [4, 8, 128]
+    assert loops_wrap.FARTHER == blocks.PUT_RIGHT_REACH
+    assert loops_wrap.OUTER_COUNT == blocks.OUTER_COUNT
+
+
 @pytest.mark.parametrize("name", WRAP_CODECS)
 def test_some_blocks_are_put_right_and_some_are_skipped(name: str) -> None:
     """So that the law above is not about nothing."""

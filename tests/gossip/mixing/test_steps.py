@@ -61,8 +61,8 @@ def test_the_first_correction_teaches_every_block() -> None:
 
 
 def test_steps_run_ahead_of_differences_that_grow() -> None:
-    """By what they grew since the last swap, twice at most; not in other fragments, not by blocks
-    that nobody could read, and not once they have stopped."""
+    """By what they grew since the last two swaps, twice at most; not in other fragments, not by
+    blocks that nobody could read, and not once they have stopped."""
     book = taught(1.0)
     book.learn(0, sighting(torch.full((BLOCKS,), 1.5), skipped=(0,)), own_code=False)
     assert float(steps(book)[1]) == pytest.approx(1.5 * 1.5 * SAFETY / HALF)
@@ -75,6 +75,23 @@ def test_steps_run_ahead_of_differences_that_grow() -> None:
     for _ in range(20):
         book.learn(0, sighting(torch.full((BLOCKS,), 6.0)), own_code=True)
     assert float(steps(book)[1]) == pytest.approx(6.0 * SAFETY / HALF)
+
+
+def test_partners_that_differ_are_no_growth() -> None:
+    """Every other one is twice as far away."""
+    book = taught(2.0)
+    for peak in (1.0, 2.0, 1.0, 2.0, 1.0, 2.0):
+        book.learn(0, sighting(torch.full((BLOCKS,), peak)), own_code=True)
+        assert float(steps(book)[0]) <= 2.0 * SAFETY / HALF * 1.001
+
+
+def test_steps_that_were_forgotten_had_grown() -> None:
+    """The plain code that follows is compared with what was read before them."""
+    book = taught(1.0)
+    book.learn(0, sighting(torch.ones(BLOCKS), tuple(range(BLOCKS))), own_code=True)
+    assert book.steps_of(0) is None
+    book.learn(0, sighting(torch.full((BLOCKS,), 1.5)), own_code=True)
+    assert float(steps(book)[0]) == pytest.approx(1.5 * 1.5 * SAFETY / HALF)
 
 
 def test_own_blocks_that_wrapped_grow_and_a_partners_say_nothing() -> None:
@@ -125,7 +142,8 @@ def test_whatever_is_learned_steps_stay_finite_and_of_one_magnitude(data: st.Dat
     masks = st.lists(st.integers(0, BLOCKS - 1), max_size=BLOCKS).map(tuple)
     for _ in range(data.draw(st.integers(1, 8))):
         seen = sighting(torch.tensor(data.draw(peaks)), data.draw(masks))
-        book.learn(0, seen, own_code=data.draw(st.booleans()))
+        clip = data.draw(st.sampled_from([1.0, 1e-3, 2.0**-20]))
+        book.learn(0, seen, own_code=data.draw(st.booleans()), clip=clip)
         step_B = book.steps_of(0)
         if step_B is not None:
             assert bool(torch.isfinite(step_B).all())
