@@ -378,18 +378,19 @@ class Guard:
         """M17: time in which a peer did not run is no time in which others were silent.
 
         Only the first verdict on a version is looked at, as later ones may come from others' word;
-        and only one about a peer that is gone, whose silence began with its end: not before, when
-        a split had come between the two.
+        and only one about a peer that is gone, whose silence began with the end of the life that
+        had this version, be it the last or not: not before, when a split had come between the two.
         """
         doubt = life.doubts.get(record.peer)
         if doubt is None or life.clock is not None or subject.life.running:
             return
-        silent_at_s = subject.ended_at_s
+        version = (record.boot, record.incarnation)
+        silent_at_s = subject.ends.get(version, subject.ended_at_s)
         if self._splits.divided(life.me.peer, record.peer, silent_at_s):
             silent_at_s = min(silent_at_s, doubt.at_s)
         rested_s = life.rested_s - doubt.rested_s
         active_s = self._world.now - silent_at_s - rested_s
-        same = doubt.version == (record.boot, record.incarnation)
+        same = doubt.version == version
         least_s = self._limits.suspicion_min_s - self._limits.starved_s / 2
         if same and rested_s >= self._limits.starved_s and active_s < least_s:
             self._broken("M17", life, f"holds {record.peer} down after {active_s:.2f} s awake")

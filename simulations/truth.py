@@ -23,6 +23,8 @@ class Subject:
     some peer holds down, ``doubted_at_s`` when each was first suspected by anybody;
     ``cut_off`` those that were held down first when their subject could not be heard;
     ``bade_farewell`` says that this life sent a word of its leave to somebody.
+    ``spoken`` are the versions of itself that the present or last life made known, ``ends`` when
+    the last life that made one known was over: since then that version is silent.
     """
 
     life: SimulatedPeer
@@ -37,12 +39,15 @@ class Subject:
     held_down: dict[Version, None] = field(default_factory=dict)
     cut_off: dict[Version, None] = field(default_factory=dict)
     doubted_at_s: dict[Version, Seconds] = field(default_factory=dict)
+    spoken: dict[Version, None] = field(default_factory=dict)
+    ends: dict[Version, Seconds] = field(default_factory=dict)
 
     def issue(self, record: Record) -> None:
         """It made a record of itself known."""
         version = (record.boot, record.incarnation)
         self.issued = max(self.issued, version)
         self.records.setdefault(version, record)
+        self.spoken[version] = None
 
 
 class Truth:
@@ -59,6 +64,7 @@ class Truth:
         subject.life = life
         subject.first_told_at_s = None
         subject.bade_farewell = False
+        subject.spoken.clear()
         subject.issue(life.me)
         return subject
 
@@ -67,4 +73,5 @@ class Truth:
         subject = self.subjects[life.me.peer]
         subject.ended = subject.issued
         subject.ended_at_s = now
+        subject.ends |= dict.fromkeys(subject.spoken, now)
         subject.doubted = False

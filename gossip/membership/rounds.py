@@ -24,7 +24,7 @@ from gossip.membership.judgment import Judgment
 from gossip.membership.sync import Sync
 from gossip.membership.terms import Terms
 from gossip.membership.view import View
-from gossip.messages import Gossip, Hello, PeerId, Ping, Record, Refused, Seconds
+from gossip.messages import Gossip, Hello, PeerId, Ping, Record, Refused, Seconds, Status
 
 DETAIL_CHARS_MAX: Final = 500
 """Longest text of another peer that is shown to the owner."""
@@ -123,7 +123,8 @@ class Rounds:
         # Whether the rounds that pass on news, and that greet the down, have a time.
         self._spreads = False
         self._knocks = False
-        # Linked, but not members yet, in the order met; bounded by the links there are.
+        # Linked, but not members yet, or members that I miss a welcome of, in the order met;
+        # bounded by the links there are.
         self._strangers: dict[PeerId, None] = {}
         # Linked as a contact or by a knock, not as the watch wants; True after the first look.
         self._beside: dict[PeerId, bool] = {}
@@ -221,8 +222,9 @@ class Rounds:
         return Send(peer, self.hello())
 
     def met(self, peer: PeerId) -> Effect:
-        """Greet a peer whose link came up; a stranger again and again, until it is a member."""
-        if self._roster.get(peer) is None:
+        """Greet a peer whose link came up; a stranger again and again, until it is a member; and
+        any until somebody has welcomed me."""
+        if self._is_greeted_again(peer):
             self._strangers[peer] = None
         if not self._view.watch.is_dialed(peer):
             self._beside[peer] = False
@@ -275,12 +277,21 @@ class Rounds:
         The first to welcome a newcomer may be another newcomer: two of them, each content with
         the other, would be a swarm of their own. A contact that starts later is found this way too.
         """
-        self._strangers = {each: None for each in self._strangers if not self._roster.get(each)}
+        self._strangers = dict.fromkeys(filter(self._is_greeted_again, self._strangers))
         hasty = self._strangers or not (self._view.is_welcomed or self._turned_away)
         config = self._config
         wait_s = config.join_retry_s if hasty else config.probe_down_interval_s
         self.ticks.set(_Tick.JOIN, now + wait_s)
         return [*self._contacts.again(bool(hasty)), *map(self.greeting, self._strangers)]
+
+    def _is_greeted_again(self, peer: PeerId) -> bool:
+        """Whether a linked peer has to hear of me again. One that greeted me by itself is a member,
+        but what it holds of the group came with its welcome, which may be lost: who only dials out
+        would then never find those that watch it, and be called down."""
+        record = self._roster.get(peer)
+        if record is None:
+            return True
+        return not self._view.is_welcomed and record.status < Status.DOWN
 
     def _settle_links(self) -> list[Effect]:
         """Links to contacts and knocked members that are live by now become the watch's matter, a
@@ -296,6 +307,7 @@ class Rounds:
                 for each in given_up:
                     if isinstance(each, Hangup):
                         self._view.sightings.unlinked(each.peer)
+                        self._strangers.pop(each.peer, None)
                 effects += given_up
         return effects
 

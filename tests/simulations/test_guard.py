@@ -138,6 +138,25 @@ def _judges_after_a_stall_in_a_split(scene: Scene) -> None:
     scene.tell(0, scene.of(1, Status.DOWN))
 
 
+def _judges_an_old_life_after_a_stall(scene: Scene) -> None:
+    """As soon after it as no stall would allow."""
+    _judges_the_life_before_the_last(scene, 21.5)
+
+
+def _judges_the_life_before_the_last(scene: Scene, at_s: float) -> None:
+    """Doubted by a peer that is held up while the subject is back and gone again."""
+    scene.world.crash(1)
+    scene.tell(0, scene.of(1, Status.SUSPECT))
+    old = scene.of(1, Status.DOWN)
+    scene.world.stall(0, 20.0)
+    scene.world.run(10.0)
+    scene.world.start(1, (2,))
+    scene.world.run(20.0)
+    scene.world.crash(1)
+    scene.world.run(at_s)
+    scene.tell(0, old)
+
+
 def _buries_who_was_deaf_long_ago(scene: Scene) -> None:
     deafen(scene, 1, 10.0)
     scene.world.run(20.0)
@@ -222,6 +241,7 @@ BREAKS: list[tuple[str, Callable[[Scene], None]]] = [
     ("M16", _judges_without_a_doubt),
     ("M17", _judges_after_a_stall),
     ("M17", _judges_after_a_stall_in_a_split),
+    ("M17", _judges_an_old_life_after_a_stall),
     ("M14", _buries_who_was_deaf_long_ago),
     ("M18", _acts_before_it_hears),
     ("M19", _suspects_who_left),
@@ -315,6 +335,11 @@ def _judges_after_a_stall_who_ended_behind_a_split(scene: Scene) -> None:
     scene.tell(0, scene.of(1, Status.DOWN))
 
 
+def _judges_an_old_life_in_time_after_a_stall(scene: Scene) -> None:
+    """That life was silent since its own end, whatever became of the next."""
+    _judges_the_life_before_the_last(scene, 24.0)
+
+
 def _buries_who_was_deaf_until_just_now(scene: Scene) -> None:
     """Nothing of what was said about it came to it in time to refute."""
     deafen(scene, 1, 10.0)
@@ -365,6 +390,7 @@ RIGHT: list[Callable[[Scene], None]] = [
     _buries_across_the_split_before,
     _buries_who_was_deaf_until_just_now,
     _judges_after_a_stall_who_ended_behind_a_split,
+    _judges_an_old_life_in_time_after_a_stall,
     _believes_its_welcomer,
     _accuses_without_a_link,
     _believes_an_accusation_over_a_live_link,

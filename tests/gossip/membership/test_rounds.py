@@ -291,6 +291,24 @@ def test_a_contact_s_link_is_given_up_a_while_after_joining_a_large_group_only(s
     assert Dial(None, "alias:1", "") in only(run(swim, 130.0, answering=others[:-1]))
 
 
+def test_who_misses_a_welcome_asks_those_that_it_is_still_linked_to() -> None:
+    """Not a contact whose link was given up, as others told of the group before it did."""
+    swim = machine(config=LARGE)
+    swim.join((record(40).control_address,), 0.0)
+    swim.link_up(peer(40), 0.1)
+    tell(swim, 2, *map(record, range(2, 41)), now=0.2)
+    assert peer(40) not in swim.neighbors()
+    neighbor = swim.neighbors()[0]
+
+    assert 1 == len(sent(swim.link_up(neighbor, 0.3), Hello, neighbor))
+    effects = run(swim, 20.0, answering=tuple(range(2, 41)))
+    (given_up_at,) = [at for at, each in effects if each == Hangup(peer(40))]
+    asked = [(at, each.to) for at, each in effects if sent([each], Hello)]
+    assert {neighbor} == {to for at, to in asked if at > given_up_at}
+    assert given_up_at < 3.0
+    assert 19 <= len(asked)
+
+
 def test_a_contact_that_is_a_swap_partner_by_now_keeps_its_link() -> None:
     """What is in use is given up as the least recently used one, as any."""
     swim = joined_by(40, record(40).control_address, size=40)

@@ -82,6 +82,26 @@ def test_a_stranger_is_greeted_again_until_it_is_a_member() -> None:
     assert [] == sent(only(run(swim, 5.0, answering=(2, 3))), Hello)
 
 
+def test_a_member_is_greeted_again_until_somebody_has_welcomed_me() -> None:
+    """Its own greeting came, its welcome was lost: nobody else may ever tell me of the group."""
+    swim = machine()
+    swim.join((record(2).control_address,), 0.0)
+    swim.link_up(peer(2), 0.1)
+    say(swim, 2, hello(2, newcomer=False), 0.2)
+
+    assert [peer(2)] == swim.live()
+    again = sent(only(run(swim, 2.5, answering=(2,))), Hello, peer(2))
+    assert [True, True] == [each.newcomer for each in again]
+
+    swim.link_lost(peer(2), LinkCause.CLOSED, 2.6)
+    assert [] == sent(only(run(swim, 3.5, answering=(2,))), Hello)
+    assert 1 == len(sent(swim.link_up(peer(2), 3.6), Hello, peer(2)))
+    assert 1 == len(sent(only(run(swim, 4.5, answering=(2,))), Hello, peer(2)))
+
+    say(swim, 2, Welcome(Rumors((record(2), record(3))), LAYOUT, 1), 4.6)
+    assert [] == sent(only(run(swim, 90.0, answering=(2, 3))), Hello)
+
+
 def test_a_contact_that_is_a_member_is_not_dialed_as_a_contact_any_more() -> None:
     """A quiet group stays quiet."""
     swim = machine()
