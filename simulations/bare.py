@@ -67,7 +67,10 @@ def _is_frozen_dataclass(kind: ast.ClassDef) -> bool:
 
 def _refuse_what_would_be_lost(kind: ast.ClassDef, fields: list[ast.AnnAssign]) -> None:
     """Raise ValueError for what dataclasses do and ``_bare`` does not."""
-    calls = any(isinstance(field.value, ast.Call) for field in fields)
+    calls = any(
+        isinstance(field.value, ast.Call) and ast.unparse(field.value.func).endswith("field")
+        for field in fields
+    )
     made = any(
         isinstance(line, ast.FunctionDef) and line.name == "__post_init__" for line in kind.body
     )

@@ -14,6 +14,7 @@ import pytest
 
 import gossip.messages as written
 from simulations.bare import rewritten
+from simulations.compiling import MADE_BARE, ROOT
 
 pytest.importorskip("mypy_extensions", reason="it comes with mypy, and so with the extra dev")
 
@@ -78,3 +79,11 @@ def test_what_would_be_lost_is_refused(body: str) -> None:
     """A check that compiled runs alone are without would be worse than no build."""
     with pytest.raises(ValueError, match="A cannot be made bare"):
         rewritten(f"@dataclass(frozen=True)\n{body}\n")
+
+
+@pytest.mark.parametrize("name", MADE_BARE)
+def test_nothing_would_be_lost_of_what_is_made_bare(name: str) -> None:
+    """Or no build could be made."""
+    made = rewritten((ROOT / name).read_text(encoding="utf-8"))
+    assert "dataclass(frozen=True" not in made
+    assert "acyclic=True" in made
