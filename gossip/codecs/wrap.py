@@ -91,7 +91,8 @@ class WrapCodec:
 
     def decode(self, code: Buffer, own_N: Tensor, est_N: Tensor, wrapped_B: Tensor) -> None:
         """Read one chunk next to the receiver's own values: the sender's values into ``est_N``, and
-        which blocks wrapped, where ``est_N`` is the receiver's own.
+        which blocks wrapped, where ``est_N`` is the receiver's own. A block in which one element
+        wrapped, and was put right, is not among them.
 
         Raises CodeError on a wrong length or own values that are not finite. Any bytes of the right
         length decode to finite values within ``2^(bits - 1)`` steps of the own ones.
