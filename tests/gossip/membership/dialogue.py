@@ -33,6 +33,9 @@ Kind = TypeVar("Kind")
 CONFIG = MembershipConfig()
 FEW = MembershipConfig(observers=4, accusers=3, links_max=8)
 """Fewer observers than there are members in a small group."""
+MIN_S = CONFIG.suspicion_s(6)
+PAIR_S = CONFIG.suspicion_s(2)
+"""The shortest trial, in a group of six and of two."""
 OTHERS = (2, 3, 5, 6)
 """The fellows, where peer 4 of six is the one in doubt."""
 Timed = list[tuple[Seconds, Effect]]

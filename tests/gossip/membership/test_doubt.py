@@ -24,7 +24,9 @@ from gossip.messages import (
 from tests.gossip.membership.claims import evidence, peer, record, suspect, undialable
 from tests.gossip.membership.dialogue import (
     CONFIG,
+    MIN_S,
     OTHERS,
+    PAIR_S,
     Timed,
     accusations,
     accuse,
@@ -41,9 +43,6 @@ from tests.gossip.membership.dialogue import (
     told,
 )
 
-MIN_S = CONFIG.suspicion_s(6)
-PAIR_S = CONFIG.suspicion_s(2)
-
 
 def asked_fellows(swim: Swim, since: Seconds = 0.0, nacks: bool = True) -> tuple[Timed, PingReq]:
     """Let peer 4 be silent until its fellows are asked; what happened, and one question."""
@@ -53,9 +52,6 @@ def asked_fellows(swim: Swim, since: Seconds = 0.0, nacks: bool = True) -> tuple
         until += 0.1
         effects += run(swim, until, answering=OTHERS, nacks=nacks)
     return effects, sent(only(effects), PingReq)[0]
-
-
-# -------------------------------------------------------------------- probes
 
 
 def test_a_silent_peer_is_probed_then_asked_about_then_accused() -> None:
@@ -206,9 +202,6 @@ def test_the_question_says_how_long_the_asker_waits_for_a_probe() -> None:
         effects, question = asked_fellows(swim)
         assert first(effects, PingReq) == pytest.approx(question.within_s)
         assert (1 + health) * INITIAL_S == question.within_s
-
-
-# -------------------------------------------------------------------- links as witnesses
 
 
 @pytest.mark.parametrize("cause", [None, LinkCause.FROZEN])

@@ -13,7 +13,9 @@ from gossip.messages import Ack, Gossip, Notice, Ping, Rumors, Status
 from tests.gossip.membership.claims import down, evidence, peer, record, suspect
 from tests.gossip.membership.dialogue import (
     CONFIG,
+    MIN_S,
     OTHERS,
+    PAIR_S,
     accuse,
     changed,
     first,
@@ -27,12 +29,6 @@ from tests.gossip.membership.dialogue import (
     tell,
     told,
 )
-
-MIN_S = CONFIG.suspicion_s(6)
-PAIR_S = CONFIG.suspicion_s(2)
-
-
-# -------------------------------------------------------------------- trials
 
 
 def test_enough_independent_accusers_end_the_trial_in_the_shortest_time() -> None:
@@ -201,9 +197,6 @@ def test_a_full_inbox_is_not_mistaken_for_starvation() -> None:
 
     assert 0 == swim.health
     assert [Status.DOWN] == [each.record.status for each in told(swim.wake(10.0), MemberChanged)]
-
-
-# -------------------------------------------------------------------- about lives
 
 
 def test_an_accusation_of_a_later_incarnation_is_news_of_it() -> None:

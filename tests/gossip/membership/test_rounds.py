@@ -51,8 +51,6 @@ from tests.gossip.membership.dialogue import (
 )
 from tests.gossip.membership.network import Network
 
-# -------------------------------------------------------------------- knocking
-
 
 def test_one_down_member_is_greeted_again_now_and_then() -> None:
     """M23: so that splits heal; the link of the last one that stayed silent is given up. Members
@@ -79,9 +77,6 @@ def test_a_lone_peer_goes_on_knocking() -> None:
     late = only(run(swim, 3000.0))
     assert 89 <= len(sent(late, Hello, peer(2))) <= 91
     assert [] == sent(late, Ping) + sent(late, Digest) + sent(late, Gossip)
-
-
-# -------------------------------------------------------------------- spreading
 
 
 def test_news_goes_out_a_bounded_number_of_times_then_there_is_silence() -> None:
@@ -137,9 +132,6 @@ def test_digests_go_to_one_neighbor_an_interval() -> None:
     assert all(sent(effects, Digest, peer(each)) for each in others)
 
 
-# -------------------------------------------------------------------- my own account
-
-
 def test_publishing_raises_the_version_and_reaches_the_others() -> None:
     """A new lineage or phase is news at once, a mere count once an interval, no change never."""
     swim = machine(record(2))
@@ -182,9 +174,6 @@ def test_a_count_that_rises_all_the_time_is_news_once_an_interval(
             swim.heard_from(peer(number), now)
 
     assert 20 / interval_s == pytest.approx(len(dict.fromkeys(versions)), abs=2)
-
-
-# -------------------------------------------------------------------- contacts
 
 
 def test_the_addresses_of_live_members_are_kept_for_the_next_start() -> None:
@@ -238,8 +227,6 @@ def test_who_was_turned_away_by_a_stranger_is_still_a_newcomer() -> None:
     say(swim, 3, Welcome(Rumors((record(3), record(4)), (progress(3),)), LAYOUT, 1), 0.4)
     assert not swim.hello().newcomer
 
-
-# -------------------------------------------------------------------- links beside the watch
 
 LARGE = MembershipConfig(observers=4, accusers=3, links_max=8)
 

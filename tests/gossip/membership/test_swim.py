@@ -46,8 +46,6 @@ from tests.gossip.membership.dialogue import (
     told,
 )
 
-# -------------------------------------------------------------------- entering
-
 
 def test_joining_dials_each_contact_but_not_myself() -> None:
     """And again every second until somebody answers."""
@@ -259,9 +257,6 @@ def test_a_large_group_in_which_all_are_to_be_linked_is_dialed_at_once() -> None
     assert swim.live() == sorted(each for each in dials(effects) if each is not None)
 
 
-# -------------------------------------------------------------------- answering
-
-
 def test_a_ping_is_answered_with_my_life_and_incarnation() -> None:
     """Who knows another life of mine gets my record as well, and M8: I rise above a later one."""
     swim = machine(record(2))
@@ -358,9 +353,6 @@ def test_losing_the_link_of_a_stranger_is_nothing(cause: LinkCause) -> None:
 
     assert [] == swim.link_lost(peer(2), cause, 1.0)
     assert [] == swim.link_lost(peer(3), cause, 1.0)
-
-
-# -------------------------------------------------------------------- leaving
 
 
 def test_leaving_tells_every_live_member_at_once_and_is_final() -> None:

@@ -148,9 +148,6 @@ def test_evidence_is_kept_until_the_member_is_back() -> None:
     assert () == held.evidence_of([down(2)])
 
 
-# -------------------------------------------------------------------- in a dialogue
-
-
 def test_a_verdict_with_a_quorum_is_believed_at_once_and_told_with_its_evidence() -> None:
     """M13: nothing less is; whoever adds the missing accuser tips it."""
     swim = silent_4()

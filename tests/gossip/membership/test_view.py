@@ -39,8 +39,6 @@ from tests.gossip.membership.dialogue import (
     told,
 )
 
-# -------------------------------------------------------------------- about others
-
 
 @given(st.data())
 def test_the_order_and_repetition_of_claims_do_not_matter(data: st.DataObject) -> None:
@@ -226,9 +224,6 @@ def test_a_tombstone_lasts_from_the_last_claim() -> None:
     assert record(2, 2, 0, Status.LEFT) == swim.record(peer(2))
 
 
-# -------------------------------------------------------------------- about me
-
-
 @pytest.mark.parametrize("status", [Status.SUSPECT, Status.DOWN, Status.LEFT])
 def test_a_wrong_claim_about_me_is_refuted_at_once(status: Status) -> None:
     """M7: who says it hears the refutation directly, the others as a rumor."""
@@ -288,9 +283,6 @@ def test_an_outdated_notice_about_me_is_answered_with_what_i_am() -> None:
     effects = say(swim, 2, Notice(suspect(1)), 1.1)
 
     assert record(1, incarnation=1) in sent(effects, Gossip, peer(2))[0].rumors.records
-
-
-# -------------------------------------------------------------------- accounts
 
 
 def test_samples_survive_a_raise_of_my_boot_and_are_counted_once() -> None:
