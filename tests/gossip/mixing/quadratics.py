@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from gossip.codecs import WRAP_CODECS, OfferCodec, chunk_spans, make_codec, make_wrap_codec
+from gossip.codecs.blocks import DECAY, GROWTH, SAFETY
 from gossip.mixing.flat import FlatModel
 from gossip.mixing.replica import Replica
 from gossip.mixing.scratch import Scratch
@@ -35,6 +36,12 @@ CURVATURE_MIN, CURVATURE_MAX = 0.3, 1.0
 LOST = {"fp32": (1e-6, 1e-6), "int8": (0.01, 0.01), "wrap4": (0.01, 1.0)}
 """By its offer's codec, what a round of swaps may leave undone: a share of what all peers' values
 measure, and one of their disagreement. Wrap-around codes begin with int8, and skip what wrapped."""
+
+REMEMBERED = {"wrap4": 4 * SAFETY * GROWTH / 2**3 / math.sqrt(12)}
+"""And a share of the disagreement at swaps before, which DECAY makes less with each: where peers
+come together at once, as two do that had lost swaps, steps stay as coarse as it took. A step is
+so large that 2^3 of them reach SAFETY times the largest difference seen, or that times GROWTH;
+largest is 4 deviations, and rounding leaves the twelfth part of a step's square."""
 
 
 class Topology(Enum):
@@ -217,6 +224,7 @@ class Quadratics:
         self.spans = self._peers[0].replica.spans
         self._rounds = [self._pairs() for _ in range(conditions.fragments)]
         self._late: list[_Late] = []
+        self._seen = [[0.0] * peers for _ in range(conditions.fragments)]
 
     def run(self) -> None:
         """All steps, then what is still under way."""
@@ -317,7 +325,13 @@ class Quadratics:
         before_Pn = before_PN[:, start:stop]
         moved_PN[:, start:stop] -= w_PP @ before_Pn - before_Pn
         size_share, apart_share = LOST[self._c.codecs[0]]
-        allowed = size_share * float(before_PN.norm()) + apart_share * disagreement(before_Pn)
+        apart, seen = disagreement(before_Pn), self._seen[fragment]
+        swapped = (w_PP.diagonal() < 1).nonzero()[:, 0].tolist()
+        remembered = max((seen[peer] for peer in swapped), default=0.0)
+        for peer in swapped:
+            seen[peer] = max(apart, DECAY * seen[peer])
+        allowed = size_share * float(before_PN.norm()) + apart_share * apart
+        allowed += REMEMBERED.get(self._c.codecs[0], 0.0) * remembered
         return Event(w_PP, float(moved_PN.norm()), allowed, drift)
 
     def _swap_pair(self, step: int, first: int, second: int, fragment: int) -> None:

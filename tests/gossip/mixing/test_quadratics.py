@@ -97,6 +97,11 @@ def test_every_peer_comes_to_the_optimum_of_all_data(
     check_optimum(seed, peers, topology, codecs, fragments, loss, delay, churn)
 
 
+def test_two_that_lost_swaps_agree_at_once_but_their_steps_stay_coarse_for_some() -> None:
+    """Their disagreement grows until codes wrap; one swap later it is a sixth of that."""
+    check_optimum(0, 2, Topology.RING, ("wrap4", "int4"), 1, 0.1, 2, [])
+
+
 @pytest.mark.parametrize(
     ("seed", "peers", "topology", "codecs", "fragments"),
     [
