@@ -8,7 +8,8 @@
 #           PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" saves gigabytes.
 # ARGS      further arguments for the command a target runs: make demo ARGS="--seed 1"
 # BESIDE    how many tests run side by side, 0 for one after the other in one process; as many as
-#           there are processors, four at most. Those that need the machine alone wait for it.
+#           there are processors, four at most. Those that start peers or time something are run
+#           by one process, in a row; the others step back for them (nice).
 
 PYTHON   ?= python3
 PIP_ARGS ?=

@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from tests.lab.turns import MARKS, Turns
+from tests.lab.row import Sharing, is_in_the_row, tell
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
 
-    from tests.lab.sharing import Sharing
-
-_KEPT = pytest.StashKey[Turns]()
 # Dozens of processes are started, and compiling the same sources in each would take a second more.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Tests run side by side on few cores: a second thread each would only slow all of them down.
@@ -37,53 +34,39 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
-TURNS = "GOSSIP_TESTS_TURNS"
-"""In the surroundings: the folder by which the processes of one run wait for each other."""
+FOLDER = "GOSSIP_TESTS_FOLDER"
+"""In the surroundings of processes that share tests: a folder of all of them."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep turns; the first process makes the folder, and those that it starts find it."""
-    if TURNS not in os.environ:
-        folder = os.environ[TURNS] = tempfile.mkdtemp(prefix="gossip-turns-")
-        config.add_cleanup(lambda: os.environ.pop(TURNS, None))
-        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-    config.stash[_KEPT] = Turns(Path(os.environ[TURNS]))
-    config.add_cleanup(config.stash[_KEPT].close)
+    """Make the folder, where tests are to be shared; the processes that are started find it."""
+    if config.getoption("numprocesses", default=None) and FOLDER not in os.environ:
+        folder = os.environ[FOLDER] = tempfile.mkdtemp(prefix="gossip-tests-")
+        config.add_cleanup(partial(os.environ.pop, FOLDER))
+        config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Say which tests must be alone, before they are shared among the processes."""
-    alone = [item.nodeid for item in session.items if must_be_alone(item)]
-    session.config.stash[_KEPT].note(alone)
+    """Say which tests are in the row, before they are shared."""
+    if FOLDER in os.environ:
+        row = [item.nodeid for item in session.items if is_in_the_row(item)]
+        tell(Path(os.environ[FOLDER]), row)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing | None:
-    """Where there are several processes, and nobody asks for another way."""
+    """Where nobody asks for another way."""
     if config.getoption("dist") != "load":
         return None
-    from tests.lab.sharing import Sharing
-
-    return Sharing(config, log, config.stash[_KEPT])
+    return Sharing(config, log, Path(os.environ[FOLDER]))
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(
-    item: pytest.Item, nextitem: pytest.Item | None
-) -> Generator[None, object, object]:
-    """Each test in its turn. This comes before the timer, as waiting is no fault of the test."""
-    turns = item.config.stash[_KEPT]
-    turns.begin(must_be_alone(item))
-    try:
-        return (yield)
-    finally:
-        turns.end(stay=nextitem is not None and must_be_alone(nextitem))
-
-
-def must_be_alone(item: pytest.Item) -> bool:
-    """Whether nothing may run beside it."""
-    return any(item.get_closest_marker(mark) for mark in MARKS)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests beside the row step back from the processor whenever one of it wants to run."""
+    if FOLDER in os.environ and not is_in_the_row(item) and os.nice(0) == 0:
+        os.nice(19)
 
 
 @pytest.fixture(autouse=True)

@@ -151,7 +151,7 @@ def test_samples_are_found_by_number_in_whatever_holds_them(cuts: list[int], gap
     assert len(column.tensors) == 1 or gap > 0
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 @pytest.mark.parametrize(
     ("task", "gradients", "steps"),
     [(DigitsTask(), 3.0, 2.5), (LineTask(), 8.0, 5.0), (RecommenderTask(), 5.0, 5.0)],
