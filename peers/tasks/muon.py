@@ -25,12 +25,19 @@ class MuonAndAdamW(Optimizer):
     ValueError, as torch's own do, for hidden parameters that are no matrices or a rate below 0,
     and UsageError where torch has no Muon.
 
-    One rate suits both: Muon's updates are scaled to the root mean square of AdamW's (Liu et al.,
-    "Muon is scalable for LLM training", 2025).
+    Muon's updates are scaled to the root mean square of AdamW's (Liu et al., "Muon is scalable for
+    LLM training", 2025), so one rate suits both on one machine. Peers that swap want twice that for
+    the matrices alone: at twice the rate embeddings drift apart. So ``rest_lr``, without which the
+    rest learns at ``lr`` too.
     """
 
     def __init__(
-        self, hidden: Iterable[Parameter], rest: Iterable[Parameter], lr: float, decay: float = 0.01
+        self,
+        hidden: Iterable[Parameter],
+        rest: Iterable[Parameter],
+        lr: float,
+        decay: float = 0.01,
+        rest_lr: float | None = None,
     ) -> None:
         try:
             from torch.optim import Muon  # since torch 2.9; everything else works with older ones
@@ -45,7 +52,8 @@ class MuonAndAdamW(Optimizer):
             momentum=MOMENTUM,
             adjust_lr_fn="match_rms_adamw",
         )
-        adamw = AdamW(rest, lr=lr, betas=BETAS, weight_decay=decay)
+        rest_lr = lr if rest_lr is None else rest_lr
+        adamw = AdamW(rest, lr=rest_lr, betas=BETAS, weight_decay=decay)
         groups = [*muon.param_groups, *adamw.param_groups]
         super().__init__([{"params": group["params"]} for group in groups], {"lr": lr})
         self.param_groups = groups

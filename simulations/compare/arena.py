@@ -17,7 +17,7 @@ from simulations.compare.conditions import CHURN_EVERY_STEPS, conditions_of
 from simulations.compare.feed import Feed, Split
 from simulations.compare.field import Field, Method, Schedule
 from simulations.compare.gossiping import Gossip
-from simulations.compare.inner import InnerSettings, make_inner
+from simulations.compare.inner import InnerSettings, make_inner, read_inner
 from simulations.compare.partners import Meeting, Meetings
 from simulations.compare.registry import Spec, make_method
 from simulations.compare.results import Job, Outcome, Point
@@ -63,7 +63,8 @@ def run_job(job: Job, spec: Spec, check: Callable[[], None] = lambda: None) -> O
 
 def _field(job: Job, task: Task, method: Method) -> Field:
     stack = Stack(task, method.models or job.peers, job.seed)
-    inner = make_inner(stack, InnerSettings(job.inner, job.rate, MOMENTUM[job.inner]))
+    name, rest = read_inner(job.inner)
+    inner = make_inner(stack, InnerSettings(name, job.rate, MOMENTUM[name], rest=rest))
     split = Split(job.split)
     return Field(
         stack,

@@ -25,7 +25,7 @@ from peers.tasks.task import Task
 from simulations.compare.cadence import with_cadence
 from simulations.compare.conditions import Attack, conditions_of
 from simulations.compare.feed import Split
-from simulations.compare.inner import INNER_NAMES
+from simulations.compare.inner import INNER_NAMES, read_inner
 from simulations.compare.links import LINKS, Link, Machine, link_named
 from simulations.compare.registry import DEFAULT_METHODS, METHODS, make_method, read_specs
 from simulations.compare.report import Report, write_report
@@ -86,7 +86,9 @@ def _parser() -> Parser:
     )
     parser.add_argument("--budget", type=int, metavar="SAMPLES",
                         help="of all peers together, instead of --steps")  # fmt: skip
-    parser.add_argument("--inner", default="adamw", help=f"from {', '.join(INNER_NAMES)}; several")
+    parser.add_argument("--inner", default="adamw",
+                        help=f"from {', '.join(INNER_NAMES)}; several; muon:rest=0.5 gives what is "
+                        "no hidden matrix half of the rate")  # fmt: skip
     parser.add_argument("--rates", help="the grid of learning rates to begin with, as 3e-3,6e-3")
     parser.add_argument("--split", choices=[each.value for each in Split], default="disjoint",
                         help="peers own different shards, or all draw from all")  # fmt: skip
@@ -121,10 +123,9 @@ def _plan(options: argparse.Namespace, machine: Machine, link: Link) -> Plan:
     for spec in specs:
         for peers in sizes:
             make_method(spec, peers)
-    inners = [name.strip() for name in options.inner.split(",")]
-    for name in inners:
-        if name not in INNER_NAMES:
-            raise UsageError(f"unknown inner optimizer {name!r}; known: {', '.join(INNER_NAMES)}")
+    inners = [each.strip() for each in options.inner.split(",")]
+    for each in inners:
+        read_inner(each)
     conditions = {
         "loss": options.loss,
         "spread": options.spread,
@@ -175,7 +176,7 @@ def _steps(options: argparse.Namespace, task: Task, peers: int) -> int:
 
 def _rates(options: argparse.Namespace, inners: Sequence[str]) -> dict[str, tuple[float, ...]]:
     if options.rates is None:
-        return {name: RATES[name][1:] if options.quick else RATES[name] for name in inners}
+        return {each: RATES[read_inner(each)[0]][options.quick :] for each in inners}
     try:
         rates = tuple(sorted({float(text) for text in options.rates.split(",")}))
     except ValueError:

@@ -28,7 +28,8 @@ matrices and AdamW's rest (Liu et al., "Muon is scalable for LLM training", 2025
 
 @dataclass(frozen=True, slots=True)
 class InnerSettings:
-    """What an inner optimizer is made of; ``beta1`` is Muon's and SGD's momentum too."""
+    """What an inner optimizer is made of; ``beta1`` is Muon's and SGD's momentum too. ``rest``: the
+    rate of what is no hidden matrix, as a share of Muon's."""
 
     name: str = "adamw"
     rate: float = 3e-3
@@ -36,6 +37,7 @@ class InnerSettings:
     beta2: float = 0.99
     decay: float = 0.01
     epsilon: float = 1e-8
+    rest: float = 1.0
 
     def __post_init__(self) -> None:
         if self.name not in INNER_NAMES:
@@ -43,6 +45,22 @@ class InnerSettings:
             raise UsageError(f"unknown inner optimizer {self.name!r}; known are {known}")
         if not self.rate > 0:
             raise UsageError(f"the learning rate must be above 0, not {self.rate}")
+        if not 0 < self.rest <= 1:
+            raise UsageError("muon: rest is a share of its rate, above 0 and at most 1")
+
+
+def read_inner(text: str) -> tuple[str, float]:
+    """An inner optimizer as typed: its name, and ``rest`` as in ``muon:rest=0.5``. Raises
+    UsageError."""
+    name, _, rest = text.partition(":")
+    share = rest.removeprefix("rest=")
+    try:
+        value = float(share) if rest else 1.0
+    except ValueError:
+        value = math.nan
+    if rest and (name != "muon" or share == rest or math.isnan(value)):
+        raise UsageError(f"inner optimizer {text!r} should look like muon or muon:rest=0.5")
+    return name, InnerSettings(name, rest=value).rest
 
 
 class Inner(Protocol):
@@ -156,7 +174,13 @@ class Muon:
         self._stack = stack
         self._settings = settings
         self._m_PN = torch.zeros_like(stack.theta_PN)
-        rest = InnerSettings("adamw", settings.rate, 0.9, settings.beta2, settings.decay)
+        rest = InnerSettings(
+            "adamw",
+            settings.rate * settings.rest,
+            beta1=0.9,
+            beta2=settings.beta2,
+            decay=settings.decay,
+        )
         self._rest = AdamW(stack, rest)
         self._hidden = hidden_matrices(stack)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from simulations.compare.conditions import conditions_of
+from simulations.compare.inner import read_inner
 from simulations.compare.links import LINKS, Machine, run_s, seconds_to
 from simulations.compare.registry import SAME_CURVE, Spec, make_method
 from simulations.compare.results import Outcome, Store
@@ -80,8 +81,7 @@ def rows_of(
     rows: list[Row] = []
     for peers in plan.sizes:
         for inner in plan.rates:
-            key = (SAME_CURVE["ddp"], inner, peers)
-            shared = _outcomes(plan, store, groups.get(key))
+            shared = _shared(plan, store, groups, inner, peers)
             found: list[tuple[Spec, list[Outcome]]] = []
             for spec in plan.specs:
                 outcomes = _outcomes(plan, store, groups.get((spec.curve, inner, peers)))
@@ -91,6 +91,17 @@ def rows_of(
                 aim = _aim(shared, [each for _, each in found]) if target is None else target
                 rows += [_row(spec, each, shared, machine, aim) for spec, each in found]
     return rows
+
+
+def _shared(
+    plan: Plan, store: Store, groups: Mapping[GroupKey, Group], inner: str, peers: int
+) -> list[Outcome]:
+    """DDP's runs under the same optimizer: with whichever ``rest`` in the plan suits it best."""
+    kinds = [each for each in plan.rates if read_inner(each)[0] == read_inner(inner)[0]]
+    found = [_outcomes(plan, store, groups.get((SAME_CURVE["ddp"], kind, peers))) for kind in kinds]
+    return min(
+        filter(None, found), key=lambda runs: interval([each.loss for each in runs])[0], default=[]
+    )
 
 
 def _aim(shared: Sequence[Outcome], others: Sequence[Sequence[Outcome]]) -> float:

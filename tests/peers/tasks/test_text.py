@@ -78,6 +78,7 @@ def test_without_a_file_the_standard_library_is_the_text() -> None:
         ({"context": "1"}, "context must be at least 2"),
         ({"shards": "0"}, "shards must be at least 1"),
         ({"lr": "0"}, "lr must be above 0"),
+        ({"rest": "2"}, "rest must be above 0 and at most 1"),
         ({"layers": "0"}, "layers must be at least 1"),
     ],
 )
@@ -104,13 +105,13 @@ def test_texts_that_are_too_short_or_missing_are_refused(tmp_path: Path) -> None
 
 def test_muon_takes_the_blocks_matrices_and_adamw_the_rest(tmp_path: Path) -> None:
     """Step by step what the two optimizers do by themselves; a scheduler sets the rate of both."""
-    task = small(tmp_path, inner="muon", lr="0.02")
+    task = small(tmp_path, inner="muon", lr="0.02", rest="0.25")
     model, twin = task.model(0), task.model(0)
     named = dict(twin.named_parameters())
     blocks = [name for name in named if name.startswith("blocks.") and "norm" not in name]
     matrices = [named.pop(name) for name in blocks]
     muon = Muon(matrices, lr=0.02, momentum=0.9, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-    adamw = AdamW(named.values(), lr=0.02, betas=(0.9, 0.99))
+    adamw = AdamW(named.values(), lr=0.005, betas=(0.9, 0.99))
     optimizers = [task.optimizer(model), muon, adamw]
     schedules = [StepLR(each, 2, 0.5) for each in optimizers]
     assert len(matrices) == 4
@@ -122,7 +123,7 @@ def test_muon_takes_the_blocks_matrices_and_adamw_the_rest(tmp_path: Path) -> No
             schedule.step()
         for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
             assert torch.equal(mine, theirs)
-    assert {group["lr"] for group in optimizers[0].param_groups} == {0.005}
+    assert [group["lr"] for group in optimizers[0].param_groups] == [0.005, 0.00125]
     assert "muon lr 0.02" in task.describe()
 
 

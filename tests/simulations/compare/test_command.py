@@ -152,6 +152,25 @@ def row_of(loss: float, sent: float = 1e6, peers: int = 8) -> Row:
     return rows_of(plan, store, {group.key: group}, Machine())[0]
 
 
+def test_ddp_is_compared_at_the_rest_that_suits_it_best() -> None:
+    """Each method has a rest of its own; another optimizer is another matter."""
+    losses = {"muon": (1.0, 2.0), "muon:rest=0.5": (1.25, 1.5), "adamw": (3.0, 6.0)}
+    specs = (read_spec("ddp"), read_spec("gossip"))
+    plan = Plan(JOB, specs, dict.fromkeys(losses, (0.1,)), (0,))
+    store, groups = Store(None), {}
+    for inner, pair in losses.items():
+        for spec, loss in zip(specs, pair, strict=True):
+            group = groups[spec.curve, inner, JOB.peers] = Group(plan, spec, inner, JOB.peers)
+            for wanted in group.wanted():
+                store.add(outcome_of(wanted, loss))
+                group.note(outcome_of(wanted, loss))
+            assert not group.wanted()
+    gaps = {(row.spec.name, row.inner): row.gap for row in rows_of(plan, store, groups, Machine())}
+    assert gaps["gossip", "muon:rest=0.5"] == pytest.approx(0.5)
+    assert gaps["ddp", "muon:rest=0.5"] == pytest.approx(0.25)
+    assert gaps["gossip", "muon"] == gaps["gossip", "adamw"] == pytest.approx(1.0)
+
+
 def test_the_front_holds_what_nobody_beats_in_both() -> None:
     """Fewer bytes or a lower loss than every other."""
     rows = [row_of(2.0, 1e6), row_of(1.5, 5e6), row_of(1.9, 6e6), row_of(1.4, 9e6)]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from gossip.errors import UsageError
 from peers.tasks.digits import DigitsTask
 from peers.tasks.line import LineTask
 from simulations.compare.baselines import (
@@ -23,7 +24,7 @@ from simulations.compare.conditions import Conditions
 from simulations.compare.feed import Feed, Split
 from simulations.compare.field import Field, Method, Schedule
 from simulations.compare.gossiping import Gossip, GossipSettings
-from simulations.compare.inner import InnerSettings, hidden_matrices, make_inner
+from simulations.compare.inner import InnerSettings, hidden_matrices, make_inner, read_inner
 from simulations.compare.partners import Meeting, Meetings
 from simulations.compare.registry import METHODS, make_method, read_spec
 from simulations.compare.stack import Form, Stack
@@ -116,6 +117,32 @@ def test_inner_optimizers_are_torchs(name: str, tolerance: float) -> None:
         for leaf, part in zip(leaves[peer], parts, strict=True):
             mine = stack.view_P(stack.theta_PN, part)[peer]
             torch.testing.assert_close(mine, leaf.detach(), rtol=tolerance, atol=tolerance)
+
+
+def test_the_rest_learns_at_a_share_of_muons_rate() -> None:
+    """AdamW steps of that rate where there is no hidden matrix, Muon's own where there is."""
+    generator = torch.Generator().manual_seed(1)
+    stacks = [Stack(TASK, 2, 0) for _ in range(3)]
+    inners = [
+        make_inner(stacks[0], InnerSettings("muon", 0.02, rest=0.25)),
+        make_inner(stacks[1], InnerSettings("muon", 0.02)),
+        make_inner(stacks[2], InnerSettings("adamw", 0.005)),
+    ]
+    gradient_PN = torch.randn(stacks[0].grad_PN.shape, generator=generator)
+    for stack, inner in zip(stacks, inners, strict=True):
+        stack.grad_PN.copy_(gradient_PN)
+        inner.step_(None, 1.0)
+    hidden = hidden_matrices(stacks[0])
+    for part in stacks[0].parts:
+        mine, *others = (stack.view_P(stack.theta_PN, part) for stack in stacks)
+        assert torch.equal(mine, others[0] if part in hidden else others[1])
+
+
+@pytest.mark.parametrize("text", ["adamw:rest=0.5", "muon:0.5", "muon:rest=0", "muon:rest=much"])
+def test_an_inner_optimizer_that_makes_no_sense_is_refused(text: str) -> None:
+    """``rest`` is Muon's alone, and a share."""
+    with pytest.raises(UsageError, match="rest"):
+        read_inner(text)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
