@@ -4,58 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from heapq import heapify, heappop, heappush
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gossip.messages import Seconds
 
 Name = TypeVar("Name", bound=Hashable)
 
 
-STALE_MAX: Final = 64
-"""Moved or cleared entries that may wait in the heap before it is swept."""
-
-
 class Deadlines(Generic[Name]):
     """At most one deadline a name. Setting a name again moves it; ties ring in the order set.
 
     Invariant: ``earliest()`` is the minimum over the names set and not cleared, or ``math.inf``.
-    After each ``set`` the heap holds at most twice the names set, and STALE_MAX entries more.
+    Most are moved or cleared long before they come up, so they are kept in no order: when the
+    earliest is over, the next is looked for among all. That costs as much as names are set, which
+    are few, or many but seldom due (tombstones); a heap costs more each time that one is set.
     """
 
-    __slots__ = ("_alarm", "_counter", "_current", "_heap", "at")
+    __slots__ = ("_alarm", "_times", "at")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[Seconds, int, Name]] = []
-        self._current: dict[Name, int] = {}
-        self._counter = 0
+        # In the order set.
+        self._times: dict[Name, Seconds] = {}
         self._alarm: Alarm | None = None
         self.at: Seconds = math.inf
         """The same as ``earliest()``, to be read: it is asked for after every input."""
 
     def set(self, name: Name, at: Seconds) -> None:
         """Ring ``name`` at ``at``, whatever was set before."""
-        current = self._current
-        was_set = name in current
-        self._counter += 1
-        current[name] = self._counter
-        heappush(self._heap, (at, self._counter, name))
-        if len(self._heap) > 2 * len(current) + STALE_MAX:
-            self._heap = [each for each in self._heap if current.get(each[2]) == each[1]]
-            heapify(self._heap)
-        if was_set:
-            self._look()
-        elif at < self.at:
+        before = self._times.pop(name, math.inf)
+        self._times[name] = at
+        if at < self.at:
             self._move(at)
+        elif before <= self.at:
+            self._look()
 
     def clear(self, name: Name) -> None:
         """Forget ``name``; clearing an unset name is allowed."""
-        number = self._current.pop(name, None)
-        if number is not None and self._heap[0][1] == number:
-            self._look()  # else the earliest is still there
+        if self._times.pop(name, math.inf) <= self.at:
+            self._look()
 
     def __contains__(self, name: Name) -> bool:
-        return name in self._current
+        return name in self._times
 
     def earliest(self) -> Seconds:
         """The next time something is due, or ``math.inf``."""
@@ -63,26 +52,24 @@ class Deadlines(Generic[Name]):
 
     def due(self, now: Seconds) -> list[Name]:
         """Names whose time has come, earliest first; they are cleared."""
-        names: list[Name] = []
         if self.at > now:
-            return names
-        while self.at <= now:
-            _, _, name = heappop(self._heap)
-            del self._current[name]
-            names.append(name)
-            self._look()
+            return []
+        times = self._times
+        names = [name for name, at in times.items() if at <= now]
+        if len(names) > 1:
+            names.sort(key=times.__getitem__)
+        for name in names:
+            del times[name]
+        self._look()
         return names
 
     def _look(self) -> None:
-        """Drop what was moved or cleared from the top of the heap."""
-        heap, current = self._heap, self._current
-        while heap:
-            top = heap[0]
-            if current.get(top[2]) == top[1]:
-                self._move(top[0])
-                return
-            heappop(heap)
-        self._move(math.inf)
+        """The earliest is over, or was moved: find the next one."""
+        earliest = math.inf
+        for at in self._times.values():
+            if at < earliest:
+                earliest = at
+        self._move(earliest)
 
     def _move(self, at: Seconds) -> None:
         before, self.at = self.at, at

@@ -276,5 +276,7 @@ def _seldom_collecting(never: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        if never:
+            gc.freeze()  # what is unfrozen is old, and so is not looked through at once
         gc.set_threshold(*before)
         gc.unfreeze()

@@ -24,6 +24,7 @@ welcomed itself is an answer too.
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from typing import Final
 
@@ -46,12 +47,11 @@ class Telling:
         self._world = world
         self._truth = truth
         self._config = world.plan.config.membership
-        self._claims: dict[tuple[PeerId, tuple[int, int, int]], int] = {}
-        self._numbers: dict[int, int] = {}
-        self._numbered: list[Record] = []
-        self._first_at_s: list[Seconds] = [0.0]
+        self._names: dict[int, str] = {}
+        self._named: list[Record] = []
+        self._first_at_s: dict[str, Seconds] = {}
         self._answered: tuple[SimulatedPeer, Input] | None = None
-        self._answers: Counter[tuple[PeerId, int]] = Counter()
+        self._answers: Counter[tuple[PeerId, str]] = Counter()
 
     def excess(
         self, life: SimulatedPeer, happened: Input, to: PeerId, rumors: Rumors, copies: int
@@ -64,11 +64,11 @@ class Telling:
         for record in rumors.records:
             if record.peer == me:
                 continue
-            number = self._numbers.get(id(record)) or self._number(record)
-            times = passed_on[number] = passed_on.get(number, 0) + copies
+            name = self._names.get(id(record)) or self._name(record)
+            times = passed_on[name] = passed_on.get(name, 0) + copies
             if times <= usual and record.status is not Status.SUSPECT:
                 continue
-            most = self._told_max(life, record, number)
+            most = self._told_max(life, record, name)
             if times > most:
                 return f"told {record.key} of {record.peer} {times} times, {most:g} are right"
         return ""
@@ -83,30 +83,29 @@ class Telling:
         for record in rumors.records:
             if record.peer == life.me.peer:
                 continue
-            key = (to, self._numbers.get(id(record)) or self._number(record))
+            key = (to, self._names.get(id(record)) or self._name(record))
             self._answers[key] += 1
             if self._answers[key] > ANSWERS_MAX:
                 what = f"{record.key} of {record.peer} {self._answers[key]} times"
                 return f"answered one message of {to} with {what}, {ANSWERS_MAX} are right"
         return ""
 
-    def _told_max(self, life: SimulatedPeer, record: Record, number: int) -> float:
+    def _told_max(self, life: SimulatedPeer, record: Record, name: str) -> float:
         """How often this claim may have been told by now."""
         ever, neighbors = len(self._truth.subjects), 0
         if self._world.plan.dial_out_share:
             neighbors = len(life.core.swim.neighbors()) + ever - self._world.running_count
-        age_s = self._world.now - self._first_at_s[number]
+        age_s = self._world.now - self._first_at_s[name]
         return told_max(self._config, record.status, age_s, ever, neighbors)
 
-    def _number(self, record: Record) -> int:
-        """A claim by a number: equal ones have the same. Each object is looked up only once, and
-        kept, so that no other may take its place in memory."""
-        number = self._claims.setdefault((record.peer, record.key), len(self._claims) + 1)
-        if number == len(self._first_at_s):
-            self._first_at_s.append(self._world.now)
-        self._numbers[id(record)] = number
-        self._numbered.append(record)
-        return number
+    def _name(self, record: Record) -> str:
+        """A claim by a name: equal ones have the same, as one object, since all lives count by it.
+        Each record is named only once, and kept, so that no other may take its place in memory."""
+        name = sys.intern(f"{record.peer} {record.key}")
+        self._first_at_s.setdefault(name, self._world.now)
+        self._names[id(record)] = name
+        self._named.append(record)
+        return name
 
 
 def answers(happened: Input, to: PeerId) -> bool:

@@ -124,17 +124,20 @@ class Standing:
     """A changing set of members on all rings: a shared ground, less who is gone, plus who joined.
 
     ``ground`` is never changed, so many peers of one process may stand on the same one, and share
-    a memory of who stands around whom.
+    a memory of who stands around whom. Where another has asked already, those who joined need no
+    places here: they take them when they are first asked about (``_seated``).
     """
 
-    __slots__ = ("_around", "_change", "_gone", "_ground", "_joined")
+    __slots__ = ("_around", "_change", "_coming", "_gone", "_ground", "_joined")
 
     def __init__(self, ground: tuple[Ring, ...], around: Around | None = None) -> None:
         assert 1 <= len(ground) <= RINGS_MAX
         self._ground = ground
         self._around = around
         self._change = 0
-        self._joined = tuple(Ring(ring.number) for ring in ground)
+        self._joined: tuple[Ring, ...] = ()
+        # Who joined and has no place yet.
+        self._coming: dict[PeerId, None] = {}
         self._gone: dict[PeerId, None] = {}
 
     def add(self, peer: PeerId, in_ground: bool) -> None:
@@ -143,17 +146,28 @@ class Standing:
         if in_ground:
             self._gone.pop(peer, None)
         else:
-            for ring in self._joined:
-                ring.add(peer)
+            self._coming[peer] = None
 
     def remove(self, peer: PeerId, in_ground: bool) -> None:
         """A member is gone."""
         self._change ^= places(peer)[0]
         if in_ground:
             self._gone[peer] = None
+        elif peer in self._coming:
+            del self._coming[peer]
         else:
             for ring in self._joined:
                 ring.remove(peer)
+
+    def _seated(self) -> tuple[Ring, ...]:
+        """Who joined, on rings of their own."""
+        if not self._joined:
+            self._joined = tuple(Ring(ring.number) for ring in self._ground)
+        for peer in self._coming:
+            for ring in self._joined:
+                ring.add(peer)
+        self._coming.clear()
+        return self._joined
 
     def around(self, peer: PeerId, passed: Collection[PeerId], wants_passed: bool) -> list[PeerId]:
         """The neighbors of a peer on all rings, both ways, in ring order, each once.
@@ -174,7 +188,7 @@ class Standing:
     ) -> list[PeerId]:
         found: dict[PeerId, None] = {}
         standing = places(peer)
-        for ground, joined in zip(self._ground, self._joined, strict=True):
+        for ground, joined in zip(self._ground, self._seated(), strict=True):
             for clockwise in (True, False):
                 place, walked = standing[ground.number], 0
                 while walked <= _CIRCLE:

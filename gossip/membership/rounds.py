@@ -149,8 +149,7 @@ class Rounds:
     def arm(self, now: Seconds) -> None:
         """Start the rounds that have become needed; call it after every input."""
         view, ticks = self._view, self.ticks
-        is_news = view.news.records.count or view.news.progress.count
-        if is_news and not self._spreads and self._roster.others:
+        if not self._spreads and self._roster.others and len(view.news):
             # At a random phase: a claim then takes half an interval a hop, not a whole one.
             self._spreads = True
             ticks.set(_Tick.GOSSIP, now + self._rng.random() * self._config.gossip_interval_s)

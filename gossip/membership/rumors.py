@@ -44,7 +44,8 @@ class RumorQueue(Generic[Claim]):
     def push(self, subject: PeerId, claim: Claim) -> None:
         """Make this the news about its subject, not sent yet."""
         for bucket in self._by_sends.values():
-            if bucket.pop(subject, None) is not None:
+            if subject in bucket:
+                del bucket[subject]
                 self.count -= 1
         unsent = self._by_sends.get(0)
         if unsent is None:

@@ -48,7 +48,8 @@ class Watch:
         self._mine = places(self._me)
         self._neighbors: dict[PeerId, bool] = {}
         self._order: list[PeerId] = []
-        # How far ahead and behind my neighbors stand on each ring; None: anybody may be one.
+        # The places of my nearest neighbors on each ring, behind me and ahead; None: anybody may
+        # be one.
         self._arcs: list[tuple[int, int]] | None = None
         self._is_old = True
         self._are_linked = False
@@ -74,10 +75,11 @@ class Watch:
         if self._is_old or self._arcs is None:
             self._is_old = True
             return
-        standing = places(peer)
-        for number, (ahead, behind) in enumerate(self._arcs):
-            distance = (standing[number] - self._mine[number]) & _CIRCLE
-            if distance < ahead or (-distance & _CIRCLE) < behind:
+        for place, (behind, ahead) in zip(places(peer), self._arcs, strict=False):
+            is_between = behind < place < ahead
+            if behind >= ahead:  # the circle ends between them
+                is_between = place > behind or place < ahead
+            if is_between:
                 self._is_old = True
                 return
 
@@ -117,8 +119,8 @@ class Watch:
         standing = [places(peer) for peer in self._order]
         self._arcs = [
             (
-                min((each[number] - mine) & _CIRCLE for each in standing),
-                min((mine - each[number]) & _CIRCLE for each in standing),
+                (mine - min((mine - each[number]) & _CIRCLE for each in standing)) & _CIRCLE,
+                (mine + min((each[number] - mine) & _CIRCLE for each in standing)) & _CIRCLE,
             )
             for number, mine in enumerate(self._mine[: self._config.observers // 2])
         ]

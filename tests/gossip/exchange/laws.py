@@ -7,7 +7,6 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from gossip.config import ExchangeConfig
-from gossip.deadlines import STALE_MAX
 from gossip.exchange.table import State
 from gossip.machine import Computed, Role, SwapClosed
 from gossip.messages import ExchangeId, Outcome
@@ -58,8 +57,7 @@ def check_bounds(life: ModelPeer, config: ExchangeConfig) -> None:
     book = life.swaps._book
     assert len(book.swaps) <= config.fragments + config.parked_max
     assert len(book._outcomes) <= config.outcomes_kept
-    assert len(book.timers._current) <= 2 * len(book.swaps)
-    assert len(book.timers._heap) <= 4 * (config.fragments + config.parked_max) + STALE_MAX
+    assert len(book.timers._times) <= 2 * len(book.swaps)
     open_blobs = {exchange for exchange, _ in life.reserved}
     assert open_blobs <= set(book.swaps), "bytes are kept for an exchange that is over"
     made = {exchange for exchange, _ in life.made}

@@ -44,6 +44,19 @@ def test_no_change_of_the_neighbors_is_ever_missed(
             assert sorted(expected) == sorted(view.watch.neighbors)
 
 
+def test_who_comes_to_stand_beside_a_peer_is_noticed() -> None:
+    """Wherever the peer stands, also where the two ends of a ring meet."""
+    for mine in range(30):
+        roster = Roster(record(mine), 1000, FEW.observers)
+        for number in range(30):
+            roster.put(record(number))
+        watch = Watch(roster, FEW, Sightings())
+        for number in range(30, 60):
+            assert roster.neighbors(peer(mine)) == list(watch.neighbors)
+            roster.put(record(number))
+            watch.member_came(peer(number))
+
+
 @given(st.lists(claims.records(st.integers(1, 14), claims.HELD), max_size=60))
 def test_in_every_pair_one_pings(members: list[Record]) -> None:
     """And the other one knows."""
