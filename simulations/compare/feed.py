@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from enum import Enum
 from itertools import accumulate, pairwise
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -23,6 +24,37 @@ class Split(Enum):
 
     SHARED = "shared"
     DISJOINT = "disjoint"
+
+
+class Batches(Sequence[Batch]):
+    """One batch for each of several peers, kept stacked: ``columns`` are shaped [P, S, ...].
+
+    Taking it apart, peer by peer, and stacking that again would take longer than to look it up.
+    """
+
+    def __init__(self, columns: Sequence[Tensor], peers: int) -> None:
+        self.columns = columns
+        self._peers = peers
+
+    def __len__(self) -> int:
+        return self._peers
+
+    @overload
+    def __getitem__(self, place: int) -> Batch: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Batch]: ...
+    def __getitem__(self, place: int | slice) -> Batch | list[Batch]:
+        """The batch of one peer, or of several one by one."""
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(self._peers))]
+        if not -self._peers <= place < self._peers:
+            raise IndexError(place)
+        return tuple(column[place] for column in self.columns)
+
+
+def stacked(batches: Sequence[Batch]) -> Batches:
+    """Batches of equal shapes, stacked."""
+    return Batches([torch.stack(parts) for parts in zip(*batches, strict=True)], len(batches))
 
 
 class Feed:
@@ -42,25 +74,23 @@ class Feed:
         """What ``peer`` trains on at its local ``step``."""
         return self.batches([peer], [step])[0]
 
-    def batches(self, peers: Sequence[int], steps: Sequence[int]) -> list[Batch]:
+    def batches(self, peers: Sequence[int], steps: Sequence[int]) -> Batches:
         """What each of these peers trains on at its own local step, looked up at once."""
         generator = torch.Generator()
-        drawn: list[Tensor] = []
-        for peer, step in zip(peers, steps, strict=True):
+        drawn_PS = torch.empty(len(peers), self._batch, dtype=torch.int64)
+        for drawn_S, peer, step in zip(drawn_PS.unbind(), peers, steps, strict=True):
             generator.manual_seed(stream_seed(self._seed, "batch", peer, step))
-            drawn_S = torch.randint(self._samples[peer], (self._batch,), generator=generator)
-            drawn.append(drawn_S.add_(self._first[peer]))
-        if not drawn:
-            return []
-        found = [column.rows(torch.cat(drawn)) for column in self._columns]
-        columns = [torch.split(rows, self._batch) for rows in found]
-        return list(zip(*columns, strict=True))
+            first = self._first[peer]
+            drawn_S.random_(first, first + self._samples[peer], generator=generator)
+        found = [column.rows(drawn_PS.view(-1)) for column in self._columns]
+        shape = drawn_PS.shape
+        return Batches([rows.view(*shape, *rows.shape[1:]) for rows in found], len(peers))
 
     def union(self, step: int) -> Batch:
         """What all peers see at this step, as one batch."""
         peers = range(len(self._samples))
-        batches = self.batches(peers, [step] * len(peers))
-        return tuple(torch.cat(column) for column in zip(*batches, strict=True))
+        together = self.batches(peers, [step] * len(peers))
+        return tuple(column.flatten(0, 1) for column in together.columns)
 
 
 class Column:
@@ -85,7 +115,7 @@ class Column:
     def rows(self, drawn_S: Tensor) -> Tensor:
         """The samples of these numbers, in their order."""
         if len(self.tensors) == 1:
-            return self.tensors[0][drawn_S]
+            return self.tensors[0].index_select(0, drawn_S)
         rows: list[Tensor] = []
         for drawn in drawn_S.tolist():
             place = bisect_right(self._firsts, drawn) - 1

@@ -20,6 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from gossip.errors import UsageError
 from gossip.mixing.flat import padded
 from peers.tasks.task import Batch, Task
+from simulations.compare.feed import Batches, stacked
 from simulations.compare.traced import Flat, Recordings, traced
 
 TRACE_AFTER: Final = 100
@@ -89,6 +90,7 @@ class Stack:
         self.grad_PN = torch.zeros(peers, start)
         for part, parameter in zip(self.parts, self.model.parameters(), strict=True):
             self.view_P(self.theta_PN, part).copy_(parameter.detach())
+        self._kind = repr((task, self.parts))  # once: it is asked for at every step
         self._loss = _Loss(task, self.model)
         self._vmapped = vmap(grad_and_value(self._loss_of), randomness="different")
         self._form: Form | None = None
@@ -125,7 +127,7 @@ class Stack:
             case Form.ONE_BY_ONE:
                 return self._one_by_one(batches, rows)
             case Form.STACKED:
-                return self._all_at_once(batches, rows, self._stacked)
+                return self._all_at_once(batches, rows, self._filled)
             case Form.TRACED:
                 return self._all_at_once(batches, rows, self._recorded(batches, rows))
 
@@ -140,7 +142,7 @@ class Stack:
         seconds: dict[Form, float] = {}
         forms: dict[Form, Callable[[], Tensor]] = {
             Form.ONE_BY_ONE: lambda: self._one_by_one(batches, rows),
-            Form.TRACED: lambda: self._all_at_once(batches, rows, self._stacked),
+            Form.TRACED: lambda: self._all_at_once(batches, rows, self._filled),
         }
         with warnings.catch_warnings():
             # torch warns that some operation is slow when stacked: that is what is measured here.
@@ -173,22 +175,24 @@ class Stack:
             losses[place] = loss.detach()
         return losses
 
-    def _all_at_once(self, batches: Sequence[Batch], rows: Sequence[int], take: Flat) -> Tensor:
+    def _all_at_once(self, batches: Sequence[Batch], rows: Sequence[int], fill: Flat) -> Tensor:
+        """Gradients by ``fill``, which writes those of the chosen peers and returns the losses."""
         whole = len(rows) == self.peers
-        *grads, losses = take(*self._inputs(batches, rows))
-        for part, grad_P in zip(self.parts, grads, strict=True):
-            view = self.view_P(self.grad_PN, part)
-            if whole:
-                view.copy_(grad_P)
-            else:
-                view[list(rows)] = grad_P
-        return losses.detach()
+        grad_PN = self.grad_PN if whole else torch.zeros(len(rows), self.elements)
+        (losses_P,) = fill(*self._inputs(batches, rows), *self._views(grad_PN))
+        if not whole:
+            self.grad_PN[list(rows)] = grad_PN
+        return losses_P.detach()
 
     def _inputs(self, batches: Sequence[Batch], rows: Sequence[int]) -> list[Tensor]:
         """The chosen peers' parameters, tensor by tensor, and then their batches, all stacked."""
         theta_PN = self.theta_PN if len(rows) == self.peers else self.theta_PN[list(rows)]
-        together = (torch.stack(parts) for parts in zip(*batches, strict=True))
-        return [*(self.view_P(theta_PN, part) for part in self.parts), *together]
+        if not isinstance(batches, Batches):
+            batches = stacked(batches)
+        return [*self._views(theta_PN), *batches.columns]
+
+    def _views(self, flat_PN: Tensor) -> list[Tensor]:
+        return [self.view_P(flat_PN, part) for part in self.parts]
 
     def _stacked(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Gradients of all parameters and the losses, by ``vmap``; ``inputs`` as above."""
@@ -197,21 +201,30 @@ class Stack:
         grads, losses_P = self._vmapped(values, inputs[len(names) :])
         return *(grads[name] for name in names), losses_P
 
+    def _filled(self, *inputs: Tensor) -> tuple[Tensor]:
+        """The same, with gradients written to the last tensors, and the losses alone returned."""
+        places = inputs[len(inputs) - len(self.parts) :]
+        *grads, losses_P = self._stacked(*inputs[: -len(self.parts)])
+        for place, grad_P in zip(places, grads, strict=True):
+            place.copy_(grad_P)
+        return (losses_P,)
+
     def _recorded(self, batches: Sequence[Batch], rows: Sequence[int]) -> Flat:
         """The recording for these shapes, once there is one that this stack trusts; else vmap."""
         shapes = tuple((tensor.shape, tensor.dtype) for tensor in batches[0])
-        key = (repr(self.task), tuple(self.parts), len(rows), shapes)
+        key = (self._kind, len(rows), shapes)
         recording = _RECORDINGS.get(key, self._trace_after, lambda: self._record(batches, rows))
         if recording is None:
-            return self._stacked
+            return self._filled
         if key not in self._trusted:
             self._trusted[key] = self._agrees(recording, batches, rows)
-        return recording if self._trusted[key] else self._stacked
+        return recording if self._trusted[key] else self._filled
 
     def _record(self, batches: Sequence[Batch], rows: Sequence[int]) -> Flat | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # as in _faster
-            return traced(self._stacked, self._inputs(batches, rows))
+            into = self._views(self.grad_PN[: len(rows)])
+            return traced(self._stacked, self._inputs(batches, rows), into)
 
     def _agrees(self, recording: Flat, batches: Sequence[Batch], rows: Sequence[int]) -> bool:
         """Whether the recording gives what one by one does, on other values than were recorded."""

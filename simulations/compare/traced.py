@@ -9,22 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from simulations.compare.graphs import CHEAPER, simplify, write_to
 
 Flat: TypeAlias = Callable[..., Sequence[Tensor]]
 """Takes tensors one by one, gives several."""
-
-_RESHAPING: Final = frozenset(
-    (
-        torch.ops.aten.view.default,
-        torch.ops.aten.expand.default,
-        torch.ops.aten._unsafe_view.default,
-    )
-)
 
 
 class Recordings:
@@ -44,26 +37,20 @@ class Recordings:
         return self._made[key]
 
 
-def traced(function: Flat, inputs: Sequence[Tensor]) -> Flat | None:
+def traced(function: Flat, inputs: Sequence[Tensor], into: Sequence[Tensor] = ()) -> Flat | None:
     """``function`` for inputs of these shapes and types, or None when it cannot be recorded.
+
+    The recording takes tensors like those of ``into`` after the inputs, writes its first results
+    there and returns the others.
 
     Whatever is no tensor, the way taken at a branch or a number that Python drew, is as it was in
     the call recorded: compare with the function itself on other values before use.
     """
     try:
-        recorded = make_fx(function)(*inputs)
+        recorded = make_fx(function, decomposition_table=CHEAPER)(*inputs)
     except RuntimeError:  # torch's word for "depends on values": there is nothing to replay then
         return None
-    _drop_idle(recorded.graph)
+    simplify(recorded)
+    write_to(recorded.graph, into)
     recorded.recompile()
     return recorded
-
-
-def _drop_idle(graph: fx.Graph) -> None:
-    """Take out reshapings to the shape that is there already: a third of what vmap asks for."""
-    for call in list(graph.nodes):
-        if call.target in _RESHAPING:
-            source = call.args[0]
-            if call.meta["val"].shape == source.meta["val"].shape:
-                call.replace_all_uses_with(source)
-                graph.erase_node(call)

@@ -23,6 +23,7 @@ TRAINING: Final = (
             "feed",
             "field",
             "gossiping",
+            "graphs",
             "inner",
             "partners",
             "registry",
