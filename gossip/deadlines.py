@@ -17,7 +17,8 @@ class Deadlines(Generic[Name]):
     Invariant: ``earliest()`` is the minimum over the names set and not cleared, or ``math.inf``.
     Most are moved or cleared long before they come up, so they are kept in no order: when the
     earliest is over, the next is looked for among all. That costs as much as names are set, which
-    are few, or many but seldom due (tombstones); a heap costs more each time that one is set.
+    are few, or many but seldom due (tombstones); a heap costs more each time that one is set. Worst
+    are n names cleared in the order set, n^2 / 2 looks: 0.5 s for 10,000, interpreted.
     """
 
     __slots__ = ("_alarm", "_times", "at")

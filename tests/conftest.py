@@ -36,6 +36,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 FOLDER = "GOSSIP_TESTS_FOLDER"
 """In the surroundings of processes that share tests: a folder of all of them."""
+NICE_AT_FIRST = os.nice(0)
+"""Of this process, before its first test."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,6 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = os.environ[FOLDER] = tempfile.mkdtemp(prefix="gossip-tests-")
         config.add_cleanup(partial(os.environ.pop, FOLDER))
         config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The row comes first, however short: a process that has stepped back cannot come forward."""
+    items.sort(key=lambda item: not is_in_the_row(item))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -57,7 +64,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing | None:
     """Where nobody asks for another way."""
-    if config.getoption("dist") != "load":
+    if config.getoption("dist") != "load" or FOLDER not in os.environ:
         return None
     return Sharing(config, log, Path(os.environ[FOLDER]))
 
@@ -65,8 +72,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests beside the row step back from the processor whenever one of it wants to run."""
-    if FOLDER in os.environ and not is_in_the_row(item) and os.nice(0) == 0:
-        os.nice(19)
+    if FOLDER in os.environ and not is_in_the_row(item):
+        os.nice(19)  # the kernel stops at 19
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FOLDER
+from tests.conftest import FOLDER, NICE_AT_FIRST
 from tests.lab.row import Sharing, is_in_the_row, tell
 
 
@@ -27,8 +27,9 @@ def test_the_row_is_one_share(tmp_path: Path) -> None:
 
 @pytest.mark.timed
 def test_a_marked_test_is_in_the_row(request: pytest.FixtureRequest) -> None:
-    """This one."""
+    """This one; and it does not step back."""
     assert is_in_the_row(request.node)
+    assert os.nice(0) == NICE_AT_FIRST
     if FOLDER in os.environ:
         assert shares(Path(os.environ[FOLDER]), [request.node.nodeid]) == ["row"]
 

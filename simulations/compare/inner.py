@@ -52,13 +52,13 @@ class InnerSettings:
 def read_inner(text: str) -> tuple[str, float]:
     """An inner optimizer as typed: its name, and ``rest`` as in ``muon:rest=0.5``. Raises
     UsageError."""
-    name, _, rest = text.partition(":")
+    name, colon, rest = text.partition(":")
     share = rest.removeprefix("rest=")
     try:
-        value = float(share) if rest else 1.0
+        value = float(share) if colon else 1.0
     except ValueError:
         value = math.nan
-    if rest and (name != "muon" or share == rest or math.isnan(value)):
+    if colon and (name != "muon" or share == rest or math.isnan(value)):
         raise UsageError(f"inner optimizer {text!r} should look like muon or muon:rest=0.5")
     return name, InnerSettings(name, rest=value).rest
 

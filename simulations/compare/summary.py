@@ -75,8 +75,9 @@ def rows_of(
 ) -> list[Row]:
     """A row for each method, inner optimizer and number of peers whose runs are all there.
 
-    ``target``: a loss that is timed; without one, DDP's own final loss (the best of all where DDP
-    is not compared) and TARGET_ROOM, per inner optimizer and number of peers.
+    ``target``: a loss that is timed; without one, DDP's own final loss under the ``rest`` that
+    suits it best (the best of all where DDP is not compared) and TARGET_ROOM, per inner optimizer
+    and number of peers.
     """
     rows: list[Row] = []
     for peers in plan.sizes:

@@ -138,7 +138,9 @@ def test_the_rest_learns_at_a_share_of_muons_rate() -> None:
         assert torch.equal(mine, others[0] if part in hidden else others[1])
 
 
-@pytest.mark.parametrize("text", ["adamw:rest=0.5", "muon:0.5", "muon:rest=0", "muon:rest=much"])
+@pytest.mark.parametrize(
+    "text", ["adamw:rest=0.5", "muon:", "muon:0.5", "muon:rest=0", "muon:rest=much"]
+)
 def test_an_inner_optimizer_that_makes_no_sense_is_refused(text: str) -> None:
     """``rest`` is Muon's alone, and a share."""
     with pytest.raises(UsageError, match="rest"):
