@@ -166,12 +166,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Who cannot reach the subject in this life: what a claim of SUSPECT or DOWN stands on."""
+    """Who cannot reach the subject in this life: what a claim of SUSPECT or DOWN stands on.
+
+    ``doubted`` says that whoever tells it sees signs of a split, or has heard it from nobody who
+    does not: its subject gets time to refute from everybody (M24).
+    """
 
     subject: PeerId
     boot: int
     incarnation: int
     accusers: tuple[PeerId, ...]
+    doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

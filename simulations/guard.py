@@ -364,7 +364,7 @@ class Guard:
         unmet = link is None or not link.up or there.me.peer not in life.told
         if life.started_at > split.began_at_s and unmet:
             return True  # a newcomer believes whoever welcomes it, from either side
-        return split.divides(life.me.peer, there.me.peer)
+        return split.excuses(life.me.peer, there.me.peer, self._world.now)
 
     def _had_no_time(self, life: SimulatedPeer, subject: Subject, record: Record) -> None:
         """M16: whoever is doubted has a while to refute."""

@@ -2,7 +2,8 @@
 
 A bug is a function that says what to put in the place of what; its docstring says what is broken.
 ``bug`` enters it with a small scenario in which it shows and the rules that may notice it. It is
-at work only inside ``with SABOTAGE[name].at_work():``; afterwards everything is as before.
+at work only inside ``with SABOTAGE[name].at_work():``; afterwards everything is as before. Those
+around splits stand in ``sabotage_splits``.
 ``simulations.self_test`` tries them all.
 """
 
@@ -20,7 +21,6 @@ from gossip.config import MembershipConfig
 from gossip.machine import Dial, Effect, LinkCause, MemberChanged, Send, Tell, Woke
 from gossip.membership.claims import Claims
 from gossip.membership.health import Health
-from gossip.membership.judgment import Judgment
 from gossip.membership.jury import Jury
 from gossip.membership.myself import Myself
 from gossip.membership.roster import Roster
@@ -29,7 +29,7 @@ from gossip.membership.rumors import RumorQueue
 from gossip.membership.sightings import OF_CAUSE, Witness
 from gossip.membership.swim import Swim
 from gossip.membership.sync import Sync
-from gossip.membership.verdicts import Claim, Verdicts, Weight, evidence_for
+from gossip.membership.verdicts import Verdicts, Weight, evidence_for
 from gossip.membership.view import View
 from gossip.membership.watch import Watch
 from gossip.messages import (
@@ -43,6 +43,7 @@ from gossip.messages import (
     Status,
     Vouch,
 )
+from simulations import sabotage_splits
 from simulations.bugs import SABOTAGE, Bug, Replacement, bug
 from simulations.simulated_peer import SimulatedPeer
 from simulations.small_scenarios import (
@@ -61,7 +62,7 @@ from simulations.small_scenarios import (
 )
 from simulations.world import World
 
-__all__ = ["SABOTAGE", "Bug"]
+__all__ = ["SABOTAGE", "Bug", "sabotage_splits"]
 
 # Records.
 
@@ -101,7 +102,7 @@ def lost_tombstone() -> list[Replacement]:
     return [(View, "_is_gone", forget_at_once)]
 
 
-@bug(SPLIT, "M23", "M24")
+@bug(SPLIT, "M11", "M23", "M24")
 def no_refutation() -> list[Replacement]:
     """A peer that hears something wrong about itself says nothing."""
     return [(View, "refute", lambda *_: [])]
@@ -294,19 +295,6 @@ def vouching_unasked() -> list[Replacement]:
         return [Send(sender, vouched)]
 
     return [(Jury, "hear_ping_req", vouch)]
-
-
-@bug(SPLIT, "M24")
-def split_verdicts_believed() -> list[Replacement]:
-    """Verdicts from behind a split that has just healed are believed without any delay."""
-    weigh = Judgment._weigh
-
-    def believe(self: Judgment, claim: Claim, why: str, now: Seconds) -> list[Effect]:
-        if self._view.verdicts.weigh(claim.record, claim.accusers, now) is Weight.TOO_FEW:
-            return weigh(self, claim, why, now)
-        return self.believe(claim.record, why, now)
-
-    return [(Judgment, "_weigh", believe)]
 
 
 # News, comparisons, traffic.

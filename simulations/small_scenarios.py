@@ -56,6 +56,16 @@ ALONE = Scenario(
     faults=(Fault(FaultKind.LOSE_HOST, at_s=10.0, targets=(0, 1, 3)),),
     expect=Expected(false_downs=None),
 )
+SHORT = Scenario(
+    name="short",
+    summary="half of the peers are cut off for about as long as a verdict takes",
+    peers=60,
+    seconds=60.0,
+    calm_s=30.0,
+    conditions=WAN,
+    faults=(Fault(FaultKind.SPLIT, at_s=20.0, for_s=(7.0, 9.0)),),
+    expect=Expected(agree_s=20.0),
+)
 FAREWELL = Scenario(
     name="farewell",
     summary="some leave, politely",

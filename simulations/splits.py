@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from gossip.messages import PeerId, Seconds
 
 HEAL_GRACE_S = 30.0
-"""So long after a split has healed, a verdict across it may still come of the split itself."""
+"""So long after a split has healed, what it did to bystanders may still tell."""
+
+CROSSING_S = 3.0
+"""So long a verdict across it may: a lost path is dialed again within two seconds, and what is said
+then takes a round trip or two."""
 
 
 @dataclass(slots=True)
@@ -23,6 +27,10 @@ class Split:
     sides: Mapping[PeerId, int]
     began_at_s: Seconds
     healed_at_s: Seconds = math.inf
+
+    def excuses(self, one: PeerId, other: PeerId, now: Seconds) -> bool:
+        """Whether one may be held down by the other because nothing got through just now."""
+        return now - self.healed_at_s <= CROSSING_S and self.divides(one, other)
 
     def divides(self, one: PeerId, other: PeerId) -> bool:
         """Whether the two stand apart; who was not there yet when it began stands with the first

@@ -9,6 +9,7 @@ says so itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 
@@ -34,17 +35,20 @@ class Judgment:
         """A member is said to be down. It is told on so that its subject hears of it, whatever I
         make of it; but not about a peer that I have never heard of."""
         view = self._view
-        accusers = () if about is None or evidence_flaw(about) else about.accusers
+        about = None if about is None or evidence_flaw(about) else about
+        accusers = () if about is None else about.accusers
+        doubted = about is not None and about.doubted
         waiting = view.verdicts.waiting_about(record.peer)
         known = 0 if waiting is None else len(waiting.accusers)
-        heard = view.verdicts.hear(record, accusers, now)
+        was_doubted = waiting is not None and waiting.told_doubted
+        heard = view.verdicts.hear(record, accusers, now, doubted)
         if heard is None:
             return []
         claim, is_new = heard
-        if not is_new and len(claim.accusers) == known:
+        if not is_new and len(claim.accusers) == known and claim.told_doubted == was_doubted:
             return []  # nothing new is said; the claim is weighed again as time goes on
         if is_new and view.roster.get(record.peer) is not None:
-            view.news.add_record(record, evidence_for(record, claim.accusers))
+            view.news.add_record(record, self._evidence(record, claim.accusers, now))
         return self._weigh(claim, why, now)
 
     def contest(self, record: Record, now: Seconds) -> bool:
@@ -65,6 +69,8 @@ class Judgment:
         if not view.is_welcomed:
             return []  # of the few I know one accuser might be enough, and it may be a bad one
         weight = view.verdicts.weigh(record, self.accusers_of(record), now)
+        if weight == Weight.ENOUGH and claim.told_doubted:
+            weight = Weight.IN_TIME
         if weight == Weight.TOO_FEW or record.status != Status.DOWN:
             return []
         contested_s = self._config.contested_s
@@ -167,7 +173,7 @@ class Judgment:
             return []  # my own link knows better than peers that are not live here
         peers = self._whom_to_ask()
         claim.asked = bool(peers)  # with nobody to ask it waits, until it is given up
-        evidence = evidence_for(claim.record, accusers)
+        evidence = self._evidence(claim.record, accusers, now)
         asked = Gossip(Rumors((claim.record,), (), (evidence,)))
         return [Send(peer, asked) for peer in peers]
 
@@ -209,9 +215,18 @@ class Judgment:
                 effects += [*view.watch.link(peer), Send(peer, asked)]
         return effects
 
+    def _evidence(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> Evidence:
+        """What to tell with a verdict: whom it stands on, and whether all who told me doubted it,
+        or I do, since I see signs of a split, which whoever hears of it from me may not see."""
+        verdicts = self._view.verdicts
+        claim = verdicts.waiting_about(record.peer)
+        is_told = claim is not None and claim.record.key == record.key
+        doubted = is_told and claim is not None and claim.told_doubted
+        return evidence_for(record, accusers, doubted or verdicts.heals(record.peer, now))
+
     def believe(self, record: Record, why: str, now: Seconds) -> list[Effect]:
         """The group's verdict holds here too, on what is known against the member."""
         evidence = None
         if record.status == Status.DOWN:
-            evidence = evidence_for(record, self.accusers_of(record))
+            evidence = self._evidence(record, self.accusers_of(record), now)
         return self._view.take(record, why, now, evidence=evidence)

@@ -274,7 +274,8 @@ class Jury:
         if known.status != Status.DOWN or not told.evidence or view.sightings.of(known.peer):
             return told
         accusers = dict.fromkeys((view.roster.me.peer, *told.evidence[0].accusers))
-        return Rumors((known,), (), (evidence_for(known, list(accusers)[:ACCUSERS_MAX]),))
+        names = list(accusers)[:ACCUSERS_MAX]
+        return Rumors((known,), (), (evidence_for(known, names, told.evidence[0].doubted),))
 
     def _hold_trial(self, suspect: Record, accuser: PeerId, why: str, now: Seconds) -> list[Effect]:
         view, config = self._view, self._config

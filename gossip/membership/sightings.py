@@ -42,6 +42,14 @@ GONE_AFTER_S: Final = 5.0
 
 _GONE: Final = (Witness.CLOSED, Witness.REFUSED, Witness.SILENT)
 
+SPLIT_MIN: Final = 2
+SPLIT_SHARE: Final = 8
+"""So many paths, and one in ``SPLIT_SHARE`` of all, that fell silent together are a split, or many
+hosts lost at once; nobody can tell which from one side."""
+
+SILENCED_MAX: Final = 64
+"""Paths remembered that fell silent: as many as there are links."""
+
 
 @dataclass(slots=True)
 class Sighting:
@@ -106,13 +114,15 @@ class Sighting:
 class Sightings:
     """Sightings of the peers met, in the order met."""
 
-    __slots__ = ("_mended", "seen")
+    __slots__ = ("_mended", "_silenced", "seen")
 
     def __init__(self) -> None:
         self.seen: dict[PeerId, Sighting] = {}
         """By peer; to be read."""
         # Who was heard, or linked, after its link had been silent, and when last; oldest first.
         self._mended: dict[PeerId, Seconds] = {}
+        # Whose path fell silent, and when; oldest first. Kept of members that went since.
+        self._silenced: dict[PeerId, Seconds] = {}
 
     def of(self, peer: PeerId) -> Sighting | None:
         """What was seen of a peer."""
@@ -135,6 +145,29 @@ class Sightings:
         seen = self.seen.get(peer)
         return Reach.OPEN if seen is None else seen.reach
 
+    def lose(self, peer: PeerId, witness: Witness, last_probe: int, now: Seconds) -> None:
+        """The link to it is lost, or more is known about why."""
+        self.at(peer).lose(witness, last_probe, now)
+        if witness != Witness.SILENT or peer in self._silenced:
+            return
+        self._silenced[peer] = now
+        if len(self._silenced) > SILENCED_MAX:
+            del self._silenced[next(iter(self._silenced))]
+
+    def is_splitting(self, within_s: Seconds, now: Seconds, but: PeerId) -> bool:
+        """Whether a large part of all paths, the one to this peer aside, fell silent so recently
+        and carries nothing yet: as in a split, of which the far side may speak to me before any
+        path of mine has come to itself."""
+        if len(self._silenced) < SPLIT_MIN:
+            return False
+        silent = sum(
+            peer != but and now - since < within_s for peer, since in self._silenced.items()
+        )
+        if silent < SPLIT_MIN:
+            return False
+        linked = sum(each.witness == Witness.UP for each in self.seen.values())
+        return silent * SPLIT_SHARE >= silent + linked
+
     def came_up(self, peer: PeerId, now: Seconds) -> None:
         """The link to it is open."""
         seen = self.at(peer)
@@ -146,6 +179,7 @@ class Sightings:
         """The path to it was silent, and is not any more."""
         self._mended.pop(peer, None)
         self._mended[peer] = now
+        self._silenced.pop(peer, None)
 
     def mended_within(self, age_s: Seconds, now: Seconds, but: PeerId) -> bool:
         """Whether any path but the one to this peer was mended so recently: as after a split."""
@@ -159,6 +193,7 @@ class Sightings:
         if seen is not None:
             seen.begin_anew()
         self._mended.pop(peer, None)
+        self._silenced.pop(peer, None)
         return seen is not None
 
     def extend(self, by_s: Seconds) -> None:
@@ -170,6 +205,8 @@ class Sightings:
                 seen.failing_since += by_s
         for peer in self._mended:
             self._mended[peer] += by_s
+        for peer in self._silenced:
+            self._silenced[peer] += by_s
 
     def unlinked(self, peer: PeerId) -> None:
         """I gave up the link to it, which speaks for it no more."""

@@ -243,8 +243,7 @@ class Swim:
         if self._myself.has_left or not self._roster.is_live(peer):
             self._view.sightings.forget(peer)
             return []
-        seen = self._view.sightings.at(peer)
-        seen.lose(OF_CAUSE[cause], self._view.prober.last_number, now)
+        self._view.sightings.lose(peer, OF_CAUSE[cause], self._view.prober.last_number, now)
         effects = self._view.look_again(peer, f"link {cause.name.lower()}")
         if cause == LinkCause.FROZEN:
             self._view.suspicions.retract(peer, self.me.peer)

@@ -40,7 +40,8 @@ class Claim:
     """A verdict of the group that is not believed yet. Applied at ``apply_at`` if not refuted.
 
     ``asked`` says that others were asked whether they have heard of a refutation; ``doubted``, that
-    accusers from behind a split had to be counted once.
+    accusers from behind a split had to be counted once; ``told_doubted``, that all who told it
+    doubted it.
     """
 
     record: Record
@@ -49,6 +50,7 @@ class Claim:
     apply_at: Seconds = math.inf
     asked: bool = False
     doubted: bool = False
+    told_doubted: bool = False
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class Verdicts:
         """
         roster, subject = self.roster, record.peer
         observers = roster.observers(subject)
-        split_s = self.config.suspicion_max_factor * self.config.suspicion_s(roster.others + 1)
+        split_s = self._split_s
         live = ended = lost = absent = 0
         for accuser in accusers:
             if accuser in observers:
@@ -86,17 +88,26 @@ class Verdicts:
                     live += 1
             elif accuser not in (subject, roster.me.peer) and not roster.is_live(accuser):
                 absent += roster.would_observe(accuser, subject, observers)
-        quorum, heals = self.quorum(observers, now), self._heals(subject, split_s, now)
+        quorum, heals = self.quorum(observers, now), self.heals(subject, now)
         everyone = self.config.quorum(len(observers))
         if not heals and (live >= quorum or live + ended >= everyone):
             return Weight.ENOUGH
         far = live + absent + lost >= everyone
         return Weight.IN_TIME if far or live + absent >= quorum else Weight.TOO_FEW
 
-    def _heals(self, subject: PeerId, split_s: Seconds, now: Seconds) -> bool:
-        """Whether others than this one show that a split heals."""
+    def heals(self, subject: PeerId, now: Seconds) -> bool:
+        """Whether others than this one show that a split heals, or is still on: whoever speaks to
+        me first may come from behind it."""
+        split_s = self._split_s
         refuted = self.flaps.refuted_within(split_s, now, but=subject)
-        return refuted or self.sightings.mended_within(split_s, now, but=subject)
+        mended = self.sightings.mended_within(split_s, now, but=subject)
+        return refuted or mended or self.sightings.is_splitting(split_s, now, but=subject)
+
+    @property
+    def _split_s(self) -> Seconds:
+        """How long what a split did is remembered: the longest trial."""
+        members = self.roster.others + 1
+        return self.config.suspicion_max_factor * self.config.suspicion_s(members)
 
     def are_enough(self, accusers: Iterable[PeerId], observers: list[PeerId], now: Seconds) -> bool:
         """Whether these accusers are a quorum in a trial of my own: of all observers, or those that
@@ -116,7 +127,7 @@ class Verdicts:
     # ---------------------------------------------------------------- claims that wait
 
     def hear(
-        self, record: Record, accusers: Iterable[PeerId], now: Seconds
+        self, record: Record, accusers: Iterable[PeerId], now: Seconds, doubted: bool = False
     ) -> tuple[Claim, bool] | None:
         """Add what one message says to what is known; the claim so far, and whether it is new.
 
@@ -127,8 +138,12 @@ class Verdicts:
         if claim is None and len(self.open) >= CLAIMS_MAX:
             return None
         if claim is None or is_new:
-            claim = self.open[record.peer] = Claim(record, {}, now)
+            claim = self.open[record.peer] = Claim(record, {}, now, told_doubted=doubted)
         if claim.record.key == record.key:
+            if claim.told_doubted and not doubted:  # what it waited for may be over
+                claim.told_doubted = False
+                if not claim.asked:
+                    claim.doubted, claim.apply_at = False, math.inf
             claim.accusers |= dict.fromkeys(accusers)
             if len(claim.accusers) > ACCUSERS_MAX:  # names that prove nothing make room
                 observers = self.roster.observers(record.peer)
@@ -182,6 +197,7 @@ class Verdicts:
         return tuple([kept[each.peer] for each in records if each.peer in kept])
 
 
-def evidence_for(record: Record, accusers: Iterable[PeerId]) -> Evidence:
+def evidence_for(record: Record, accusers: Iterable[PeerId], doubted: bool = False) -> Evidence:
     """Evidence in its one form: accusers sorted."""
-    return Evidence(record.peer, record.boot, record.incarnation, tuple(sorted(accusers)))
+    names = tuple(sorted(accusers))
+    return Evidence(record.peer, record.boot, record.incarnation, names, doubted)

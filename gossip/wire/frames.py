@@ -39,7 +39,7 @@ from gossip.messages import (
 from gossip.wire.plain import BYTES_MAX, TEXT_CHARS_MAX, shape_of
 
 MAGIC = b"GSP1"
-VERSION = 2
+VERSION = 3
 """Raised whenever a message changes; peers of different versions do not talk."""
 
 CONTROL_FRAME_BYTES_MAX = 4 << 20

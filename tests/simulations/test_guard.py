@@ -221,6 +221,14 @@ def _believes_long_after_a_split(scene: Scene) -> None:
     scene.tell(4, scene.of(1, Status.DOWN), heard(scene, 2))
 
 
+def _buries_across_a_split_long_healed(scene: Scene) -> None:
+    scene.world.split([(0, 1), (2, 3)])
+    scene.world.run(30.0)
+    scene.world.heal()
+    scene.world.run(33.1)
+    scene.tell(2, scene.of(1, Status.DOWN))
+
+
 BREAKS: list[tuple[str, Callable[[Scene], None]]] = [
     ("M2", _falls),
     ("M2", _holds_less_than_it_told),
@@ -250,6 +258,7 @@ BREAKS: list[tuple[str, Callable[[Scene], None]]] = [
     ("M21", _answers_without_end),
     ("M29", _dials_one_that_cannot_be_dialed),
     ("M24", _buries_when_a_split_heals),
+    ("M24", _buries_across_a_split_long_healed),
     ("M24", _buries_in_a_second_split),
     ("M11", _believes_long_after_a_split),
 ]
@@ -308,7 +317,7 @@ def _buries_across_a_split(scene: Scene) -> None:
     scene.world.run(30.0)
     scene.tell(2, scene.of(1, Status.DOWN))
     scene.world.heal()
-    scene.world.run(40.0)
+    scene.world.run(32.9)
     scene.tell(3, scene.of(1, Status.DOWN), heard(scene, 2))
 
 

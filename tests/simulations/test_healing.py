@@ -35,6 +35,27 @@ def test_nobody_is_down_because_a_short_split_heals(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
+    "peers, for_s, seed", [(24, 8, 1), (60, 7, 4), (60, 6, 4), (60, 8, 2), (100, 6, 3), (100, 8, 2)]
+)
+def test_nobody_is_down_because_a_split_as_short_as_a_trial_heals(
+    peers: int, for_s: float, seed: int
+) -> None:
+    """M24: verdicts cross the heal before any path of who hears them is open again, or to peers
+    that have none across. Each of these showed hundreds of verdicts or one."""
+    short = Scenario(
+        name="short-split",
+        summary="half of the peers are cut off for about as long as a verdict takes",
+        peers=peers,
+        seconds=80.0,
+        calm_s=50.0,
+        conditions=WAN,
+        faults=(Fault(FaultKind.SPLIT, at_s=20.0, for_s=(for_s, for_s)),),
+    )
+    outcome = Execution(short, seed).run()
+    assert outcome.ok, outcome.broken
+
+
+@pytest.mark.parametrize(
     "seed",
     [
         *(710072, 900116, 900377, 900420, 900890, 901084, 901160, 901246, 910234),

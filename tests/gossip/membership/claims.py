@@ -46,9 +46,11 @@ def down(number: int, boot: int = 1, incarnation: int = 0) -> Record:
     return record(number, boot, incarnation, Status.DOWN)
 
 
-def evidence(number: int, *accusers: int, boot: int = 1, incarnation: int = 0) -> Evidence:
+def evidence(
+    number: int, *accusers: int, boot: int = 1, incarnation: int = 0, doubted: bool = False
+) -> Evidence:
     """These numbered peers cannot reach the numbered one."""
-    return Evidence(peer(number), boot, incarnation, tuple(map(peer, accusers)))
+    return Evidence(peer(number), boot, incarnation, tuple(map(peer, accusers)), doubted)
 
 
 def progress(number: int, boot: int = 1, version: int = 1, samples: int = 0) -> Progress:

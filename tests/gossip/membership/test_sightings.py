@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from gossip.machine import Reach
-from gossip.membership.sightings import OF_CAUSE, UNDECIDED_S, Sighting, Sightings, Witness
+from gossip.membership.sightings import (
+    OF_CAUSE,
+    SILENCED_MAX,
+    UNDECIDED_S,
+    Sighting,
+    Sightings,
+    Witness,
+)
 from tests.gossip.membership.claims import peer
 
 
@@ -79,6 +86,42 @@ def test_a_path_mended_before_i_was_starved_is_mended_just_now() -> None:
     sightings.extend(100.0)
     assert sightings.mended_within(5.0, 112.0, but=peer(3))
     assert not sightings.mended_within(5.0, 116.0, but=peer(3))
+
+
+def test_a_large_part_of_all_paths_that_fell_silent_is_a_split() -> None:
+    """M24: two at least, and one in eight; not the subject's own, none that is open again, in a new
+    life or silent for long. Members that are down by now count too."""
+    sightings = Sightings()
+    for number in range(2, 20):
+        sightings.came_up(peer(number), 1.0)
+    sightings.lose(peer(2), Witness.SILENT, 0, 10.0)
+    sightings.lose(peer(3), Witness.SILENT, 0, 10.0)
+    assert not sightings.is_splitting(20.0, 11.0, but=peer(9)), "two of eighteen"
+    sightings.lose(peer(4), Witness.SILENT, 0, 10.0)
+    assert sightings.is_splitting(20.0, 11.0, but=peer(9))
+    assert not sightings.is_splitting(20.0, 11.0, but=peer(4))
+    assert not sightings.is_splitting(20.0, 30.0, but=peer(9))
+
+    sightings.forget(peer(4))
+    assert sightings.is_splitting(20.0, 11.0, but=peer(9))
+    sightings.extend(100.0)
+    assert sightings.is_splitting(20.0, 121.0, but=peer(9))
+    sightings.came_up(peer(3), 121.0)
+    assert not sightings.is_splitting(20.0, 121.0, but=peer(9))
+    sightings.lose(peer(3), Witness.SILENT, 0, 122.0)
+    assert sightings.is_splitting(20.0, 122.0, but=peer(9))
+    sightings.begins_anew(peer(2))
+    assert not sightings.is_splitting(20.0, 122.0, but=peer(9))
+
+
+def test_only_so_many_silent_paths_are_remembered() -> None:
+    """M27."""
+    sightings = Sightings()
+    for number in range(2, 3 * SILENCED_MAX):
+        sightings.lose(peer(number), Witness.SILENT, 0, float(number))
+        sightings.forget(peer(number))
+    assert SILENCED_MAX == len(sightings._silenced)
+    assert peer(3 * SILENCED_MAX - 1) in sightings._silenced
 
 
 def test_a_dial_that_has_not_told_yet_excuses_silence_for_a_while() -> None:

@@ -328,6 +328,42 @@ def test_a_path_that_is_open_again_shows_that_a_split_heals(
     assert heals is (swim.records()[3].status < Status.DOWN)
 
 
+@pytest.mark.parametrize("silent, splits", [((5, 6), True), ((6,), False), ((), False)])
+def test_paths_that_fell_silent_together_may_be_a_split_that_heals(
+    silent: tuple[int, ...], splits: bool
+) -> None:
+    """M24: the first word from its far side comes before any path of mine is open again, and names
+    accusers that I have never met. One silent path more may be a host that was lost, too."""
+    swim, others = silent_4(), (2, 3, 5, 6)
+    for number in silent:
+        swim.link_lost(peer(number), LinkCause.SILENT, 8.0)
+    bury(swim, 4, 2, 3, 5, by=2, now=10.0)
+    assert splits is (swim.records()[3].status < Status.DOWN)
+    told = [each for each in carried(only(run(swim, 11.0, answering=others))) if each.evidence]
+    assert told
+    assert {splits} == {about.doubted for rumors in told for about in rumors.evidence}
+
+
+def test_what_others_doubt_waits_here_too_until_one_does_not() -> None:
+    """M24: whoever keeps no link across a split sees nothing of it; those that told it do."""
+    doubting, sure = silent_4(), silent_4()
+    about = evidence(4, 2, 3, 5, doubted=True)
+    for swim in (doubting, sure):
+        effects = say(swim, 2, Gossip(Rumors((down(4),), (), (about,))), 10.0)
+        assert record(4) == swim.record(peer(4)), effects
+    tellings = [each for each in carried(only(run(doubting, 11.0, (3, 5, 6)))) if each.evidence]
+    assert tellings
+    assert all(each.evidence[0].doubted for each in tellings)
+
+    bury(sure, 4, 2, 3, 5, by=3, now=10.5)
+    assert down(4) == sure.record(peer(4))
+    in_time_at = 10.0 + CONFIG.suspicion_s(6)
+    run(doubting, in_time_at + 1.1, answering=(2, 3, 5, 6))
+    assert Status.DOWN > doubting.records()[3].status
+    run(doubting, in_time_at + CONFIG.contested_s + 2.2, answering=(2, 3, 5, 6))
+    assert down(4) == doubting.record(peer(4))
+
+
 def test_a_claim_with_too_few_accusers_is_passed_on_and_in_the_end_given_up() -> None:
     """So that its subject hears of it, whatever I make of it."""
     swim, everyone = silent_4(), (2, 3, 4, 5, 6)
