@@ -122,7 +122,8 @@ class Guard:
     def split(self) -> None:
         """See Check. Remember who stands where, for when it has healed."""
         sides = {peer: port.side for peer, port in self._world.network.ports.items()}
-        self._splits.began(sides, self._world.now)
+        lone = [life.me.peer for life in self._world.running if not life.core.swim.live()]
+        self._splits.began(sides, self._world.now, frozenset(lone))
 
     def healed(self) -> None:
         """See Check."""
@@ -362,7 +363,8 @@ class Guard:
             return True  # rightly held down beyond the split, and not heard of in time to object
         link = life.port.outgoing.get(there.me.peer)
         unmet = link is None or not link.up or there.me.peer not in life.told
-        if life.started_at > split.began_at_s and unmet:
+        is_new = life.started_at > split.began_at_s or life.me.peer in split.lone
+        if is_new and unmet:
             return True  # a newcomer believes whoever welcomes it, from either side
         return split.excuses(life.me.peer, there.me.peer, self._world.now)
 

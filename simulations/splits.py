@@ -22,10 +22,12 @@ then takes a round trip or two."""
 
 @dataclass(slots=True)
 class Split:
-    """One of them; ``healed_at_s`` is infinite while it lasts."""
+    """One of them; ``healed_at_s`` is infinite while it lasts. ``lone`` had met nobody yet when it
+    began."""
 
     sides: Mapping[PeerId, int]
     began_at_s: Seconds
+    lone: frozenset[PeerId] = frozenset()
     healed_at_s: Seconds = math.inf
 
     def excuses(self, one: PeerId, other: PeerId, now: Seconds) -> bool:
@@ -45,11 +47,13 @@ class Splits:
         self.ever = False
         self._recent: list[Split] = []
 
-    def began(self, sides: Mapping[PeerId, int], now: Seconds) -> None:
+    def began(
+        self, sides: Mapping[PeerId, int], now: Seconds, lone: frozenset[PeerId] = frozenset()
+    ) -> None:
         """The world is split; the split before it, if it still lasted, is over."""
         self.healed(now)
         self.ever = True
-        self._recent = [*self.recent(now), Split(sides, now)]
+        self._recent = [*self.recent(now), Split(sides, now, lone)]
 
     def healed(self, now: Seconds) -> None:
         """Nothing is split any more."""

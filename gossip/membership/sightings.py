@@ -114,7 +114,7 @@ class Sighting:
 class Sightings:
     """Sightings of the peers met, in the order met."""
 
-    __slots__ = ("_mended", "_silenced", "seen")
+    __slots__ = ("_mended", "_silenced", "_standing", "seen")
 
     def __init__(self) -> None:
         self.seen: dict[PeerId, Sighting] = {}
@@ -123,16 +123,21 @@ class Sightings:
         self._mended: dict[PeerId, Seconds] = {}
         # Whose path fell silent, and when; oldest first. Kept of members that went since.
         self._silenced: dict[PeerId, Seconds] = {}
+        # Who went, by what others say, while a link stood that it had opened itself.
+        self._standing: dict[PeerId, None] = {}
 
     def of(self, peer: PeerId) -> Sighting | None:
         """What was seen of a peer."""
         return self.seen.get(peer)
 
     def at(self, peer: PeerId) -> Sighting:
-        """The same, to be written."""
+        """The same, to be written. A link that stands speaks for who is back."""
         seen = self.seen.get(peer)
         if seen is None:
             seen = self.seen[peer] = Sighting()
+            if peer in self._standing:
+                del self._standing[peer]
+                seen.witness = Witness.UP
         return seen
 
     def heard_within(self, peer: PeerId, age_s: Seconds, now: Seconds) -> bool:
@@ -214,7 +219,16 @@ class Sightings:
         if seen is not None and seen.witness == Witness.UP:
             seen.witness = Witness.NONE
 
+    def went(self, peer: PeerId, is_dialable: bool) -> None:
+        """The peer went, as others say. Links that it opened, since it cannot be dialed, stand."""
+        seen = self.seen.get(peer)
+        stands = peer in self._standing or (seen is not None and seen.witness == Witness.UP)
+        self.forget(peer)
+        if stands and not is_dialable:
+            self._standing[peer] = None
+
     def forget(self, peer: PeerId) -> None:
-        """The peer went."""
+        """The peer went, and no link to it is left."""
         self.seen.pop(peer, None)
+        self._standing.pop(peer, None)
         self._mended.pop(peer, None)

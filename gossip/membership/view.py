@@ -214,7 +214,7 @@ class View:
     def _is_gone(self, was_live: bool, record: Record, now: Seconds) -> list[Effect]:
         peer = record.peer
         self.prober.forget(peer)
-        self.sightings.forget(peer)
+        self.sightings.went(peer, bool(record.control_address))
         self.trips.forget(peer)
         self._reach.pop(peer, None)
         self.tombstones.set(peer, now + self._config.tombstone_s)

@@ -216,6 +216,7 @@ def _believes_long_after_a_split(scene: Scene) -> None:
     scene.tell(2, scene.of(1, Status.DOWN))
     scene.world.heal()
     scene.world.start(4, (2,))
+    scene.tell(4, scene.of(2), heard(scene, 2))
     scene.world.run(45.0)
     scene.world.split([(1, 2, 4), (0, 3)])
     scene.tell(4, scene.of(1, Status.DOWN), heard(scene, 2))
@@ -333,6 +334,16 @@ def _believes_its_welcomer(scene: Scene) -> None:
     scene.tell(4, scene.of(1, Status.DOWN), heard(scene, 2))
 
 
+def _believes_its_welcomer_late(scene: Scene) -> None:
+    """It began before the split, and met nobody before it healed."""
+    scene.world.start(4, (2,))
+    scene.world.split([(1, 4), (0, 2, 3)])
+    scene.world.run(30.0)
+    scene.world.heal()
+    scene.world.run(31.0)
+    scene.tell(4, scene.of(1, Status.DOWN), heard(scene, 2))
+
+
 def _judges_after_a_stall_who_ended_behind_a_split(scene: Scene) -> None:
     """Its silence began with the split."""
     scene.world.split([(0, 2), (1, 3)])
@@ -401,6 +412,7 @@ RIGHT: list[Callable[[Scene], None]] = [
     _judges_after_a_stall_who_ended_behind_a_split,
     _judges_an_old_life_in_time_after_a_stall,
     _believes_its_welcomer,
+    _believes_its_welcomer_late,
     _accuses_without_a_link,
     _believes_an_accusation_over_a_live_link,
     _leaves_when_asked,

@@ -61,13 +61,14 @@ def test_nobody_is_down_because_a_split_as_short_as_a_trial_heals(
         *(710072, 900116, 900377, 900420, 900890, 901084, 901160, 901246, 910234),
         *(910017, 920159, 920781),
         *(920350, 920594, 920671, 930536),
-        *(990140, 990966),
+        *(990140, 990966, 999068, 1001567),
     ],
 )
 def test_random_scenarios_that_broke_a_rule_keep_it(seed: int) -> None:
     """Verdicts across a split that heals, on the word of a bad accuser; news told too often; peers
     told only of one that is gone for good; verdicts that a comparison kept to itself; a verdict
-    on a life that was not the last; a newcomer whose welcome was lost."""
+    on a life that was not the last; a newcomer whose welcome was lost, or that a split kept
+    waiting; a link that outlasted a verdict."""
     outcome = Execution(soak_scenario(seed), seed).run()
     assert outcome.ok, outcome.broken
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gossip.machine import Hangup, LinkCause, MemberChanged
@@ -17,6 +19,7 @@ from gossip.messages import (
     Notice,
     Ping,
     PingReq,
+    Rumors,
     Seconds,
     Status,
     Vouch,
@@ -40,6 +43,7 @@ from tests.gossip.membership.dialogue import (
     run,
     say,
     sent,
+    tell,
     told,
 )
 
@@ -98,6 +102,24 @@ def test_a_closed_link_of_one_that_only_dials_out_does_not_speak_for_it() -> Non
     effects += run(swim, busy_s + 30.0, answering=OTHERS)
     (down_at,) = changed(effects, Status.DOWN)
     assert busy_s + MIN_S <= down_at < busy_s + MIN_S + 1.0
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_link_that_outlasted_a_wrong_verdict_speaks_for_who_is_back(closed: bool) -> None:
+    """M12: nobody tells of a link twice, and one that only dials out cannot be dialed."""
+    swim = machine(*(undialable(4) if number == 4 else record(number) for number in range(2, 7)))
+    swim.link_up(peer(4), 0.0)
+    gone = replace(undialable(4), status=Status.DOWN)
+    say(swim, 2, Gossip(Rumors((gone,), (), (evidence(4, 2, 3, 5),))), 10.0)
+    run(swim, 30.0, answering=OTHERS)
+    assert Status.DOWN == swim.records()[3].status
+    if closed:
+        swim.link_lost(peer(4), LinkCause.CLOSED, 30.0)
+
+    tell(swim, 4, undialable(4, incarnation=1), now=31.0)
+    assert peer(4) in swim.live()
+    accused = changed(run(swim, 31.0 + 2 * UNDECIDED_S, answering=OTHERS), Status.SUSPECT)
+    assert closed is bool(accused)
 
 
 def test_an_answered_probe_accuses_nobody() -> None:
