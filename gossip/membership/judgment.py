@@ -66,6 +66,8 @@ class Judgment:
 
     def _weigh(self, claim: Claim, why: str, now: Seconds) -> list[Effect]:
         view, record = self._view, claim.record
+        if claim.asked and claim.apply_at > now:
+            return []  # the answers count, not the same accusers again, now that they are live here
         if not view.is_welcomed:
             return []  # of the few I know one accuser might be enough, and it may be a bad one
         weight = view.verdicts.weigh(record, self.accusers_of(record), now)
@@ -74,8 +76,6 @@ class Judgment:
         if weight == Weight.TOO_FEW or record.status != Status.DOWN:
             return []
         contested_s = self._config.contested_s
-        if claim.asked and claim.apply_at > now:
-            return []  # the answers count, not the same accusers again, now that they are live here
         if now < self._tried_at(claim, now):
             return []
         if weight == Weight.IN_TIME:
@@ -146,7 +146,8 @@ class Judgment:
         for claim in view.verdicts.waiting:
             peer = claim.record.peer
             if claim.apply_at > now:
-                effects += self._weigh(claim, "accused by its observers", now)
+                if not (claim.doubted and claim.told_doubted):  # weighs no more with time
+                    effects += self._weigh(claim, "accused by its observers", now)
             elif view.sightings.heard_within(peer, config.contested_s, now):
                 claim.apply_at = now + config.contested_s  # its refutation is on the way
                 view.owe_notice(peer, now)

@@ -7,6 +7,7 @@ witnesses that the peer is busy or frozen, not gone (gossip/README.md, M12).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -114,7 +115,7 @@ class Sighting:
 class Sightings:
     """Sightings of the peers met, in the order met."""
 
-    __slots__ = ("_mended", "_silenced", "_standing", "seen")
+    __slots__ = ("_linked", "_linked_at", "_mended", "_silenced", "_standing", "seen")
 
     def __init__(self) -> None:
         self.seen: dict[PeerId, Sighting] = {}
@@ -125,6 +126,9 @@ class Sightings:
         self._silenced: dict[PeerId, Seconds] = {}
         # Who went, by what others say, while a link stood that it had opened itself.
         self._standing: dict[PeerId, None] = {}
+        # How many links stood when they were last counted: many claims are weighed at one time.
+        self._linked = 0
+        self._linked_at: Seconds = -math.inf
 
     def of(self, peer: PeerId) -> Sighting | None:
         """What was seen of a peer."""
@@ -153,6 +157,7 @@ class Sightings:
     def lose(self, peer: PeerId, witness: Witness, last_probe: int, now: Seconds) -> None:
         """The link to it is lost, or more is known about why."""
         self.at(peer).lose(witness, last_probe, now)
+        self._linked_at = -math.inf
         if witness != Witness.SILENT or peer in self._silenced:
             return
         self._silenced[peer] = now
@@ -165,13 +170,15 @@ class Sightings:
         path of mine has come to itself."""
         if len(self._silenced) < SPLIT_MIN:
             return False
-        silent = sum(
-            peer != but and now - since < within_s for peer, since in self._silenced.items()
-        )
+        silent = 0
+        for peer, since in self._silenced.items():
+            silent += now - since < within_s and peer != but
         if silent < SPLIT_MIN:
             return False
-        linked = sum(each.witness == Witness.UP for each in self.seen.values())
-        return silent * SPLIT_SHARE >= silent + linked
+        if self._linked_at != now:
+            self._linked = sum([each.witness == Witness.UP for each in self.seen.values()])
+            self._linked_at = now
+        return silent * SPLIT_SHARE >= silent + self._linked
 
     def came_up(self, peer: PeerId, now: Seconds) -> None:
         """The link to it is open."""
@@ -179,6 +186,7 @@ class Sightings:
         if seen.witness == Witness.SILENT:
             self.mended(peer, now)
         seen.witness = Witness.UP
+        self._linked_at = -math.inf
 
     def mended(self, peer: PeerId, now: Seconds) -> None:
         """The path to it was silent, and is not any more."""

@@ -63,6 +63,7 @@ class Verdicts:
     sightings: Sightings
     _evidence: dict[PeerId, Evidence] = field(default_factory=dict)
     open: dict[PeerId, Claim] = field(default_factory=dict)
+    _split_of: tuple[int, Seconds] = (0, 0.0)
 
     def weigh(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> Weight:
         """Count the accusers that watch the subject, or would if they were live here.
@@ -107,7 +108,10 @@ class Verdicts:
     def _split_s(self) -> Seconds:
         """How long what a split did is remembered: the longest trial."""
         members = self.roster.others + 1
-        return self.config.suspicion_max_factor * self.config.suspicion_s(members)
+        if self._split_of[0] != members:
+            longest_s = self.config.suspicion_max_factor * self.config.suspicion_s(members)
+            self._split_of = (members, longest_s)
+        return self._split_of[1]
 
     def are_enough(self, accusers: Iterable[PeerId], observers: list[PeerId], now: Seconds) -> bool:
         """Whether these accusers are a quorum in a trial of my own: of all observers, or those that
