@@ -25,7 +25,7 @@ from simulations.compare.links import Machine
 from simulations.compare.registry import METHODS, make_method, read_spec, read_specs
 from simulations.compare.results import Store
 from simulations.compare.summary import Row, front_of, helpful_peers, interval, rows_of
-from simulations.compare.sweep import Group, Plan
+from simulations.compare.sweep import RATES, Group, Plan
 from tests.simulations.compare.outcomes import JOB, outcome_of
 
 
@@ -252,6 +252,34 @@ def test_several_numbers_of_peers_get_equal_samples(
     assert page.read_text().count("<svg") == 9
     assert main([*words, "--resume", str(tmp_path)]) == 0
     assert "of equal samples is within" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_inner_optimizer_is_one_however_it_is_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither beside itself nor in a folder that is taken up again is it run twice."""
+    words = ["compare", "digits", "--steps", "5", "--rates", "0.01", "--peers", "2", "--json"]
+    words += ["--methods", "local-sgd", "--processes", "1", "--resume", str(tmp_path)]
+    assert main([*words, "--inner", "muon,muon:rest=1,muon:rest=.5,muon:rest=0.50"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["inner"] for row in rows] == ["muon", "muon:rest=0.5"]
+
+    assert main([*words, "--inner", "muon:rest=1.0,muon:rest=5e-1"]) == 0
+    assert rows == json.loads(capsys.readouterr().out)
+    assert (tmp_path / results.RUNS_FILE).read_text().count("\n") == 2
+
+
+def test_a_quick_comparison_tries_one_rate_fewer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lowest is left out."""
+    words = ["compare", "line", "--quick", "--steps", "5", "--inner", "sgd", "--json"]
+    words += ["--methods", "ddp", "--peers", "2", "--processes", "1", "--resume", str(tmp_path)]
+    assert main(words) == 0
+    capsys.readouterr()
+    runs = (tmp_path / results.RUNS_FILE).read_text().splitlines()
+    tried = [json.loads(line)["job"]["rate"] for line in runs]
+    assert list(RATES["sgd"][1:]) == tried[:2]
 
 
 def test_runs_of_other_code_are_pointed_out(
