@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from gossip.errors import UsageError
 from peers.cli import main
@@ -267,6 +268,27 @@ def test_an_inner_optimizer_is_one_however_it_is_typed(
     assert main([*words, "--inner", "muon:rest=1.0,muon:rest=5e-1"]) == 0
     assert rows == json.loads(capsys.readouterr().out)
     assert (tmp_path / results.RUNS_FILE).read_text().count("\n") == 2
+
+
+@pytest.mark.processes
+def test_a_run_does_not_depend_on_how_many_run_at_once(tmp_path: Path) -> None:
+    """To the last bit; with two threads a longer run of digits ends otherwise than with one."""
+    words = ["compare", "digits", "--steps", "60", "--rates", "0.1", "--peers", "2", "--json"]
+    words += ["--methods", "ddp", "--inner", "sgd"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for processes in ("1", "2"):
+            kept = ["--processes", processes, "--resume", str(tmp_path / processes)]
+            assert main([*words, *kept]) == 0
+        assert 2 == torch.get_num_threads()
+    finally:
+        torch.set_num_threads(threads)
+    alone, beside = (
+        [point["loss"] for point in json.loads(runs.read_text())["curve"]]
+        for runs in sorted(tmp_path.glob("*/" + results.RUNS_FILE))
+    )
+    assert alone == beside
 
 
 def test_a_quick_comparison_tries_one_rate_fewer(
