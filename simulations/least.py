@@ -22,6 +22,9 @@ SPARED: Final[dict[FaultKind, int]] = {
 }
 """Beside those that are hit, so many must be there."""
 
+RESTS: Final = (FaultKind.FREEZE, FaultKind.STALL)
+"""Who is held up or stands still is hit by nothing else meanwhile."""
+
 HEARERS: Final = 2
 """How soon news gets about is measured from the first that hears it, so there must be another."""
 
@@ -31,7 +34,7 @@ def peers_least(scenario: Scenario) -> int:
     not ask that each really happens."""
     if not scenario.every_fault:
         return 1
-    least, gone, came = 1, 0, 0.0
+    least, gone, came, resting = 1, 0, 0.0, _Resting()
     if scenario.dial_out_share:
         first = next(n for n in itertools.count(1) if only_dials_out(n, scenario.dial_out_share))
         least = first + 1
@@ -41,12 +44,30 @@ def peers_least(scenario: Scenario) -> int:
         if fault.kind is FaultKind.REPLACE and scenario.expect.rounds_over_log2 is not None:
             spared = HEARERS
         numbered = max(fault.targets, default=-1) + 1 - came
-        least = max(least, gone + hit + spared, int(max(0, numbered)))
+        free = hit + max(spared, resting.at(_when(fault)))  # who rests is there, but is not hit
+        least = max(least, gone + free, int(max(0, numbered)))
+        resting.add(fault, hit)
         if fault.kind is FaultKind.REPLACE:
             came += math.inf if fault.at_s is None else hit
         elif fault.kind in ENDINGS and fault.at_s is not None and fault.restart_after_s is None:
             gone += hit
     return least
+
+
+class _Resting:
+    """How many are held up or stand still, those that are at given times."""
+
+    def __init__(self) -> None:
+        self._until_s: list[tuple[float, int]] = []
+
+    def at(self, at_s: float) -> int:
+        """So many may still be."""
+        return sum(hit for until_s, hit in self._until_s if until_s > at_s)
+
+    def add(self, fault: Fault, hit: int) -> None:
+        """Another fault, if it is of that kind."""
+        if fault.kind in RESTS and fault.at_s is not None:
+            self._until_s.append((fault.at_s + fault.for_s[1], hit))
 
 
 def _when(fault: Fault) -> float:

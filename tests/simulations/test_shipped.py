@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from simulations.execution import Execution
+from simulations.sabotage import SABOTAGE
 from simulations.scenario import load, shipped
 
 SEED: Final = 7
@@ -19,12 +20,12 @@ PEERS: Final = {
     "dial_out": (15, 40),
     "host_lost": (7, 40),
     "lossy_ten_minutes": (8, 24),
-    "lossy_wan": (8, 40),
+    "lossy_wan": (11, 40),
     "mass_restart": (2, 40),
     "one_bad_accuser": (4, 40),
     "split_and_heal": (2, 40),
     "stalled_ten_minutes": (8, 24),
-    "stalls": (8, 40),
+    "stalls": (10, 40),
 }
 """How many take part: about as few as all that is declared can happen to, and a good number.
 
@@ -48,3 +49,18 @@ def test_a_shipped_scenario_keeps_every_rule(name: str, peers: int) -> None:
     outcome = Execution(replace(load(name), peers=peers), SEED).run()
 
     assert outcome.ok, outcome.broken
+
+
+@pytest.mark.parametrize(
+    "name, bug, rule",
+    [
+        ("stalls", "no_starvation_compensation", "M17"),
+        ("lossy_wan", "comparisons_find_nothing", "M19"),
+    ],
+)
+def test_a_bug_that_a_scenario_is_there_for_shows_in_it(name: str, bug: str, rule: str) -> None:
+    """As it is shipped, not only in the small scenario in which the bug is looked for."""
+    scenario = load(name)
+    assert Execution(scenario, 1).run().ok
+    with SABOTAGE[bug].at_work():
+        assert rule == Execution(scenario, 1).run().rule
