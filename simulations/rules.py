@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from gossip.messages import NOBODY, PeerId, Seconds
+
+RULES: Final = (
+    *("M2", "M4", "M5", "M6", "M7", "M8", "M10", "M11", "M12", "M14", "M16", "M17", "M18", "M19"),
+    *("M20", "M21", "M22", "M23", "M24", "M25", "M26", "M27", "M29", "non-vacuity"),
+)
+"""What a run of a scenario is checked for, by the names that it gives and takes."""
 
 
 class BrokenRule(AssertionError):

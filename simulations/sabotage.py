@@ -24,7 +24,7 @@ from gossip.membership.health import Health
 from gossip.membership.jury import Jury
 from gossip.membership.myself import Myself
 from gossip.membership.roster import Roster
-from gossip.membership.rounds import Rounds
+from gossip.membership.rounds import Rounds, _Tick
 from gossip.membership.rumors import RumorQueue
 from gossip.membership.sightings import OF_CAUSE, Witness
 from gossip.membership.swim import Swim
@@ -56,6 +56,7 @@ from simulations.small_scenarios import (
     HELD,
     HIDDEN,
     LOSSY,
+    NEWS,
     QUIET,
     RESTS,
     SPLIT,
@@ -333,6 +334,20 @@ def gossip_to_nobody() -> list[Replacement]:
         return []
 
     return [(RumorQueue, "take", drop)]
+
+
+@bug(NEWS, "M22")
+def news_after_a_rest() -> list[Replacement]:
+    """What is new is told to some, and to others not before four seconds later."""
+    gossip = Rounds._gossip
+
+    def gossip_and_rest(self: Rounds, now: Seconds) -> list[Effect]:
+        told = gossip(self, now)
+        if told:
+            self.ticks.set(_Tick.GOSSIP, now + 4.0)
+        return told
+
+    return [(Rounds, "_gossip", gossip_and_rest)]
 
 
 @bug(QUIET, "M25")

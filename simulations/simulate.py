@@ -20,6 +20,8 @@ from peers.cli import Parser
 from peers.cli.flags import count
 from simulations.compiling import is_compiled, run_compiled
 from simulations.execution import Execution, Manner, Outcome, config_of
+from simulations.least import peers_least
+from simulations.rules import RULES
 from simulations.sabotage import SABOTAGE
 from simulations.scenario import Scenario, load, shipped
 from simulations.soaking import SOAK, soak_scenario
@@ -56,7 +58,11 @@ def make_parser() -> Parser:
     parser.add_argument("--seed", type=int, default=None, help="of everything (default: 1)")
     parser.add_argument("--seeds", type=seed_range, metavar="A..B", help="all of these, in turn")
     parser.add_argument("--json", action="store_true", help="one line of JSON a seed")
-    parser.add_argument("--transcript", metavar="FILE", help="write one line an event (slow)")
+    parser.add_argument(
+        "--transcript",
+        metavar="FILE",
+        help="write one line an event (slow); with --seeds a file for each, run-7.txt for run.txt",
+    )
     parser.add_argument(
         "--keep-going", action="store_true", help="count broken rules, do not stop at the first"
     )
@@ -65,6 +71,7 @@ def make_parser() -> Parser:
         action="extend",
         nargs="+",
         default=[],
+        choices=RULES,
         metavar="RULE",
         help="count breaks of these rules (M12 ...), do not stop at them",
     )
@@ -107,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"--examples and --out belong to {SEARCH}, which {flags.scenario} is not")
     seeds: Iterable[int] = flags.seeds or [1 if flags.seed is None else flags.seed]
     if flags.scenario != SOAK:
-        load(flags.scenario)  # a mistake is told before anything runs
+        scenario_of(flags.scenario, 1, flags.peers)  # a mistake is told before anything runs
     failed = False
     lines = flags.transcript is not None
     manner = Manner(lines=lines, keep_going=flags.keep_going, ignored=tuple(flags.ignore))
@@ -117,7 +124,8 @@ def main(arguments: Sequence[str]) -> int:
         with nullcontext() if bug is None else bug.at_work():
             outcome = Execution(scenario, seed, manner).run()
         if lines:
-            write(flags.transcript, "\n".join([*outcome.transcript, ""]))
+            file = transcript_of(flags.transcript, None if flags.seeds is None else seed)
+            write(file, "\n".join([*outcome.transcript, ""]))
         repeat = repeating(outcome, flags.scenario, flags.peers, flags.sabotage, flags.ignore)
         tell(outcome, repeat, flags.json)
         if outcome.interrupted:
@@ -162,9 +170,23 @@ def search_one(flags: argparse.Namespace) -> int:
 
 
 def scenario_of(name: str, seed: int, peers: int | None) -> Scenario:
-    """The scenario of this name, as large as asked for."""
+    """The scenario of this name, as large as asked for. Raises UsageError where it is too small for
+    its faults."""
     scenario = soak_scenario(seed) if name == SOAK else load(name)
-    return scenario if peers is None else replace(scenario, peers=peers)
+    scenario = scenario if peers is None else replace(scenario, peers=peers)
+    least = peers_least(scenario)
+    if scenario.peers < least:
+        raise UsageError(
+            f"scenario {scenario.name} needs at least {least} peers: with {scenario.peers} not all "
+            "of its faults can happen"
+        )
+    return scenario
+
+
+def transcript_of(path: str, seed: int | None) -> str:
+    """Where the transcript of one of many seeds goes: run-7.txt for run.txt."""
+    file = Path(path)
+    return path if seed is None else str(file.with_name(f"{file.stem}-{seed}{file.suffix}"))
 
 
 def write(path: str, text: str) -> None:

@@ -152,3 +152,13 @@ CRASH = Scenario(
     conditions=WAN,
     faults=(Fault(FaultKind.CRASH, at_s=1.0),),
 )
+NEWS = Scenario(
+    name="news",
+    summary="newcomers take the place of some, and others want to hear of them",
+    peers=100,
+    seconds=40.0,
+    calm_s=25.0,
+    conditions=WAN,
+    faults=(Fault(FaultKind.REPLACE, at_s=10.0, count=3),),
+    expect=Expected(rounds_over_log2=0),
+)

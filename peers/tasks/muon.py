@@ -26,9 +26,9 @@ class MuonAndAdamW(Optimizer):
     and UsageError where torch has no Muon.
 
     Muon's updates are scaled to the root mean square of AdamW's (Liu et al., "Muon is scalable for
-    LLM training", 2025), so one rate suits both on one machine. Peers that swap want twice that for
-    the matrices alone: at twice the rate embeddings drift apart. So ``rest_lr``, without which the
-    rest learns at ``lr`` too.
+    LLM training", 2025), so one rate suits both where gradients are averaged (DDP). Peers that swap
+    want twice that for the matrices alone: at twice the rate embeddings drift apart. So
+    ``rest_lr``, without which the rest learns at ``lr`` too.
     """
 
     def __init__(

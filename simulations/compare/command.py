@@ -25,7 +25,7 @@ from peers.tasks.task import Task
 from simulations.compare.cadence import with_cadence
 from simulations.compare.conditions import Attack, conditions_of
 from simulations.compare.feed import Split
-from simulations.compare.inner import INNER_NAMES, read_inner
+from simulations.compare.inner import INNER_NAMES, inner_named, read_inner
 from simulations.compare.links import LINKS, Link, Machine, link_named
 from simulations.compare.registry import DEFAULT_METHODS, METHODS, make_method, read_specs
 from simulations.compare.report import Report, write_report
@@ -123,9 +123,7 @@ def _plan(options: argparse.Namespace, machine: Machine, link: Link) -> Plan:
     for spec in specs:
         for peers in sizes:
             make_method(spec, peers)
-    inners = [each.strip() for each in options.inner.split(",")]
-    for each in inners:
-        read_inner(each)
+    inners = [inner_named(each.strip()) for each in options.inner.split(",")]
     conditions = {
         "loss": options.loss,
         "spread": options.spread,
@@ -176,7 +174,8 @@ def _steps(options: argparse.Namespace, task: Task, peers: int) -> int:
 
 def _rates(options: argparse.Namespace, inners: Sequence[str]) -> dict[str, tuple[float, ...]]:
     if options.rates is None:
-        return {each: RATES[read_inner(each)[0]][options.quick :] for each in inners}
+        grids = {each: RATES[read_inner(each)[0]] for each in inners}
+        return {each: grid[1:] if options.quick else grid for each, grid in grids.items()}
     try:
         rates = tuple(sorted({float(text) for text in options.rates.split(",")}))
     except ValueError:

@@ -52,15 +52,31 @@ class InnerSettings:
 def read_inner(text: str) -> tuple[str, float]:
     """An inner optimizer as typed: its name, and ``rest`` as in ``muon:rest=0.5``. Raises
     UsageError."""
-    name, colon, rest = text.partition(":")
-    share = rest.removeprefix("rest=")
-    try:
-        value = float(share) if colon else 1.0
-    except ValueError:
-        value = math.nan
-    if colon and (name != "muon" or share == rest or math.isnan(value)):
-        raise UsageError(f"inner optimizer {text!r} should look like muon or muon:rest=0.5")
-    return name, InnerSettings(name, rest=value).rest
+    name, colon, option = text.partition(":")
+    key, _, share = option.partition("=")
+    if not colon:
+        rest = 1.0
+    elif (name, key) != ("muon", "rest"):
+        raise _wrong(text)
+    else:
+        try:
+            rest = float(share)
+        except ValueError:
+            raise _wrong(text) from None
+    InnerSettings(name, rest=rest)  # raises for a name that is not known or no share
+    return name, rest
+
+
+def inner_named(text: str) -> str:
+    """The one way to write an inner optimizer, whichever way it was typed: what decides a run must
+    not have two names. Raises UsageError."""
+    name, rest = read_inner(text)
+    share = f"{rest:g}"
+    return name if share == "1" else f"{name}:rest={share}"
+
+
+def _wrong(text: str) -> UsageError:
+    return UsageError(f"inner optimizer {text!r} should look like muon or muon:rest=0.5")
 
 
 class Inner(Protocol):

@@ -141,19 +141,30 @@ def run_plan(
     """Run whatever is missing; ``told`` hears of each run as it ends, and how many are under way.
 
     Returns the groups by their keys. On an error or Ctrl-C, runs under way are lost
-    and what was done is in the store.
+    and what was done is in the store. Every run has one thread of torch, also where it is the only
+    one: how sums are cut for several decides their last bits, and a run's outcome must not depend
+    on ``processes``.
     """
     groups = groups_of_plan(plan)
     if processes == 1:
-        for group in groups:
-            for job in _next_jobs(group, store):
-                outcome = run_job(job, group.spec)
-                store.add(outcome)
-                group.note(outcome)
-                told(outcome, 0)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            _run_here(groups, store, told)
+        finally:
+            torch.set_num_threads(threads)
     else:
         _run_in_pool(groups, store, processes, told)
     return {group.key: group for group in groups}
+
+
+def _run_here(groups: Sequence[Group], store: Store, told: Callable[[Outcome, int], None]) -> None:
+    for group in groups:
+        for job in _next_jobs(group, store):
+            outcome = run_job(job, group.spec)
+            store.add(outcome)
+            group.note(outcome)
+            told(outcome, 0)
 
 
 def _next_jobs(group: Group, store: Store) -> Iterator[Job]:

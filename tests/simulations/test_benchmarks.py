@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from simulations.benchmarks import exchange, throughput
+from simulations.benchmarks import exchange, stacking, throughput
 from simulations.benchmarks.children import Child
 from simulations.benchmarks.results import Spread, WrongResult, ratios
 from simulations.benchmarks.swapper import pieces
@@ -140,6 +140,7 @@ def test_a_wrong_result_prints_no_time(
         (throughput.main, ["--seconds=0"]),
         (throughput.main, ["--device=tpu"]),
         (throughput.main, ["--device=cuda"]),
+        (stacking.main, ["--threads=0"]),
     ],
 )
 def test_what_cannot_be_measured_is_said_in_one_line(
@@ -170,6 +171,23 @@ def test_a_child_that_fails_is_noticed_and_gone(capfd: pytest.CaptureFixture[str
     child.close()
 
     assert "KeyError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("threads, clock", [(1, "CPU"), (2, "wall")])
+def test_steps_of_many_threads_are_told_in_wall_time(
+    threads: int, clock: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CPU time of all threads together says nothing of how long a step takes."""
+    before = torch.get_num_threads()
+    try:
+        words = ["--task=line", "--peers=2", "--repeats=1", f"--threads={threads}"]
+        assert 0 == stacking.main(words)
+        assert threads == torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"line: {clock} time, torch's threads: {threads}\n")
+    assert "whole steps: together" in printed
 
 
 def test_both_sides_know_what_the_other_filled_in() -> None:

@@ -337,6 +337,8 @@ def test_a_failure_names_rule_and_repeats_by_its_command(
         (["calm", "--seed", "1", "--seeds", "1..2"], "--seed or --seeds"),
         (["calm", "--seeds", "3..1"], "not A..B"),
         (["calm", "--peers", "0"], "at least 1"),
+        (["calm", "--ignore", "M99"], "invalid choice: 'M99' (choose from 'M2', 'M4',"),
+        (["host_lost", "--peers", "5"], "host_lost needs at least 6 peers: with 5 not all"),
     ],
 )
 def test_a_wrong_command_is_told_in_one_line(
@@ -410,11 +412,3 @@ def test_a_soak_tells_how_to_repeat_what_fails(capsys: pytest.CaptureFixture[str
     assert 1 == code
     assert failed
     assert all(f"gossip simulate {SOAK} --seed {seed}" in printed.err for seed in failed)
-
-
-@pytest.mark.parametrize("name", ["calm", "stalls", "split_and_heal", "one_bad_accuser", "churn"])
-def test_a_shipped_scenario_keeps_every_rule(name: str) -> None:
-    """As ``gossip simulate`` runs it, with fewer peers."""
-    outcome = Execution(replace(load(name), peers=24, every_fault=False), 7).run()
-
-    assert outcome.ok, outcome.broken

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gossip.membership.records import (
@@ -26,6 +26,7 @@ ONE_ACCOUNT = claims.accounts(st.just(1))
 
 
 @given(ONE, ONE, ONE)
+@example(record(1), replace(record(1), host="elsewhere"), record(1))
 def test_merging_records_obeys_the_lattice_laws(a: Record, b: Record, c: Record) -> None:
     """M1: commutative, associative, idempotent, and never below either side."""
     assert merge(a, b) == merge(b, a)
@@ -35,6 +36,7 @@ def test_merging_records_obeys_the_lattice_laws(a: Record, b: Record, c: Record)
 
 
 @given(ONE_ACCOUNT, ONE_ACCOUNT, ONE_ACCOUNT)
+@example(progress(1), replace(progress(1), samples=9), progress(1))
 def test_merging_accounts_obeys_the_lattice_laws(a: Progress, b: Progress, c: Progress) -> None:
     """M1: commutative, associative, idempotent, and never below either side."""
     assert merge_progress(a, b) == merge_progress(b, a)

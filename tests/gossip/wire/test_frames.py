@@ -62,7 +62,7 @@ def test_control_carries_every_message_but_chunk() -> None:
 
 @given(strategies.peer_ids(), strategies.messages())
 def test_every_message_survives_its_frame(sender: PeerId, message: Message) -> None:
-    """decode(encode(m)) is m, on the plane where m belongs."""
+    """M9: decode(encode(m)) is m, on the plane where m belongs."""
     if isinstance(message, Chunk):
         size = abs(message.length_bytes) % (frames.CHUNK_BYTES_MAX + 1)
         chunk = Chunk(message.transfer, message.offset_bytes, size, message.digest)
@@ -75,7 +75,7 @@ def test_every_message_survives_its_frame(sender: PeerId, message: Message) -> N
 
 @given(st.binary(max_size=400), st.booleans())
 def test_any_bytes_are_decoded_or_refused_with_one_error(noise: bytes, headed: bool) -> None:
-    """With and without a true header in front."""
+    """M9: with and without a true header in front."""
     raw = frame(noise) if headed else noise
     for decode in (
         lambda: frames.decode_control(RUN, raw),
@@ -92,7 +92,7 @@ def test_any_bytes_are_decoded_or_refused_with_one_error(noise: bytes, headed: b
 def test_a_frame_with_damaged_bytes_is_decoded_or_refused(
     message: Message, draw: st.DataObject
 ) -> None:
-    """Near misses raise nothing but FrameError either."""
+    """M9: near misses raise nothing but FrameError either."""
     if isinstance(message, Chunk):
         return
     raw = bytearray(frames.encode_control(RUN, ME, message))
@@ -102,6 +102,15 @@ def test_a_frame_with_damaged_bytes_is_decoded_or_refused(
         frames.decode_control(RUN, bytes(raw))
     except FrameError as wrong:
         assert wrong.kind
+
+
+@given(strategies.messages(), st.data())
+def test_a_message_cut_short_is_refused(message: Message, draw: st.DataObject) -> None:
+    """M9: wherever it ends, under a header that says so."""
+    if isinstance(message, Chunk):
+        return
+    body = frames.encode_control(RUN, ME, message)[frames.HEADER.size :]
+    assert fault_of(frame(body[: draw.draw(st.integers(0, len(body) - 1))])) in ("shape", "length")
 
 
 def test_faults_are_told_apart() -> None:
@@ -165,7 +174,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_decoding_never_allocates_more_than_a_multiple_of_the_frame(name: str) -> None:
-    """Lengths that are claimed but not delivered cost nothing."""
+    """M9: lengths that are claimed but not delivered cost nothing."""
     raw = frame(BOMBS[name])
     tracemalloc.start()
     try:

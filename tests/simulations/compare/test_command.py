@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from gossip.errors import UsageError
 from peers.cli import main
@@ -25,7 +26,7 @@ from simulations.compare.links import Machine
 from simulations.compare.registry import METHODS, make_method, read_spec, read_specs
 from simulations.compare.results import Store
 from simulations.compare.summary import Row, front_of, helpful_peers, interval, rows_of
-from simulations.compare.sweep import Group, Plan
+from simulations.compare.sweep import RATES, Group, Plan
 from tests.simulations.compare.outcomes import JOB, outcome_of
 
 
@@ -252,6 +253,55 @@ def test_several_numbers_of_peers_get_equal_samples(
     assert page.read_text().count("<svg") == 9
     assert main([*words, "--resume", str(tmp_path)]) == 0
     assert "of equal samples is within" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_inner_optimizer_is_one_however_it_is_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither beside itself nor in a folder that is taken up again is it run twice."""
+    words = ["compare", "digits", "--steps", "5", "--rates", "0.01", "--peers", "2", "--json"]
+    words += ["--methods", "local-sgd", "--processes", "1", "--resume", str(tmp_path)]
+    assert main([*words, "--inner", "muon,muon:rest=1,muon:rest=.5,muon:rest=0.50"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["inner"] for row in rows] == ["muon", "muon:rest=0.5"]
+
+    assert main([*words, "--inner", "muon:rest=1.0,muon:rest=5e-1"]) == 0
+    assert rows == json.loads(capsys.readouterr().out)
+    assert (tmp_path / results.RUNS_FILE).read_text().count("\n") == 2
+
+
+@pytest.mark.processes
+def test_a_run_does_not_depend_on_how_many_run_at_once(tmp_path: Path) -> None:
+    """To the last bit; with two threads a longer run of digits ends otherwise than with one."""
+    words = ["compare", "digits", "--steps", "60", "--rates", "0.1", "--peers", "2", "--json"]
+    words += ["--methods", "ddp", "--inner", "sgd"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for processes in ("1", "2"):
+            kept = ["--processes", processes, "--resume", str(tmp_path / processes)]
+            assert main([*words, *kept]) == 0
+        assert 2 == torch.get_num_threads()
+    finally:
+        torch.set_num_threads(threads)
+    alone, beside = (
+        [point["loss"] for point in json.loads(runs.read_text())["curve"]]
+        for runs in sorted(tmp_path.glob("*/" + results.RUNS_FILE))
+    )
+    assert alone == beside
+
+
+def test_a_quick_comparison_tries_one_rate_fewer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lowest is left out."""
+    words = ["compare", "line", "--quick", "--steps", "5", "--inner", "sgd", "--json"]
+    words += ["--methods", "ddp", "--peers", "2", "--processes", "1", "--resume", str(tmp_path)]
+    assert main(words) == 0
+    capsys.readouterr()
+    runs = (tmp_path / results.RUNS_FILE).read_text().splitlines()
+    tried = [json.loads(line)["job"]["rate"] for line in runs]
+    assert list(RATES["sgd"][1:]) == tried[:2]
 
 
 def test_runs_of_other_code_are_pointed_out(
