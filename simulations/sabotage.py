@@ -224,11 +224,15 @@ def repetitions_counted() -> list[Replacement]:
     weigh, times = Verdicts.weigh, Counter[tuple[PeerId, PeerId]]()
 
     def weigh_repeatedly(
-        self: Verdicts, record: Record, accusers: Iterable[PeerId], now: Seconds
+        self: Verdicts,
+        record: Record,
+        accusers: Iterable[PeerId],
+        now: Seconds,
+        told_doubted: bool = False,
     ) -> Weight:
         key = (self.roster.me.peer, record.peer)
         times[key] += 1
-        return weigh(self, record, [*accusers] * times[key], now)
+        return weigh(self, record, [*accusers] * times[key], now, told_doubted)
 
     return [(Verdicts, "weigh", weigh_repeatedly)]
 

@@ -70,9 +70,8 @@ class Judgment:
             return []  # the answers count, not the same accusers again, now that they are live here
         if not view.is_welcomed:
             return []  # of the few I know one accuser might be enough, and it may be a bad one
-        weight = view.verdicts.weigh(record, self.accusers_of(record), now)
-        if weight == Weight.ENOUGH and claim.told_doubted:
-            weight = Weight.IN_TIME
+        accusers = self.accusers_of(record)
+        weight = view.verdicts.weigh(record, accusers, now, claim.told_doubted)
         if weight == Weight.TOO_FEW or record.status != Status.DOWN:
             return []
         contested_s = self._config.contested_s
@@ -165,7 +164,7 @@ class Judgment:
         refutation? News reaches nearly everybody, and each of a thousand that come back at once
         has a thousand to miss one. Who knows better answers a claim by itself."""
         view, accusers = self._view, self.accusers_of(claim.record)
-        weight = view.verdicts.weigh(claim.record, accusers, now)
+        weight = view.verdicts.weigh(claim.record, accusers, now, claim.told_doubted)
         claim.apply_at = now + self._config.contested_s
         self._tell_subject(claim.record.peer, now)
         seen = view.sightings.of(claim.record.peer)
@@ -223,7 +222,7 @@ class Judgment:
         claim = verdicts.waiting_about(record.peer)
         is_told = claim is not None and claim.record.key == record.key
         doubted = is_told and claim is not None and claim.told_doubted
-        return evidence_for(record, accusers, doubted or verdicts.heals(record.peer, now))
+        return evidence_for(record, accusers, doubted or verdicts.is_doubtful(record.peer, now))
 
     def believe(self, record: Record, why: str, now: Seconds) -> list[Effect]:
         """The group's verdict holds here too, on what is known against the member."""

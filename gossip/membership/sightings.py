@@ -43,8 +43,8 @@ GONE_AFTER_S: Final = 5.0
 
 _GONE: Final = (Witness.CLOSED, Witness.REFUSED, Witness.SILENT)
 
-SPLIT_MIN: Final = 2
-SPLIT_SHARE: Final = 8
+SPLIT_MIN: Final = 3
+SPLIT_SHARE: Final = 4
 """So many paths, and one in ``SPLIT_SHARE`` of all, that fell silent together are a split, or many
 hosts lost at once; nobody can tell which from one side."""
 
@@ -58,7 +58,8 @@ class Sighting:
 
     ``failing_since`` is when its first probe since it was last heard ran out. ``lost_probe`` is
     the number of the last probe sent before its link was lost: only an answer to a later one
-    shows that there is a way both ways again. ``closed_at`` is when its link was lost.
+    shows that there is a way both ways again. ``closed_at`` is when its link was lost,
+    ``up_at`` when it last came up.
     """
 
     heard_at: Seconds = -1e9
@@ -66,6 +67,7 @@ class Sighting:
     failing_since: Seconds | None = None
     lost_probe: int = -1
     closed_at: Seconds = -1e9
+    up_at: Seconds = -1e9
 
     @property
     def reach(self) -> Reach:
@@ -77,6 +79,11 @@ class Sighting:
         if self.failing_since is None:
             return Reach.OPEN
         return Reach.BUSY if self.witness == Witness.UP else Reach.LOST
+
+    @property
+    def is_unmet(self) -> bool:
+        """Whether nothing was ever heard of it, and no link to it has ever been up."""
+        return self.witness == Witness.NONE and max(self.heard_at, self.up_at) < 0
 
     def is_gone(self, now: Seconds) -> bool:
         """Whether it is certain that nothing gets through, and has been for a while: a peer that
@@ -144,6 +151,11 @@ class Sightings:
                 seen.witness = Witness.UP
         return seen
 
+    def is_beside(self, peer: PeerId, now: Seconds) -> bool:
+        """Whether a link to it has stood for so long that no split came between us since."""
+        seen = self.seen.get(peer)
+        return seen is not None and seen.witness == Witness.UP and now - seen.up_at >= UNDECIDED_S
+
     def heard_within(self, peer: PeerId, age_s: Seconds, now: Seconds) -> bool:
         """Whether a message of this peer came so recently."""
         seen = self.seen.get(peer)
@@ -185,7 +197,7 @@ class Sightings:
         seen = self.at(peer)
         if seen.witness == Witness.SILENT:
             self.mended(peer, now)
-        seen.witness = Witness.UP
+        seen.witness, seen.up_at = Witness.UP, now
         self._linked_at = -math.inf
 
     def mended(self, peer: PeerId, now: Seconds) -> None:
@@ -214,6 +226,7 @@ class Sightings:
         for seen in self.seen.values():
             seen.heard_at += by_s
             seen.closed_at += by_s
+            seen.up_at += by_s
             if seen.failing_since is not None:
                 seen.failing_since += by_s
         for peer in self._mended:

@@ -65,19 +65,24 @@ class Verdicts:
     open: dict[PeerId, Claim] = field(default_factory=dict)
     _split_of: tuple[int, Seconds] = (0, 0.0)
 
-    def weigh(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> Weight:
+    def weigh(
+        self, record: Record, accusers: Iterable[PeerId], now: Seconds, told_doubted: bool = False
+    ) -> Weight:
         """Count the accusers that watch the subject, or would if they were live here.
 
         One that was down itself until just now, or is lost to me, may judge from behind a split;
         not one whose host says that its process ended, as it had judged before. So may those that
         are neither, where others were down wrongly until just now, or silent: the split was short.
+        While a split may be on (those that tell it doubt it, or my own paths are silent), whoever
+        speaks to me first may come from behind it: then accusers count at once that a link has
+        stood to all the while.
         Of those that are lost the word of one is never enough, however few observers I can hear
         of: it may have been a bad accuser before (M14).
         """
         roster, subject = self.roster, record.peer
         observers = roster.observers(subject)
         split_s = self._split_s
-        live = ended = lost = absent = 0
+        live = ended = lost = absent = beside = 0
         for accuser in accusers:
             if accuser in observers:
                 if self.flaps.returned_within(accuser, split_s, now):
@@ -87,22 +92,27 @@ class Verdicts:
                     ended += self.sightings.at(accuser).witness == Witness.REFUSED
                 else:
                     live += 1
+                    beside += accuser == roster.me.peer or self.sightings.is_beside(accuser, now)
             elif accuser not in (subject, roster.me.peer) and not roster.is_live(accuser):
                 absent += roster.would_observe(accuser, subject, observers)
-        quorum, heals = self.quorum(observers, now), self.heals(subject, now)
-        everyone = self.config.quorum(len(observers))
-        if not heals and (live >= quorum or live + ended >= everyone):
-            return Weight.ENOUGH
+        quorum, everyone = self.quorum(observers, now), self.config.quorum(len(observers))
+        if live >= quorum or live + ended >= everyone:
+            splits = beside < quorum and (told_doubted or self._splits(subject, now))
+            if not splits and not self._heals(subject, now):
+                return Weight.ENOUGH
         far = live + absent + lost >= everyone
         return Weight.IN_TIME if far or live + absent >= quorum else Weight.TOO_FEW
 
-    def heals(self, subject: PeerId, now: Seconds) -> bool:
-        """Whether others than this one show that a split heals, or is still on: whoever speaks to
-        me first may come from behind it."""
-        split_s = self._split_s
-        refuted = self.flaps.refuted_within(split_s, now, but=subject)
-        mended = self.sightings.mended_within(split_s, now, but=subject)
-        return refuted or mended or self.sightings.is_splitting(split_s, now, but=subject)
+    def is_doubtful(self, subject: PeerId, now: Seconds) -> bool:
+        """Whether others than this one show that there is a split, or was until just now."""
+        return self._heals(subject, now) or self._splits(subject, now)
+
+    def _heals(self, subject: PeerId, now: Seconds) -> bool:
+        refuted = self.flaps.refuted_within(self._split_s, now, but=subject)
+        return refuted or self.sightings.mended_within(self._split_s, now, but=subject)
+
+    def _splits(self, subject: PeerId, now: Seconds) -> bool:
+        return self.sightings.is_splitting(self._split_s, now, but=subject)
 
     @property
     def _split_s(self) -> Seconds:

@@ -104,6 +104,19 @@ def test_a_closed_link_of_one_that_only_dials_out_does_not_speak_for_it() -> Non
     assert busy_s + MIN_S <= down_at < busy_s + MIN_S + 1.0
 
 
+@pytest.mark.parametrize("met", [False, True])
+def test_one_that_only_dials_out_gets_time_to_find_who_watches_it(met: bool) -> None:
+    """M11: its silence tells nothing while it may not know of me, as when I am new, or it holds me
+    down since a split. Whoever had a link to it or a word of it knows better."""
+    swim = machine(*(undialable(4) if number == 4 else record(number) for number in range(2, 7)))
+    assert peer(1) in swim.observers(peer(4))
+    if met:
+        swim.heard_from(peer(4), 0.0)
+    (accused_at,) = changed(run(swim, 60.0, answering=OTHERS), Status.SUSPECT)
+    waited_s = 0.0 if met else CONFIG.sync_interval_s
+    assert waited_s < accused_at < waited_s + UNDECIDED_S
+
+
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_link_that_outlasted_a_wrong_verdict_speaks_for_who_is_back(closed: bool) -> None:
     """M12: nobody tells of a link twice, and one that only dials out cannot be dialed."""
