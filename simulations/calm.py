@@ -97,10 +97,23 @@ class Agreement:
         return None if lost else found  # nobody who is here can know that it was a farewell
 
     def _cannot_meet(self, one: SimulatedPeer, other: SimulatedPeer) -> bool:
-        """Whether two that only dial out have nobody whom both could dial: neither can know."""
+        """Whether two that only dial out have nobody whom both could dial: neither can know. Or one
+        of them could dial nobody at all, as all that it ever heard of are gone."""
+        if self._is_lost(one) or self._is_lost(other):
+            return True
         if not (one.only_dials_out and other.only_dials_out):
             return False
         return all(life.only_dials_out or life.leaving for life in self._world.running)
+
+    def _is_lost(self, life: SimulatedPeer) -> bool:
+        """Whether it only dials out and knows none that runs and can be dialed, whatever it holds
+        of them: a real peer says then that it is alone."""
+        if not life.only_dials_out:
+            return False
+        known = (
+            each for each in self._world.running if life.core.swim.record(each.me.peer) is not None
+        )
+        return all(each.only_dials_out for each in known)
 
     def _observers(self) -> list[SimulatedPeer]:
         lives = [life for life in self._world.running if not life.leaving]

@@ -366,7 +366,9 @@ class Guard:
         is_new = life.started_at > split.began_at_s or life.me.peer in split.lone
         if is_new and unmet:
             return True  # a newcomer believes whoever welcomes it, from either side
-        return split.excuses(life.me.peer, there.me.peer, self._world.now)
+        links = (link, there.port.outgoing.get(life.me.peer))
+        linked = any(each is not None and each.up for each in links)
+        return split.excuses(life.me.peer, there.me.peer, linked, self._world.now)
 
     def _had_no_time(self, life: SimulatedPeer, subject: Subject, record: Record) -> None:
         """M16: whoever is doubted has a while to refute."""

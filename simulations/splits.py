@@ -16,8 +16,8 @@ HEAL_GRACE_S = 30.0
 """So long after a split has healed, what it did to bystanders may still tell."""
 
 CROSSING_S = 3.0
-"""So long a verdict across it may: a lost path is dialed again within two seconds, and what is said
-then takes a round trip or two."""
+"""So long a verdict across it may that has a link: a lost path is dialed again within two seconds,
+and what is said then takes a round trip or two."""
 
 
 @dataclass(slots=True)
@@ -30,9 +30,11 @@ class Split:
     lone: frozenset[PeerId] = frozenset()
     healed_at_s: Seconds = math.inf
 
-    def excuses(self, one: PeerId, other: PeerId, now: Seconds) -> bool:
-        """Whether one may be held down by the other because nothing got through just now."""
-        return now - self.healed_at_s <= CROSSING_S and self.divides(one, other)
+    def excuses(self, one: PeerId, other: PeerId, linked: bool, now: Seconds) -> bool:
+        """Whether one may be held down by the other because nothing got through until just now, or
+        does not yet: whoever held the other down has given up its link, and looks for it anew."""
+        lately = now - self.healed_at_s <= CROSSING_S
+        return (lately or not linked) and self.divides(one, other)
 
     def divides(self, one: PeerId, other: PeerId) -> bool:
         """Whether the two stand apart; who was not there yet when it began stands with the first

@@ -53,7 +53,7 @@ class Claims:
                 elif record.status > Status.ALIVE:
                     stale.append(known)
             else:
-                about = _about(record, rumors.evidence)
+                about = about_whom(record, rumors.evidence)
                 effects += self._take(sender, record, known, about, why, now, spread)
         for progress in rumors.progress:
             if account.newest(progress.peer) is not progress:
@@ -124,7 +124,7 @@ class Claims:
         return effects
 
 
-def _about(record: Record, told: tuple[Evidence, ...]) -> Evidence | None:
+def about_whom(record: Record, told: tuple[Evidence, ...]) -> Evidence | None:
     """The evidence beside a record, the last that is given, if it is of the same life."""
     for about in reversed(told):
         if about.subject == record.peer:

@@ -24,6 +24,7 @@ from gossip.membership.suspicion import Trial
 from gossip.membership.verdicts import Weight, evidence_for
 from gossip.membership.view import View
 from gossip.messages import (
+    Evidence,
     Gossip,
     Nack,
     NackReason,
@@ -238,8 +239,11 @@ class Jury:
         effects.append(Send(peer, Notice(suspect)))
         return effects
 
-    def hear_accusation(self, sender: PeerId, suspect: Record, now: Seconds) -> list[Effect]:
-        """A fellow observer accuses somebody: count it, and form a judgement of my own."""
+    def hear_accusation(
+        self, sender: PeerId, suspect: Record, about: Evidence | None, now: Seconds
+    ) -> list[Effect]:
+        """A fellow observer accuses somebody: count it, and form a judgement of my own. One that is
+        not among the accusers itself only asks whether those stand by it."""
         view, peer = self._view, suspect.peer
         me = view.roster.me.peer
         known = view.roster.get(peer)
@@ -266,7 +270,16 @@ class Jury:
             effects.append(Send(peer, Notice(suspect)))
         elif not view.prober.is_open(peer):
             effects.append(self._rounds.probe(peer, now))
+        if about is None or sender not in about.accusers:
+            return effects + self._answer(sender, suspect)
         return effects + self._hold_trial(suspect, sender, "accused by an observer", now)
+
+    def _answer(self, asker: PeerId, suspect: Record) -> list[Effect]:
+        """Tell one that asks of my own accusation."""
+        trial, me = self._view.suspicions.get(suspect.peer), self._view.roster.me.peer
+        if trial is None or me not in trial.accusers or trial.suspect.key != suspect.key:
+            return []
+        return [Send(asker, Gossip(Rumors((suspect,), (), (evidence_for(suspect, (me,)),))))]
 
     def _stand_by(self, known: Record) -> Rumors:
         """What to tell who doubts a member too: the later record, or the verdict I believed, and

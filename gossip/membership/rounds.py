@@ -412,11 +412,17 @@ class Rounds:
 
     def _next_sync_s(self) -> Seconds:
         """A newcomer compares soon and then less and less often: who welcomed it may have been
-        one itself."""
+        one itself. So does who hears again."""
         most_s = self._config.sync_interval_s
         pause_s = min(most_s, self._sync_s)
         self._sync_s = min(most_s, 2 * self._sync_s)
         return pause_s
+
+    def hears_again(self, now: Seconds) -> None:
+        """Hardly anybody got through to me for a while: what was told meanwhile I have missed."""
+        if self._runs and self._sync_s > FIRST_SYNC_S:
+            self._sync_s = FIRST_SYNC_S
+            self.ticks.set(_Tick.SYNC, now + self._rng.random() * self._next_sync_s())
 
     def _compare(self, now: Seconds) -> list[Effect]:
         if not self._roster.others:

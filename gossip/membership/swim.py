@@ -21,7 +21,7 @@ from typing import Final
 from gossip.config import MembershipConfig
 from gossip.deadlines import Alarm
 from gossip.machine import Effect, Fault, LinkCause, Send, Tell
-from gossip.membership.claims import Claims
+from gossip.membership.claims import Claims, about_whom
 from gossip.membership.health import Health
 from gossip.membership.judgment import Judgment
 from gossip.membership.jury import Jury
@@ -271,6 +271,8 @@ class Swim:
             self._health.better()
         effects: list[Effect] = []
         if seen.failing_since is not None:
+            if self._health.is_poor and now - seen.failing_since > self._config.probe_interval_s:
+                self._rounds.hears_again(now)
             seen.failing_since = None
             self._view.suspicions.retract(sender, self._id)
             effects = self._view.look_again(sender, "heard from")
@@ -334,7 +336,8 @@ class Swim:
         effects = self._claims.learn(sender, rumors, why, now, spread)
         for record in rumors.records:
             if record.status is Status.SUSPECT:
-                effects += self._jury.hear_accusation(sender, record, now)
+                about = about_whom(record, rumors.evidence)
+                effects += self._jury.hear_accusation(sender, record, about, now)
         return effects
 
     def _on_hello(self, sender: PeerId, hello: Hello, now: Seconds) -> list[Effect]:

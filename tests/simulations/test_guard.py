@@ -222,12 +222,14 @@ def _believes_long_after_a_split(scene: Scene) -> None:
     scene.tell(4, scene.of(1, Status.DOWN), heard(scene, 2))
 
 
-def _buries_across_a_split_long_healed(scene: Scene) -> None:
-    scene.world.split([(0, 1), (2, 3)])
+def _buries_across_a_split_over_a_link(scene: Scene) -> None:
+    """It has had it for a while."""
+    scene.world.split([(0, 2), (1, 3)])
     scene.world.run(30.0)
     scene.world.heal()
+    link(scene)
     scene.world.run(33.1)
-    scene.tell(2, scene.of(1, Status.DOWN))
+    scene.tell(0, scene.of(1, Status.DOWN), heard(scene, 3))
 
 
 BREAKS: list[tuple[str, Callable[[Scene], None]]] = [
@@ -259,7 +261,7 @@ BREAKS: list[tuple[str, Callable[[Scene], None]]] = [
     ("M21", _answers_without_end),
     ("M29", _dials_one_that_cannot_be_dialed),
     ("M24", _buries_when_a_split_heals),
-    ("M24", _buries_across_a_split_long_healed),
+    ("M24", _buries_across_a_split_over_a_link),
     ("M24", _buries_in_a_second_split),
     ("M11", _believes_long_after_a_split),
 ]
@@ -318,8 +320,17 @@ def _buries_across_a_split(scene: Scene) -> None:
     scene.world.run(30.0)
     scene.tell(2, scene.of(1, Status.DOWN))
     scene.world.heal()
-    scene.world.run(32.9)
+    scene.world.run(40.0)
     scene.tell(3, scene.of(1, Status.DOWN), heard(scene, 2))
+
+
+def _buries_across_a_split_that_has_just_healed(scene: Scene) -> None:
+    scene.world.split([(0, 2), (1, 3)])
+    scene.world.run(30.0)
+    scene.world.heal()
+    link(scene)
+    scene.world.run(32.9)
+    scene.tell(0, scene.of(1, Status.DOWN), heard(scene, 3))
 
 
 def _believes_its_welcomer(scene: Scene) -> None:
@@ -407,6 +418,7 @@ RIGHT: list[Callable[[Scene], None]] = [
     _buries_an_old_life,
     _sees_a_refutation,
     _buries_across_a_split,
+    _buries_across_a_split_that_has_just_healed,
     _buries_across_the_split_before,
     _buries_who_was_deaf_until_just_now,
     _judges_after_a_stall_who_ended_behind_a_split,

@@ -104,6 +104,21 @@ def test_a_closed_link_of_one_that_only_dials_out_does_not_speak_for_it() -> Non
     assert busy_s + MIN_S <= down_at < busy_s + MIN_S + 1.0
 
 
+def test_whoever_asks_about_an_accusation_accuses_nobody() -> None:
+    """M14: where all ask whether others stand by what a bad accuser said, each would be counted as
+    another accuser. Those that accuse the subject themselves say so."""
+    swim = machine(*map(record, range(2, 7)))
+    fellows = [each for each in OTHERS if peer(each) in swim.observers(peer(4))]
+    asking = Gossip(Rumors((suspect(4),), (), (evidence(4, 9),)))
+    for each in fellows:
+        say(swim, each, asking, 1.0)
+    assert Status.ALIVE == swim.records()[3].status
+
+    assert changed(run(swim, 14.0, answering=OTHERS), Status.SUSPECT)
+    told = sent(say(swim, fellows[0], asking, 14.0), Gossip, peer(fellows[0]))
+    assert [Gossip(Rumors((suspect(4),), (), (evidence(4, 1),)))] == told
+
+
 @pytest.mark.parametrize("met", [False, True])
 def test_one_that_only_dials_out_gets_time_to_find_who_watches_it(met: bool) -> None:
     """M11: its silence tells nothing while it may not know of me, as when I am new, or it holds me

@@ -19,7 +19,7 @@ from gossip.machine import (
     TurnedAway,
 )
 from gossip.membership.contacts import CONTACTS_AT_ONCE
-from gossip.membership.rounds import CONTACTS_KEPT
+from gossip.membership.rounds import CONTACTS_KEPT, FIRST_SYNC_S
 from gossip.membership.sightings import Witness
 from gossip.membership.swim import Swim
 from gossip.messages import (
@@ -130,6 +130,20 @@ def test_digests_go_to_one_neighbor_an_interval() -> None:
 
     assert 40 == pytest.approx(len(sent(effects, Digest)), abs=1)
     assert all(sent(effects, Digest, peer(each)) for each in others)
+
+
+def test_whoever_hears_again_compares_soon() -> None:
+    """What was told meanwhile it has missed, and the next comparison may be half a minute away."""
+    others = tuple(range(2, 12))
+    swim = machine(*map(record, others))
+    deaf_at = 10 * CONFIG.sync_interval_s + 1.0
+    hears_at = deaf_at + 12.0
+    run(swim, deaf_at, answering=others)
+    run(swim, hears_at)
+    effects = run(swim, hears_at + 2 * FIRST_SYNC_S, answering=others)
+    assert sent(only(effects), Digest)
+    later = only(run(swim, hears_at + 10 * CONFIG.sync_interval_s, answering=others))
+    assert len(sent(later, Digest)) <= 15, "and then less and less often"
 
 
 def test_publishing_raises_the_version_and_reaches_the_others() -> None:
