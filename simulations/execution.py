@@ -37,6 +37,7 @@ BUGS = (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError,
 class Outcome:
     """What came of one run. ``broken`` says which rule was broken, empty when all is well.
 
+    ``dropped`` counts the frames and links that bad paths took, by the kind of fault.
     ``ended_at_s`` is where it stopped, in virtual time; ``interrupted`` when somebody stopped it.
     """
 
@@ -45,6 +46,7 @@ class Outcome:
     peers: int
     figures: Figures
     injected: dict[FaultKind, int] = field(default_factory=dict)
+    dropped: dict[FaultKind, int] = field(default_factory=dict)
     broken: str = ""
     rule: str = ""
     broken_rules: dict[str, int] = field(default_factory=dict)
@@ -156,6 +158,7 @@ class Execution:
             peers=self.scenario.peers,
             figures=self.figures,
             injected=dict(self.faults.injected),
+            dropped=self.faults.dropped,
             broken="" if first is None else str(first),
             rule="" if first is None else first.rule,
             broken_rules=dict(self.guard.broken),
@@ -222,6 +225,9 @@ class Execution:
         if scenario.every_fault and self.faults.missing:
             names = ", ".join(self.faults.missing)
             self.guard.note(BrokenRule(f"declared, but never happened: {names}", "non-vacuity"))
+        if scenario.every_fault and self.faults.harmless:
+            names = ", ".join(self.faults.harmless)
+            self.guard.note(BrokenRule(f"happened, but dropped nothing: {names}", "non-vacuity"))
         if scenario.every_fault and scenario.dial_out_share and not self.figures.dial_out:
             self.guard.note(BrokenRule("no peer there was that only dials out", "non-vacuity"))
         round_s = self.world.plan.config.membership.gossip_interval_s

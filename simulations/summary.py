@@ -58,6 +58,7 @@ def as_json(outcome: Outcome, repeat: str, gossip_interval_s: float) -> dict[str
         "control_bytes_per_s": _number(figures.control_bytes_per_s),
         "worst_bytes_per_s": _number(figures.worst_bytes_per_s),
         "faults": injected,
+        "dropped": {kind.value: n for kind, n in outcome.dropped.items()},
         "events": outcome.events,
         "frames": outcome.frames,
         "lost_frames": outcome.lost_frames,
@@ -76,12 +77,15 @@ def as_text(outcome: Outcome, repeat: str, gossip_interval_s: float) -> str:
     figures = outcome.figures
     verdict = "ok" if outcome.ok else "interrupted" if outcome.interrupted else "BROKEN"
     faults = ", ".join(f"{n} {kind.value}" for kind, n in outcome.injected.items()) or "none"
+    dropped = ", ".join(f"{n} by {kind.value}" for kind, n in outcome.dropped.items())
     detection = figures.detection
     lines = [
         f"{outcome.scenario}: {outcome.peers} peers, {outcome.ended_at_s:g} s, "
         f"seed {outcome.seed}: {verdict}",
         f"  faults      {faults}",
     ]
+    if dropped:
+        lines.append(f"  dropped     {dropped}")
     if detection.count:
         lines.append(
             f"  detection   p50 {detection.quantile_s(0.5):.1f} s, "

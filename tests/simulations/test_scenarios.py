@@ -137,6 +137,27 @@ def test_a_declared_fault_that_never_happens_fails_the_run() -> None:
     assert "cut" in outcome.broken
 
 
+@pytest.mark.parametrize("kind", [FaultKind.CUT, FaultKind.CUT_ONE_WAY, FaultKind.LOSSY_LINK])
+def test_bad_paths_run_where_a_link_is_and_what_they_took_is_counted(kind: FaultKind) -> None:
+    """Among forty, two drawn blindly seldom have a link."""
+    fault = Fault(kind, per_minute=20.0, for_s=(5.0, 8.0), loss=0.9)
+    run = Execution(scenario_with(fault, peers=40), 3)
+    outcome = run.run()
+
+    assert outcome.ok, outcome.broken
+    assert outcome.injected[kind] > 3
+    assert outcome.dropped[kind] >= outcome.injected[kind]
+
+
+def test_bad_paths_that_took_nothing_fail_the_run() -> None:
+    """It lasts no time at all."""
+    fault = Fault(FaultKind.CUT, at_s=10.0, for_s=(0.0, 0.0))
+    outcome = Execution(scenario_with(fault), 3).run()
+
+    assert "non-vacuity" == outcome.rule
+    assert "dropped nothing: cut" in outcome.broken
+
+
 def test_disabled_faults_do_not_happen_and_are_not_missed() -> None:
     """And the others are what they were."""
     faults = (Fault(FaultKind.CRASH, at_s=10.0), Fault(FaultKind.STALL, at_s=12.0))
