@@ -130,7 +130,8 @@ class Network:
 
     ``impaired`` says that some pair is cut, lossy or on two sides: only then is each frame asked
     about. ``dropped`` counts, by sender and receiver, the frames that a cut or lossy path took, and
-    the links that were lost to a cut.
+    the links that were lost to a cut; ``randomly_lost``, ``duplicated`` and ``reordered`` count
+    what the conditions did to frames.
     """
 
     def __init__(self, conditions: Conditions, seed: int, rng: random.Random) -> None:
@@ -140,6 +141,9 @@ class Network:
         self.ever_deaf = False
         self.frames = 0
         self.lost_frames = 0
+        self.randomly_lost = 0
+        self.duplicated = 0
+        self.reordered = 0
         self.dropped: dict[tuple[PeerId, PeerId], int] = {}
         self._seed = seed
         self._rng = rng
@@ -168,11 +172,14 @@ class Network:
         """When copies of a frame arrive that leaves now: none, one or two times."""
         conditions, draw = self.conditions, self.random
         if draw() < conditions.loss:
+            self.randomly_lost += 1
             return ()
         arrives_at = leaves_at + latency_s + draw() * conditions.jitter_s
         if conditions.reordering and draw() < conditions.reordering:
+            self.reordered += 1
             arrives_at += draw() * latency_s
         if draw() < conditions.duplication:
+            self.duplicated += 1
             return (arrives_at, arrives_at + draw() * conditions.jitter_s)
         return (arrives_at,)
 

@@ -62,6 +62,9 @@ def as_json(outcome: Outcome, repeat: str, gossip_interval_s: float) -> dict[str
         "events": outcome.events,
         "frames": outcome.frames,
         "lost_frames": outcome.lost_frames,
+        "randomly_lost": outcome.randomly_lost,
+        "duplicated": outcome.duplicated,
+        "reordered": outcome.reordered,
         "events_per_s": _number(outcome.events_per_s),
         "wall_s": _number(outcome.wall_s),
     }
@@ -84,6 +87,11 @@ def as_text(outcome: Outcome, repeat: str, gossip_interval_s: float) -> str:
         f"seed {outcome.seed}: {verdict}",
         f"  faults      {faults}",
     ]
+    if outcome.randomly_lost or outcome.duplicated or outcome.reordered:
+        lines.append(
+            f"  frames      {outcome.randomly_lost} lost, {outcome.duplicated} duplicated, "
+            f"{outcome.reordered} reordered"
+        )
     if dropped:
         lines.append(f"  dropped     {dropped}")
     if detection.count:

@@ -158,6 +158,19 @@ def test_bad_paths_that_took_nothing_fail_the_run() -> None:
     assert "dropped nothing: cut" in outcome.broken
 
 
+@pytest.mark.parametrize("name", ["loss", "duplication", "reordering"])
+def test_declared_conditions_are_counted_and_must_hit_a_frame(name: str) -> None:
+    """A share that is too small for any frame shows nothing."""
+    often = replace(scenario_with(), conditions=replace(WAN, **{name: 0.1}))
+    never = replace(scenario_with(), conditions=replace(WAN, **{name: 1e-12}))
+    hit, missed = Execution(often, 3).run(), Execution(never, 3).run()
+
+    assert hit.ok, hit.broken
+    assert 1 == sum(n > 0 for n in (hit.randomly_lost, hit.duplicated, hit.reordered))
+    assert "non-vacuity" == missed.rule
+    assert f"hit no frame: {name}" in missed.broken
+
+
 def test_disabled_faults_do_not_happen_and_are_not_missed() -> None:
     """And the others are what they were."""
     faults = (Fault(FaultKind.CRASH, at_s=10.0), Fault(FaultKind.STALL, at_s=12.0))
