@@ -37,6 +37,7 @@ BUGS = (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError,
 class Outcome:
     """What came of one run. ``broken`` says which rule was broken, empty when all is well.
 
+    ``dropped`` counts the frames and links that bad paths took, by the kind of fault.
     ``ended_at_s`` is where it stopped, in virtual time; ``interrupted`` when somebody stopped it.
     """
 
@@ -45,6 +46,7 @@ class Outcome:
     peers: int
     figures: Figures
     injected: dict[FaultKind, int] = field(default_factory=dict)
+    dropped: dict[FaultKind, int] = field(default_factory=dict)
     broken: str = ""
     rule: str = ""
     broken_rules: dict[str, int] = field(default_factory=dict)
@@ -53,6 +55,9 @@ class Outcome:
     events: int = 0
     frames: int = 0
     lost_frames: int = 0
+    randomly_lost: int = 0
+    duplicated: int = 0
+    reordered: int = 0
     wall_s: float = 0.0
     transcript: list[str] = field(default_factory=list)
     traceback: str = ""
@@ -156,6 +161,7 @@ class Execution:
             peers=self.scenario.peers,
             figures=self.figures,
             injected=dict(self.faults.injected),
+            dropped=self.faults.dropped,
             broken="" if first is None else str(first),
             rule="" if first is None else first.rule,
             broken_rules=dict(self.guard.broken),
@@ -164,6 +170,9 @@ class Execution:
             events=world.events,
             frames=world.network.frames,
             lost_frames=world.network.lost_frames,
+            randomly_lost=world.network.randomly_lost,
+            duplicated=world.network.duplicated,
+            reordered=world.network.reordered,
             wall_s=self._wall_s,
             transcript=world.transcript.lines,
             traceback=self._traceback,
@@ -214,6 +223,17 @@ class Execution:
         figures.worst_bytes_per_s = max(rates, default=math.nan)
         figures.control_bytes_per_s = sum(rates) / len(rates) if rates else math.nan
 
+    @property
+    def _idle_conditions(self) -> list[str]:
+        """Conditions that were declared and never hit a frame."""
+        declared, network = self.scenario.conditions, self.world.network
+        counts = (
+            ("loss", declared.loss, network.randomly_lost),
+            ("duplication", declared.duplication, network.duplicated),
+            ("reordering", declared.reordering, network.reordered),
+        )
+        return [name for name, share, count in counts if share and not count]
+
     def _judge(self) -> None:
         scenario = self.scenario
         found = self._agreement.first_disagreement()
@@ -222,6 +242,12 @@ class Execution:
         if scenario.every_fault and self.faults.missing:
             names = ", ".join(self.faults.missing)
             self.guard.note(BrokenRule(f"declared, but never happened: {names}", "non-vacuity"))
+        if scenario.every_fault and self.faults.harmless:
+            names = ", ".join(self.faults.harmless)
+            self.guard.note(BrokenRule(f"happened, but dropped nothing: {names}", "non-vacuity"))
+        if scenario.every_fault and self._idle_conditions:
+            names = ", ".join(self._idle_conditions)
+            self.guard.note(BrokenRule(f"declared, but hit no frame: {names}", "non-vacuity"))
         if scenario.every_fault and scenario.dial_out_share and not self.figures.dial_out:
             self.guard.note(BrokenRule("no peer there was that only dials out", "non-vacuity"))
         round_s = self.world.plan.config.membership.gossip_interval_s

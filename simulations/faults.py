@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from gossip.messages import Evidence, Gossip, PeerId, Record, Rumors, Seconds, Status
-from simulations.scenario import Fault, FaultKind, Scenario, Start
+from simulations.scenario import PATHS, Fault, FaultKind, Scenario, Start
 from simulations.seeds import generator
 from simulations.simulated_peer import SimulatedPeer
 from simulations.world import World
@@ -51,6 +51,8 @@ class Faults:
         self._split_until_s: Seconds = -SETTLE_S
         self._accused_until_s: Seconds = -SETTLE_S
         self._bad_path_until_s: dict[PeerId, Seconds] = {}
+        self._culprits: dict[tuple[PeerId, PeerId], FaultKind] = {}
+        self._dropped: Counter[FaultKind] = Counter()
         self._returning: set[int] = set()
         self._world = world
         self._calm_at_s = scenario.calm_at_s
@@ -74,6 +76,18 @@ class Faults:
     def missing(self) -> list[FaultKind]:
         """Kinds that were declared and never happened."""
         return [kind for kind, times in self.injected.items() if not times]
+
+    @property
+    def dropped(self) -> dict[FaultKind, int]:
+        """Frames and links that the bad paths of each kind took so far."""
+        for pair in list(self._culprits):
+            self._settle(pair)
+        return {kind: self._dropped[kind] for kind in self.injected if kind in PATHS}
+
+    @property
+    def harmless(self) -> list[FaultKind]:
+        """Kinds of bad paths that happened, and took nothing."""
+        return [kind for kind, n in self.dropped.items() if self.injected[kind] and not n]
 
     # When.
 
@@ -241,38 +255,59 @@ class Faults:
         pair, for_s = self._pick_path(fault, dice), self._lasts_s(fault, dice)
         if pair is None:
             return 0
-        self._bad_path(pair, for_s)
+        linked = self._bad_path(fault.kind, pair, for_s)
         self._world.cut(pair[0].number, pair[1].number, for_s, fault.kind is FaultKind.CUT)
-        return 1
+        return linked
 
     def _make_lossy(self, fault: Fault, dice: random.Random) -> int:
         pair, for_s = self._pick_path(fault, dice), self._lasts_s(fault, dice)
         if pair is None:
             return 0
-        self._bad_path(pair, for_s)
+        linked = self._bad_path(fault.kind, pair, for_s)
         network, (one, other) = self._world.network, (life.me.peer for life in pair)
         network.make_lossy(one, other, fault.loss)
         self._world.remark(f"{pair[0].number} to {pair[1].number} loses {fault.loss:g}")
         self._world.call(self._world.now + for_s, network.make_lossy, one, other, 0.0)
-        return 1
+        return linked
 
     def _pick_path(
         self, fault: Fault, dice: random.Random
     ) -> tuple[SimulatedPeer, SimulatedPeer] | None:
-        """Two peers with no bad path, while nothing else makes live peers look gone."""
+        """Two peers with no bad path, while nothing else makes live peers look gone.
+
+        Drawn ones have a link, if the first has any: a path that nobody uses harms nobody.
+        """
         now = self._world.now
         if now < max(self._split_until_s, self._accused_until_s) + SETTLE_S:
             return None
-        pair = [
-            life
-            for life in self._choose(fault, 2, dice)
-            if self._bad_path_until_s.get(life.me.peer, -SETTLE_S) + SETTLE_S <= now
-        ]
+        pair = [life for life in self._choose(fault, 2, dice) if self._has_good_paths(life)]
+        if not fault.targets and pair:
+            linked = [life for life in linked_with(pair[0]) if self._is_well(life)]
+            free = [life for life in linked if self._has_good_paths(life)]
+            pair = [pair[0], dice.choice(free)] if free else pair
         return (pair[0], pair[1]) if len(pair) == 2 else None
 
-    def _bad_path(self, pair: tuple[SimulatedPeer, SimulatedPeer], for_s: Seconds) -> None:
+    def _has_good_paths(self, life: SimulatedPeer) -> bool:
+        until_s = self._bad_path_until_s.get(life.me.peer, -SETTLE_S)
+        return until_s + SETTLE_S <= self._world.now
+
+    def _bad_path(
+        self, kind: FaultKind, pair: tuple[SimulatedPeer, SimulatedPeer], for_s: Seconds
+    ) -> bool:
+        """Note it; whether there is a link that it can harm."""
         for life in pair:
             self._bad_path_until_s[life.me.peer] = self._world.now + for_s
+        one, other = (life.me.peer for life in pair)
+        for way in ((one, other), (other, one)):
+            self._settle(way)
+            self._culprits[way] = kind
+        return pair[1] in linked_with(pair[0])
+
+    def _settle(self, way: tuple[PeerId, PeerId]) -> None:
+        """What this way took so far counts for the kind that made it bad last."""
+        kind = self._culprits.get(way)
+        if kind is not None:
+            self._dropped[kind] += self._world.network.dropped.pop(way, 0)
 
     @property
     def _has_bad_paths(self) -> bool:
@@ -316,6 +351,14 @@ class Faults:
                 status = dice.choice((Status.SUSPECT, Status.DOWN))
                 world.send(life, listener.me.peer, accusation(life, record, status), b"")
         world.call(world.now + ACCUSE_EVERY_S, self._accuse_more, life, dice, until_s)
+
+
+def linked_with(life: SimulatedPeer) -> list[SimulatedPeer]:
+    """Those that a peer has a link with now, whoever dialed; in the order of the dials."""
+    port = life.port
+    ends = {link.to.peer: link.to for link in port.outgoing.values() if link.up}
+    ends |= {link.dialer.peer: link.dialer for link in port.incoming.values() if link.up}
+    return [end.life for end in ends.values() if end.life is not None and end.life.running]
 
 
 def accusation(accuser: SimulatedPeer, record: Record, status: Status) -> Gossip:

@@ -129,7 +129,9 @@ class Network:
     """Ports, cuts and the fate of frames; see the module.
 
     ``impaired`` says that some pair is cut, lossy or on two sides: only then is each frame asked
-    about.
+    about. ``dropped`` counts, by sender and receiver, the frames that a cut or lossy path took, and
+    the links that were lost to a cut; ``randomly_lost``, ``duplicated`` and ``reordered`` count
+    what the conditions did to frames.
     """
 
     def __init__(self, conditions: Conditions, seed: int, rng: random.Random) -> None:
@@ -139,6 +141,10 @@ class Network:
         self.ever_deaf = False
         self.frames = 0
         self.lost_frames = 0
+        self.randomly_lost = 0
+        self.duplicated = 0
+        self.reordered = 0
+        self.dropped: dict[tuple[PeerId, PeerId], int] = {}
         self._seed = seed
         self._rng = rng
         self._cuts: dict[tuple[PeerId, PeerId], int] = {}
@@ -166,11 +172,14 @@ class Network:
         """When copies of a frame arrive that leaves now: none, one or two times."""
         conditions, draw = self.conditions, self.random
         if draw() < conditions.loss:
+            self.randomly_lost += 1
             return ()
         arrives_at = leaves_at + latency_s + draw() * conditions.jitter_s
         if conditions.reordering and draw() < conditions.reordering:
+            self.reordered += 1
             arrives_at += draw() * latency_s
         if draw() < conditions.duplication:
+            self.duplicated += 1
             return (arrives_at, arrives_at + draw() * conditions.jitter_s)
         return (arrives_at,)
 
@@ -221,10 +230,21 @@ class Network:
 
     def passes(self, a: Port, b: Port) -> bool:
         """Whether a frame from ``a`` gets to ``b`` now, apart from everyday loss."""
-        if a.side != b.side or (a.peer, b.peer) in self._cuts or b.peer in self._deaf:
+        if a.side != b.side or b.peer in self._deaf:
             return False
-        share = self._lossy.get((a.peer, b.peer))
-        return share is None or self.random() >= share
+        way = (a.peer, b.peer)
+        if way in self._cuts:
+            self.note_drop(way)
+            return False
+        share = self._lossy.get(way)
+        if share is None or self.random() >= share:
+            return True
+        self.note_drop(way)
+        return False
+
+    def note_drop(self, way: tuple[PeerId, PeerId]) -> None:
+        """A bad path took a frame, or a link."""
+        self.dropped[way] = self.dropped.get(way, 0) + 1
 
     def cut(self, a: PeerId, b: PeerId) -> None:
         """No frame passes from ``a`` to ``b`` until as many ``mend``."""

@@ -58,9 +58,13 @@ def as_json(outcome: Outcome, repeat: str, gossip_interval_s: float) -> dict[str
         "control_bytes_per_s": _number(figures.control_bytes_per_s),
         "worst_bytes_per_s": _number(figures.worst_bytes_per_s),
         "faults": injected,
+        "dropped": {kind.value: n for kind, n in outcome.dropped.items()},
         "events": outcome.events,
         "frames": outcome.frames,
         "lost_frames": outcome.lost_frames,
+        "randomly_lost": outcome.randomly_lost,
+        "duplicated": outcome.duplicated,
+        "reordered": outcome.reordered,
         "events_per_s": _number(outcome.events_per_s),
         "wall_s": _number(outcome.wall_s),
     }
@@ -76,12 +80,20 @@ def as_text(outcome: Outcome, repeat: str, gossip_interval_s: float) -> str:
     figures = outcome.figures
     verdict = "ok" if outcome.ok else "interrupted" if outcome.interrupted else "BROKEN"
     faults = ", ".join(f"{n} {kind.value}" for kind, n in outcome.injected.items()) or "none"
+    dropped = ", ".join(f"{n} by {kind.value}" for kind, n in outcome.dropped.items())
     detection = figures.detection
     lines = [
         f"{outcome.scenario}: {outcome.peers} peers, {outcome.ended_at_s:g} s, "
         f"seed {outcome.seed}: {verdict}",
         f"  faults      {faults}",
     ]
+    if outcome.randomly_lost or outcome.duplicated or outcome.reordered:
+        lines.append(
+            f"  frames      {outcome.randomly_lost} lost, {outcome.duplicated} duplicated, "
+            f"{outcome.reordered} reordered"
+        )
+    if dropped:
+        lines.append(f"  dropped     {dropped}")
     if detection.count:
         lines.append(
             f"  detection   p50 {detection.quantile_s(0.5):.1f} s, "

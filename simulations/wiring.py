@@ -270,4 +270,6 @@ class Wiring:
 
     def _lose_if_cut(self, link: Link) -> None:
         if link.up and not self._network.is_open(link.dialer, link.to):
+            if link.dialer.side == link.to.side:
+                self._network.note_drop((link.dialer.peer, link.to.peer))
             self._lose(link)

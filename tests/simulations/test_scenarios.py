@@ -137,6 +137,40 @@ def test_a_declared_fault_that_never_happens_fails_the_run() -> None:
     assert "cut" in outcome.broken
 
 
+@pytest.mark.parametrize("kind", [FaultKind.CUT, FaultKind.CUT_ONE_WAY, FaultKind.LOSSY_LINK])
+def test_bad_paths_run_where_a_link_is_and_what_they_took_is_counted(kind: FaultKind) -> None:
+    """Among forty, two drawn blindly seldom have a link."""
+    fault = Fault(kind, per_minute=20.0, for_s=(5.0, 8.0), loss=0.9)
+    run = Execution(scenario_with(fault, peers=40), 3)
+    outcome = run.run()
+
+    assert outcome.ok, outcome.broken
+    assert outcome.injected[kind] > 3
+    assert outcome.dropped[kind] >= outcome.injected[kind]
+
+
+def test_bad_paths_that_took_nothing_fail_the_run() -> None:
+    """It lasts no time at all."""
+    fault = Fault(FaultKind.CUT, at_s=10.0, for_s=(0.0, 0.0))
+    outcome = Execution(scenario_with(fault), 3).run()
+
+    assert "non-vacuity" == outcome.rule
+    assert "dropped nothing: cut" in outcome.broken
+
+
+@pytest.mark.parametrize("name", ["loss", "duplication", "reordering"])
+def test_declared_conditions_are_counted_and_must_hit_a_frame(name: str) -> None:
+    """A share that is too small for any frame shows nothing."""
+    often = replace(scenario_with(), conditions=replace(WAN, **{name: 0.1}))
+    never = replace(scenario_with(), conditions=replace(WAN, **{name: 1e-12}))
+    hit, missed = Execution(often, 3).run(), Execution(never, 3).run()
+
+    assert hit.ok, hit.broken
+    assert 1 == sum(n > 0 for n in (hit.randomly_lost, hit.duplicated, hit.reordered))
+    assert "non-vacuity" == missed.rule
+    assert f"hit no frame: {name}" in missed.broken
+
+
 def test_disabled_faults_do_not_happen_and_are_not_missed() -> None:
     """And the others are what they were."""
     faults = (Fault(FaultKind.CRASH, at_s=10.0), Fault(FaultKind.STALL, at_s=12.0))
