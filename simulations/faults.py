@@ -53,7 +53,7 @@ class Faults:
         self._bad_path_until_s: dict[PeerId, Seconds] = {}
         self._culprits: dict[tuple[PeerId, PeerId], FaultKind] = {}
         self._dropped: Counter[FaultKind] = Counter()
-        self._returning: set[int] = set()
+        self._returning: Counter[int] = Counter()
         self._world = world
         self._calm_at_s = scenario.calm_at_s
         self._peers = scenario.peers
@@ -183,7 +183,8 @@ class Faults:
         before = lives.get(number)
         kept = before.kept if before is not None and disk else ()
         there = [life for life in self._world.running if not (life.only_dials_out or life.leaving)]
-        awaited = [*there, *(lives[each] for each in sorted(self._returning))]
+        returning = sorted(number for number, times in self._returning.items() if times)
+        awaited = [*there, *(lives[number] for number in returning)]
         if not any(each.number in contacts or each.me.control_address in kept for each in awaited):
             oldest = sorted(there, key=lambda life: life.started_at)[:1]
             contacts = [*contacts, *(life.number for life in oldest)]
@@ -202,8 +203,9 @@ class Faults:
         pause_s = min(dice.uniform(*fault.restart_after_s), self._calm_at_s - self._world.now)
         contacts = self._contacts(dice)
         at_s = self._world.now + pause_s
-        self._returning.add(number)
-        self._world.call(at_s, self._start_again, number, contacts, fault.disk)
+        self._returning[number] += 1
+        disk = self._keeps_disk(fault, dice)
+        self._world.call(at_s, self._start_again, number, contacts, disk)
 
     def _replace(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
         del fault
@@ -230,26 +232,39 @@ class Faults:
             self._world.set_clock_rate(life.number, 1.0)
 
     def _restart_all(self, fault: Fault, dice: random.Random) -> int:
-        """Everybody crashes within ``for_s`` and begins again, in any order."""
-        lives = self._world.running
+        """Everybody crashes within ``for_s``, and begins again so long after its own crash: some
+        are back while others have yet to go. Each is counted when it goes."""
+        lives = [life for life in self._world.running if not life.leaving]
         known = [life for life in lives if not life.only_dials_out]
         for life in lives:
-            self._world.call(self._world.now + dice.uniform(*fault.for_s), self._crash, life)
+            crash_at_s = self._world.now + self._lasts_s(fault, dice)
             after_s = dice.uniform(*(fault.restart_after_s or (5.0, 5.0)))
             contacts = [other.number for other in dice.sample(known, min(CONTACTS, len(known)))]
-            at_s = min(self._world.now + fault.for_s[1] + after_s, self._calm_at_s)
-            self._returning.add(life.number)
-            self._world.call(at_s, self._start_again, life.number, contacts, fault.disk)
-        return len(lives)
+            back_at_s = min(crash_at_s + after_s, self._calm_at_s)
+            self._returning[life.number] += 1
+            again = (life.number, contacts, self._keeps_disk(fault, dice))
+            self._world.call(crash_at_s, self._crash_in_turn, life, back_at_s, again)
+        return 0
 
-    def _crash(self, life: SimulatedPeer) -> None:
-        if life.running:
-            self._world.crash(life.number)
+    def _crash_in_turn(
+        self, life: SimulatedPeer, back_at_s: Seconds, again: tuple[int, list[int], bool]
+    ) -> None:
+        """Unless it is gone already, or about to go politely: then it does not come back."""
+        if not life.running or life.leaving:
+            self._returning[life.number] -= 1
+            return
+        self._world.crash(life.number)
+        self.injected[FaultKind.RESTART_ALL] += 1
+        self._world.call(back_at_s, self._start_again, *again)
 
     def _start_again(self, number: int, contacts: list[int], disk: bool) -> None:
-        self._returning.discard(number)
+        self._returning[number] -= 1
         if not self._world.current[number].running:
             self._start(number, contacts, disk)
+
+    def _keeps_disk(self, fault: Fault, dice: random.Random) -> bool:
+        """Dice say so for a share of all; where it is all or nobody none are thrown."""
+        return dice.random() < fault.disk if 0 < fault.disk < 1 else bool(fault.disk)
 
     def _cut(self, fault: Fault, dice: random.Random) -> int:
         pair, for_s = self._pick_path(fault, dice), self._lasts_s(fault, dice)

@@ -84,7 +84,7 @@ class Fault:
     targets           which peers, by number: both ends of a path, one side of a split.
     for_s             how long it lasts (least, most); what lasts is over when the calm begins.
     restart_after_s   a process that ended begins again after so long (not given: never).
-    disk              whether it remembers its boot number then.
+    disk              whether it remembers its boot number then, or the share of those that do.
     rate              pace of a clock, in seconds a second (least, most).
     loss              share of frames lost on a lossy link, one way.
     """
@@ -98,7 +98,7 @@ class Fault:
     targets: tuple[int, ...] = ()
     for_s: Range = (5.0, 5.0)
     restart_after_s: Range | None = None
-    disk: bool = True
+    disk: bool | float = True
     rate: Range = (0.99, 1.01)
     loss: float = 0.8
 
@@ -107,6 +107,7 @@ class Fault:
         _require(sum(times) == 1, "give one of at_s, per_minute and share_per_minute")
         _require(self.count >= 1, "count must be at least 1")
         _require(0 <= self.share <= 1, "share must be between 0 and 1")
+        _require(0 <= self.disk <= 1, "disk must be true, false, or a share between 0 and 1")
         _require(0 < self.rate[0] <= self.rate[1], "rate must be above 0")
         _require(0 <= self.for_s[0] <= self.for_s[1], "for_s must not be negative")
         _require(0 <= self.loss <= 1, "loss must be between 0 and 1")
@@ -286,7 +287,11 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             return _limit(value, where)
         if where.startswith("expect.") and value == ANY:
             return None
-        kind = next(each for each in typing.get_args(kind) if each is not type(None))
+        if bool in typing.get_args(kind) and not isinstance(value, int | float):
+            raise UsageError(f"{where} must be true, false or a share, not {value!r}")
+        if bool in typing.get_args(kind) and isinstance(value, bool):
+            return value
+        kind = next(each for each in typing.get_args(kind) if each not in (type(None), bool))
     if kind == Range:
         pair = value if isinstance(value, list | tuple) else (value, value)
         if len(pair) != 2:

@@ -55,7 +55,7 @@ def any_faults() -> st.SearchStrategy[Fault]:
         share=st.floats(0.0, 1.0),
         for_s=ranges,
         restart_after_s=st.none() | ranges,
-        disk=st.booleans(),
+        disk=st.booleans() | st.floats(0.0, 1.0),
         rate=st.tuples(rates, rates).map(lambda pair: (min(pair), max(pair))),
         loss=st.floats(0.0, 1.0),
     )
@@ -130,8 +130,8 @@ def test_what_is_drawn_is_small_and_can_be_written_down(case: Case) -> None:
     assert 2 <= scenario.peers <= 10
     assert 1 <= len(scenario.faults) <= FAULTS_MAX
     for fault in scenario.faults:
-        assert fault.targets
-        assert max(fault.targets) < scenario.peers
+        assert bool(fault.targets) is (fault.kind is not FaultKind.RESTART_ALL)
+        assert max(fault.targets, default=0) < scenario.peers
         assert fault.at_s is not None
         assert fault.at_s + fault.for_s[1] <= scenario.calm_at_s
         if fault.kind in (FaultKind.CRASH, FaultKind.LEAVE, FaultKind.LOSE_HOST, FaultKind.REPLACE):

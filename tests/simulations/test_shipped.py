@@ -53,6 +53,18 @@ def test_a_shipped_scenario_keeps_every_rule(name: str, peers: int) -> None:
 
 
 @pytest.mark.parametrize(
+    "bug, rule", [("resurrection", "M5"), ("old_boot_kept", "M23"), ("no_refutation", "M23")]
+)
+def test_lives_that_overlap_show_what_is_left_of_old_ones(bug: str, rule: str) -> None:
+    """Where all were gone before the first came back, nobody was left that knew the last lives,
+    and each of these bugs passed."""
+    scenario = replace(load("mass_restart"), peers=40)
+    assert Execution(scenario, 1).run().ok
+    with SABOTAGE[bug].at_work():
+        assert rule == Execution(scenario, 1).run().rule
+
+
+@pytest.mark.parametrize(
     "name, bug, rule",
     [
         ("stalls", "no_starvation_compensation", "M17"),
