@@ -2,7 +2,7 @@
 
 It knows no events and no clock: the world asks when a frame arrives, ``wiring`` decides what
 becomes of links. Control and bulk are planes of their own, as in the real transport: only bulk
-queues behind bulk.
+queues behind bulk. Where an uplink is limited both pay for it, control frames first.
 
 Frames are lost, repeated and reordered one by one, which is harsher than TCP (that loses a whole
 link at once); so what holds here holds there.
@@ -47,6 +47,7 @@ class Port:
     """
 
     __slots__ = (
+        "control_free_at",
         "host_lost",
         "incoming",
         "last",
@@ -66,6 +67,7 @@ class Port:
         self.host_lost = False
         self.side = 0
         self.uplink_free_at: Seconds = 0.0
+        self.control_free_at: Seconds = 0.0
         self.visitors: dict[PeerId, int] = {}
         self.last: Received | None = None
 
@@ -190,6 +192,14 @@ class Network:
         starts_at = max(now, port.uplink_free_at)
         port.uplink_free_at = starts_at + bulk_bytes / self.conditions.bytes_per_s
         return port.uplink_free_at
+
+    def control_leaves_at(self, port: Port, frame_bytes: int, now: Seconds) -> Seconds:
+        """The same of a control frame: it waits for those before it, and bulk waits for it. Only
+        where the uplink is limited."""
+        takes_s = frame_bytes / self.conditions.bytes_per_s
+        port.control_free_at = max(now, port.control_free_at) + takes_s
+        port.uplink_free_at = max(now, port.uplink_free_at) + takes_s
+        return port.control_free_at
 
     def redial_pause_s(self) -> Seconds:
         """How long until a transport that lost a link tries again."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from gossip.machine import Asked, Dial, Effect, Finish, Input, Join, Leave, Woke
@@ -258,9 +257,8 @@ class World(Surroundings):
     def calm(self) -> None:
         """From now on every frame arrives, once and at about the same pace."""
         self.remark("nothing is lost any more")
-        calmer = replace(self.network.conditions, loss=0.0, duplication=0.0, reordering=0.0)
-        self.network.conditions = calmer
-        self._plain = True
+        self.network.conditions = calmer = self.network.conditions.calmer
+        self._plain = calmer.is_plain
 
     # Surroundings of each peer.
 
@@ -310,6 +308,9 @@ class World(Surroundings):
             message = item.received.message
             assert isinstance(message, Chunk), "only chunks have a payload"
             leaves_at = network.leaves_at(life.port, message.length_bytes, self.now)
+        elif not math.isinf(network.conditions.bytes_per_s):
+            frame_bytes = self.meter.exact_bytes(life.me.peer, item.message)
+            leaves_at = network.control_leaves_at(life.port, frame_bytes, self.now)
         if network.impaired and not network.passes(life.port, there.port):
             network.lost_frames += 1
             return

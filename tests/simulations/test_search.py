@@ -82,7 +82,7 @@ def any_conditions() -> st.SearchStrategy[Conditions]:
         shares,
         shares,
         shares,
-        st.just(math.inf) | amounts,
+        st.just(math.inf) | rates,
         amounts,
         amounts,
         ranges,
