@@ -212,6 +212,11 @@ class Network:
         for port in self.ports.values():
             yield from port.outgoing.values()
 
+    def between(self, a: PeerId, b: PeerId) -> list[Link]:
+        """The links of two peers with each other, whoever dialed."""
+        ways = (self.port(a).outgoing.get(b), self.port(b).outgoing.get(a))
+        return [link for link in ways if link is not None]
+
     def link(self, here: SimulatedPeer, to: PeerId) -> Link:
         """The link of a life to a peer, made when first asked for."""
         found = here.port.outgoing.get(to)

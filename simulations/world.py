@@ -234,7 +234,7 @@ class World(Surroundings):
         ways = [(one, other), (other, one)] if both_ways else [(one, other)]
         for way in ways:
             self.network.cut(*way)
-        self.wiring.notice_cuts(self._between(one, other))
+        self.wiring.notice_cuts(self.network.between(one, other))
         self.call(self.now + for_s, self._mend, ways)
 
     def split(self, sides: Sequence[Sequence[int]]) -> None:
@@ -440,11 +440,7 @@ class World(Surroundings):
         for check in self.checks:
             check.ended(life)
 
-    def _between(self, a: PeerId, b: PeerId) -> list[Link]:
-        ways = (self.network.port(a).outgoing.get(b), self.network.port(b).outgoing.get(a))
-        return [link for link in ways if link is not None]
-
     def _mend(self, ways: Sequence[tuple[PeerId, PeerId]]) -> None:
         for way in ways:
             self.network.mend(*way)
-        self.wiring.notice_mends(self._between(*ways[0]))
+        self.wiring.notice_mends(self.network.between(*ways[0]))
