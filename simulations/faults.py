@@ -15,6 +15,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from itertools import pairwise
 
 from gossip.messages import Evidence, Gossip, PeerId, Record, Rumors, Seconds, Status
 from simulations.scenario import PATHS, Fault, FaultKind, Scenario, Start
@@ -79,14 +80,16 @@ class Faults:
 
     @property
     def dropped(self) -> dict[FaultKind, int]:
-        """Frames and links that the bad paths of each kind took so far."""
+        """Frames and links that the bad paths of each kind, or splits, took so far."""
         for pair in list(self._culprits):
             self._settle(pair)
-        return {kind: self._dropped[kind] for kind in self.injected if kind in PATHS}
+        self._dropped[FaultKind.SPLIT] = self._world.network.split_dropped
+        kinds = (*PATHS, FaultKind.SPLIT)
+        return {kind: self._dropped[kind] for kind in self.injected if kind in kinds}
 
     @property
     def harmless(self) -> list[FaultKind]:
-        """Kinds of bad paths that happened, and took nothing."""
+        """Kinds of bad paths, or splits, that happened and took nothing."""
         return [kind for kind, n in self.dropped.items() if self.injected[kind] and not n]
 
     # When.
@@ -330,18 +333,14 @@ class Faults:
         return self._world.now < last_s + SETTLE_S
 
     def _split(self, fault: Fault, dice: random.Random) -> int:
-        """Two sides, the second with its targets, or with ``share`` of all (default: half)."""
+        """Two sides or more, unless there are too few peers for them."""
         if self._has_bad_paths or self._world.now < self._split_until_s:
             return 0
         numbers = [life.number for life in self._world.running]
-        away = [number for number in fault.targets if number in numbers]
-        if not fault.targets:
-            dice.shuffle(numbers)
-            away = numbers[: round((fault.share or 0.5) * len(numbers))]
-        rest = [number for number in numbers if number not in away]
-        if not away or not rest:
+        sides, bridge = sides_of(fault, dice, numbers)
+        if not all(sides) or len(bridge) < fault.bridge:
             return 0
-        self._world.split([sorted(rest), sorted(away)])
+        self._world.split([sorted([*side, *bridge]) for side in sides], fault.one_way)
         self._split_until_s = self._world.now + self._lasts_s(fault, dice)
         self._world.call(self._split_until_s, self._world.heal)
         return 1
@@ -366,6 +365,27 @@ class Faults:
                 status = dice.choice((Status.SUSPECT, Status.DOWN))
                 world.send(life, listener.me.peer, accusation(life, record, status), b"")
         world.call(world.now + ACCUSE_EVERY_S, self._accuse_more, life, dice, until_s)
+
+
+def sides_of(
+    fault: Fault, dice: random.Random, numbers: list[int]
+) -> tuple[list[list[int]], list[int]]:
+    """The sides of a split, and who stands on all of them.
+
+    The second side has the targets; or each but the first has ``share`` of all, by default as many
+    as the first.
+    """
+    if fault.targets:
+        away = [number for number in fault.targets if number in numbers]
+        rest = [number for number in numbers if number not in away]
+        bridge = dice.sample(rest, min(fault.bridge, len(rest))) if fault.bridge else []
+        return [[number for number in rest if number not in bridge], away], bridge
+    dice.shuffle(numbers)
+    bridge, numbers = numbers[: fault.bridge], numbers[fault.bridge :]
+    share = fault.share or 1 / fault.sides
+    ends = [round(share * side * len(numbers)) for side in range(fault.sides)]
+    later = [numbers[begin:end] for begin, end in pairwise(ends)]
+    return [numbers[ends[-1] :], *later], bridge
 
 
 def linked_with(life: SimulatedPeer) -> list[SimulatedPeer]:

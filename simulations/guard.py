@@ -123,7 +123,7 @@ class Guard:
 
     def split(self) -> None:
         """See Check. Remember who stands where, for when it has healed."""
-        sides = {peer: port.side for peer, port in self._world.network.ports.items()}
+        sides = {peer: port.sides for peer, port in self._world.network.ports.items()}
         lone = [life.me.peer for life in self._world.running if not life.core.swim.live()]
         self._splits.began(sides, self._world.now, frozenset(lone))
 

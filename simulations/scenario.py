@@ -87,6 +87,9 @@ class Fault:
     disk              whether it remembers its boot number then, or the share of those that do.
     rate              pace of a clock, in seconds a second (least, most).
     loss              share of frames lost on a lossy link, one way.
+    sides, bridge     of a split: how many there are, and how many peers stand on all of them.
+    one_way           of a split: nothing passes from a later side to an earlier one, but frames do
+                      the other way for as long as links stand.
     """
 
     kind: FaultKind
@@ -101,6 +104,9 @@ class Fault:
     disk: bool | float = True
     rate: Range = (0.99, 1.01)
     loss: float = 0.8
+    sides: int = 2
+    bridge: int = 0
+    one_way: bool = False
 
     def __post_init__(self) -> None:
         times = [self.at_s is not None, self.per_minute > 0, self.share_per_minute > 0]
@@ -113,6 +119,17 @@ class Fault:
         _require(0 <= self.loss <= 1, "loss must be between 0 and 1")
         if self.targets:
             self._check_targets()
+        self._check_sides()
+
+    def _check_sides(self) -> None:
+        usual = (self.sides, self.bridge, self.one_way) == (2, 0, False)
+        splits = self.kind is FaultKind.SPLIT
+        _require(splits or usual, "sides, bridge and one_way belong to split")
+        _require(self.sides >= 2, "sides must be at least 2")
+        _require(self.bridge >= 0, "bridge must not be negative")
+        _require(self.sides == 2 or not self.targets, "targets are one side of two")
+        fits = self.sides == 2 or self.share * (self.sides - 1) < 1
+        _require(fits, "share is that of each side but the first: together below 1")
 
     def _check_targets(self) -> None:
         targets = self.targets

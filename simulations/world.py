@@ -237,11 +237,11 @@ class World(Surroundings):
         self.wiring.notice_cuts(self.network.between(one, other))
         self.call(self.now + for_s, self._mend, ways)
 
-    def split(self, sides: Sequence[Sequence[int]]) -> None:
-        """Nothing passes between the sides until ``heal``."""
+    def split(self, sides: Sequence[Sequence[int]], one_way: bool = False) -> None:
+        """Nothing passes between the sides until ``heal``; see ``Network.split``."""
         sizes = [len(side) for side in sides]
         self.remark(f"split into {[list(s) for s in sides] if sum(sizes) < 50 else sizes}")
-        self.network.split([[self.current[n].me.peer for n in side] for side in sides])
+        self.network.split([[self.current[n].me.peer for n in each] for each in sides], one_way)
         self.wiring.notice_cuts(self.network.links())
         for check in self.checks:
             check.split()

@@ -38,11 +38,12 @@ SMALL = 'summary = "s"\npeers = 3\nseconds = 20\ncalm_s = 10\nquiet_s = 5\n'
 
 
 def test_the_shipped_scenarios_are_whole() -> None:
-    """Fourteen of them, each with a summary and a phase of calm."""
+    """Fifteen of them, each with a summary and a phase of calm."""
     names = {
         *("calm", "lossy_wan", "stalls", "churn", "mass_restart", "split_and_heal"),
         *("asymmetric_link", "one_bad_accuser", "host_lost", "ten_thousand"),
         *("lossy_ten_minutes", "stalled_ten_minutes", "dial_out", "short_splits"),
+        "partial_splits",
     }
     assert names == set(shipped())
     for name in names:

@@ -45,6 +45,12 @@ limits = points.map(lambda each: Limit(tuple(sorted(each.items()))))
 bounds = st.none() | amounts | limits
 
 
+def split_of(fault: Fault, sides: int, bridge: int, one_way: bool) -> Fault:
+    """The same times, but of a split."""
+    kind = FaultKind.SPLIT
+    return replace(fault, kind=kind, share=0.1, sides=sides, bridge=bridge, one_way=one_way)
+
+
 def any_faults() -> st.SearchStrategy[Fault]:
     """Of any kind with any numbers, as far as they make sense together."""
     whole = st.builds(
@@ -63,8 +69,10 @@ def any_faults() -> st.SearchStrategy[Fault]:
     def vary(fault: Fault) -> st.SearchStrategy[Fault]:
         often = st.floats(1e-9, 1e9)
         named = st.lists(counts, min_size=2, max_size=2, unique=True).map(tuple)
+        sides = st.tuples(st.integers(2, 9), st.integers(0, 9), st.booleans())
         return st.one_of(
             st.just(fault),
+            sides.map(lambda each: split_of(fault, *each)),
             often.map(lambda rate: replace(fault, at_s=None, per_minute=rate)),
             often.map(lambda rate: replace(fault, at_s=None, share_per_minute=rate)),
             named.map(lambda ends: replace(fault, kind=PATHS[0], count=1, share=0.0, targets=ends)),
