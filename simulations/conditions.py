@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Conditions:
     loss          share of frames that never arrive, either plane.
     duplication   share of frames that arrive twice.
     reordering    share of frames that take up to twice the latency, far behind later ones.
-    bytes_per_s   uplink of each peer for bulk frames (inf: no limit).
+    bytes_per_s   uplink of each peer (inf: no limit); control frames go before bulk.
     silent_s      after this long without a sign a link is reported lost.
     connect_s     a dial that nobody answers, or that is accepted in silence, ends after this.
     redial_s      pause before a lost link is found again (least, most).
@@ -37,11 +37,18 @@ class Conditions:
         assert 0 <= self.loss < 1, "with loss 1 nothing ever happens"
         assert 0 <= self.duplication <= 1, "duplication is a share"
         assert 0 <= self.reordering <= 1, "reordering is a share"
+        assert self.bytes_per_s > 0, "bytes_per_s must be above 0"
 
     @property
     def is_plain(self) -> bool:
-        """Whether every frame arrives exactly once, at about the same pace."""
-        return not (self.loss or self.duplication or self.reordering)
+        """Whether every frame arrives exactly once, at about the same pace, whatever its size."""
+        limited = not math.isinf(self.bytes_per_s)
+        return not (self.loss or self.duplication or self.reordering or limited)
+
+    @property
+    def calmer(self) -> Conditions:
+        """The same network, but that no frame is lost, repeated or held back."""
+        return replace(self, loss=0.0, duplication=0.0, reordering=0.0)
 
 
 LAN = Conditions()

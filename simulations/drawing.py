@@ -44,6 +44,7 @@ KINDS: Final = (
     FaultKind.LOSSY_LINK,
     FaultKind.SPLIT,
     FaultKind.ACCUSE,
+    FaultKind.RESTART_ALL,
 )
 ENDINGS: Final = (FaultKind.CRASH, FaultKind.LEAVE, FaultKind.LOSE_HOST)
 
@@ -102,6 +103,11 @@ def faults(draw: st.DrawFn) -> Fault:
         pause_s = float(draw(st.integers(*PAUSE_S)))
         disk = draw(st.sampled_from([True, False]))
         return replace(fault, restart_after_s=(pause_s, pause_s), disk=disk) if back else fault
+    if kind is FaultKind.RESTART_ALL:
+        within_s, pause_s = float(draw(st.integers(*LASTS_S))), float(draw(st.integers(*PAUSE_S)))
+        share = draw(st.sampled_from([True, False, 0.5]))
+        for_s, restart_after_s = (0.0, within_s), (1.0, pause_s)
+        return replace(fault, for_s=for_s, restart_after_s=restart_after_s, disk=share)
     if kind is FaultKind.CLOCK:
         rate = draw(st.integers(95, 105)) / 100
         return replace(fault, rate=(rate, rate))
@@ -112,7 +118,9 @@ def faults(draw: st.DrawFn) -> Fault:
 
 
 def targets(kind: FaultKind) -> st.SearchStrategy[tuple[int, ...]]:
-    """Whom a fault of this kind hits: two, one, or a few."""
+    """Whom a fault of this kind hits: two, one, or a few; everybody needs no numbers."""
+    if kind is FaultKind.RESTART_ALL:
+        return st.just(())
     most = 2 if kind in PATHS else 1 if kind is FaultKind.ACCUSE else PEERS_MAX // 2
     least = 2 if kind in PATHS else 1
     numbers = st.integers(0, PEERS_MAX - 1)
@@ -128,7 +136,7 @@ def over_s(fault: Fault) -> float:
 def aim(fault: Fault, peers: int) -> Fault:
     """The same fault at targets that there are.
 
-    Peer 0 never ends: somebody has to be where those that come are told to ask.
+    Peer 0 never ends for good: somebody has to be where those that come are told to ask.
     """
     least = 1 if fault.kind in (*ENDINGS, FaultKind.REPLACE) else 0
     fitted = [least + number % (peers - least) for number in fault.targets]

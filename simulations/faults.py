@@ -15,6 +15,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from itertools import pairwise
 
 from gossip.messages import Evidence, Gossip, PeerId, Record, Rumors, Seconds, Status
 from simulations.scenario import PATHS, Fault, FaultKind, Scenario, Start
@@ -53,7 +54,7 @@ class Faults:
         self._bad_path_until_s: dict[PeerId, Seconds] = {}
         self._culprits: dict[tuple[PeerId, PeerId], FaultKind] = {}
         self._dropped: Counter[FaultKind] = Counter()
-        self._returning: set[int] = set()
+        self._returning: Counter[int] = Counter()
         self._world = world
         self._calm_at_s = scenario.calm_at_s
         self._peers = scenario.peers
@@ -79,14 +80,16 @@ class Faults:
 
     @property
     def dropped(self) -> dict[FaultKind, int]:
-        """Frames and links that the bad paths of each kind took so far."""
+        """Frames and links that the bad paths of each kind, or splits, took so far."""
         for pair in list(self._culprits):
             self._settle(pair)
-        return {kind: self._dropped[kind] for kind in self.injected if kind in PATHS}
+        self._dropped[FaultKind.SPLIT] = self._world.network.split_dropped
+        kinds = (*PATHS, FaultKind.SPLIT)
+        return {kind: self._dropped[kind] for kind in self.injected if kind in kinds}
 
     @property
     def harmless(self) -> list[FaultKind]:
-        """Kinds of bad paths that happened, and took nothing."""
+        """Kinds of bad paths, or splits, that happened and took nothing."""
         return [kind for kind, n in self.dropped.items() if self.injected[kind] and not n]
 
     # When.
@@ -183,7 +186,8 @@ class Faults:
         before = lives.get(number)
         kept = before.kept if before is not None and disk else ()
         there = [life for life in self._world.running if not (life.only_dials_out or life.leaving)]
-        awaited = [*there, *(lives[each] for each in sorted(self._returning))]
+        returning = sorted(number for number, times in self._returning.items() if times)
+        awaited = [*there, *(lives[number] for number in returning)]
         if not any(each.number in contacts or each.me.control_address in kept for each in awaited):
             oldest = sorted(there, key=lambda life: life.started_at)[:1]
             contacts = [*contacts, *(life.number for life in oldest)]
@@ -202,8 +206,9 @@ class Faults:
         pause_s = min(dice.uniform(*fault.restart_after_s), self._calm_at_s - self._world.now)
         contacts = self._contacts(dice)
         at_s = self._world.now + pause_s
-        self._returning.add(number)
-        self._world.call(at_s, self._start_again, number, contacts, fault.disk)
+        self._returning[number] += 1
+        disk = self._keeps_disk(fault, dice)
+        self._world.call(at_s, self._start_again, number, contacts, disk)
 
     def _replace(self, fault: Fault, dice: random.Random, life: SimulatedPeer) -> None:
         del fault
@@ -230,26 +235,39 @@ class Faults:
             self._world.set_clock_rate(life.number, 1.0)
 
     def _restart_all(self, fault: Fault, dice: random.Random) -> int:
-        """Everybody crashes within ``for_s`` and begins again, in any order."""
-        lives = self._world.running
+        """Everybody crashes within ``for_s``, and begins again so long after its own crash: some
+        are back while others have yet to go. Each is counted when it goes."""
+        lives = [life for life in self._world.running if not life.leaving]
         known = [life for life in lives if not life.only_dials_out]
         for life in lives:
-            self._world.call(self._world.now + dice.uniform(*fault.for_s), self._crash, life)
+            crash_at_s = self._world.now + self._lasts_s(fault, dice)
             after_s = dice.uniform(*(fault.restart_after_s or (5.0, 5.0)))
             contacts = [other.number for other in dice.sample(known, min(CONTACTS, len(known)))]
-            at_s = min(self._world.now + fault.for_s[1] + after_s, self._calm_at_s)
-            self._returning.add(life.number)
-            self._world.call(at_s, self._start_again, life.number, contacts, fault.disk)
-        return len(lives)
+            back_at_s = min(crash_at_s + after_s, self._calm_at_s)
+            self._returning[life.number] += 1
+            again = (life.number, contacts, self._keeps_disk(fault, dice))
+            self._world.call(crash_at_s, self._crash_in_turn, life, back_at_s, again)
+        return 0
 
-    def _crash(self, life: SimulatedPeer) -> None:
-        if life.running:
-            self._world.crash(life.number)
+    def _crash_in_turn(
+        self, life: SimulatedPeer, back_at_s: Seconds, again: tuple[int, list[int], bool]
+    ) -> None:
+        """Unless it is gone already, or about to go politely: then it does not come back."""
+        if not life.running or life.leaving:
+            self._returning[life.number] -= 1
+            return
+        self._world.crash(life.number)
+        self.injected[FaultKind.RESTART_ALL] += 1
+        self._world.call(back_at_s, self._start_again, *again)
 
     def _start_again(self, number: int, contacts: list[int], disk: bool) -> None:
-        self._returning.discard(number)
+        self._returning[number] -= 1
         if not self._world.current[number].running:
             self._start(number, contacts, disk)
+
+    def _keeps_disk(self, fault: Fault, dice: random.Random) -> bool:
+        """Dice say so for a share of all; where it is all or nobody none are thrown."""
+        return dice.random() < fault.disk if 0 < fault.disk < 1 else bool(fault.disk)
 
     def _cut(self, fault: Fault, dice: random.Random) -> int:
         pair, for_s = self._pick_path(fault, dice), self._lasts_s(fault, dice)
@@ -315,18 +333,14 @@ class Faults:
         return self._world.now < last_s + SETTLE_S
 
     def _split(self, fault: Fault, dice: random.Random) -> int:
-        """Two sides, the second with its targets, or with ``share`` of all (default: half)."""
+        """Two sides or more, unless there are too few peers for them."""
         if self._has_bad_paths or self._world.now < self._split_until_s:
             return 0
         numbers = [life.number for life in self._world.running]
-        away = [number for number in fault.targets if number in numbers]
-        if not fault.targets:
-            dice.shuffle(numbers)
-            away = numbers[: round((fault.share or 0.5) * len(numbers))]
-        rest = [number for number in numbers if number not in away]
-        if not away or not rest:
+        sides, bridge = sides_of(fault, dice, numbers)
+        if not all(sides) or len(bridge) < fault.bridge:
             return 0
-        self._world.split([sorted(rest), sorted(away)])
+        self._world.split([sorted([*side, *bridge]) for side in sides], fault.one_way)
         self._split_until_s = self._world.now + self._lasts_s(fault, dice)
         self._world.call(self._split_until_s, self._world.heal)
         return 1
@@ -351,6 +365,27 @@ class Faults:
                 status = dice.choice((Status.SUSPECT, Status.DOWN))
                 world.send(life, listener.me.peer, accusation(life, record, status), b"")
         world.call(world.now + ACCUSE_EVERY_S, self._accuse_more, life, dice, until_s)
+
+
+def sides_of(
+    fault: Fault, dice: random.Random, numbers: list[int]
+) -> tuple[list[list[int]], list[int]]:
+    """The sides of a split, and who stands on all of them.
+
+    The second side has the targets; or each but the first has ``share`` of all, by default as many
+    as the first.
+    """
+    if fault.targets:
+        away = [number for number in fault.targets if number in numbers]
+        rest = [number for number in numbers if number not in away]
+        bridge = dice.sample(rest, min(fault.bridge, len(rest))) if fault.bridge else []
+        return [[number for number in rest if number not in bridge], away], bridge
+    dice.shuffle(numbers)
+    bridge, numbers = numbers[: fault.bridge], numbers[fault.bridge :]
+    share = fault.share or 1 / fault.sides
+    ends = [round(share * side * len(numbers)) for side in range(fault.sides)]
+    later = [numbers[begin:end] for begin, end in pairwise(ends)]
+    return [numbers[ends[-1] :], *later], bridge
 
 
 def linked_with(life: SimulatedPeer) -> list[SimulatedPeer]:

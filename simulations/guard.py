@@ -107,9 +107,11 @@ class Guard:
     def began(self, life: SimulatedPeer) -> None:
         """See Check."""
         before = self.truth.subjects.get(life.me.peer)
-        version = (life.me.boot, life.me.incarnation)
-        kept = life.me.boot > 1
-        assert before is None or not kept or version > before.issued, "M7 is the world's here"
+        if before is not None and life.me.boot > 1:  # it kept its disk
+            # Not above all that was ever issued: the life before may have lost its disk, and have
+            # ended before it heard of the lives that were before it.
+            last = before.life.core.swim.me.boot
+            assert life.me.boot > last, "M7 is the world's here"
         self.truth.began(life)
         self._watching += not life.only_dials_out
         self.figures.dial_out += life.only_dials_out
@@ -121,7 +123,7 @@ class Guard:
 
     def split(self) -> None:
         """See Check. Remember who stands where, for when it has healed."""
-        sides = {peer: port.side for peer, port in self._world.network.ports.items()}
+        sides = {peer: port.sides for peer, port in self._world.network.ports.items()}
         lone = [life.me.peer for life in self._world.running if not life.core.swim.live()]
         self._splits.began(sides, self._world.now, frozenset(lone))
 

@@ -77,4 +77,6 @@ def _when(fault: Fault) -> float:
 
 def _hit(fault: Fault) -> int:
     """How many at once, at least; a share of few may be nobody, but one is always hit."""
-    return 2 if fault.kind in PATHS else len(fault.targets) or fault.count
+    if fault.kind is FaultKind.SPLIT and not fault.targets:
+        return fault.sides - 1 + fault.bridge
+    return 2 if fault.kind in PATHS else (len(fault.targets) or fault.count) + fault.bridge

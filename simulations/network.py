@@ -2,7 +2,7 @@
 
 It knows no events and no clock: the world asks when a frame arrives, ``wiring`` decides what
 becomes of links. Control and bulk are planes of their own, as in the real transport: only bulk
-queues behind bulk.
+queues behind bulk. Where an uplink is limited both pay for it, control frames first.
 
 Frames are lost, repeated and reordered one by one, which is harsher than TCP (that loses a whole
 link at once); so what holds here holds there.
@@ -23,6 +23,10 @@ from simulations.seeds import derive
 
 if TYPE_CHECKING:
     from simulations.simulated_peer import Sent, SimulatedPeer
+
+FIRST_SIDE: Final = 1
+"""Sides of a split are bits of a number. Who stands on several sides sees all of them; with no
+split everybody stands on the first."""
 
 FRAMES_WAITING_MAX: Final = 1000
 """Frames that wait for a link being dialed; more are lost, as in the real transport."""
@@ -47,13 +51,14 @@ class Port:
     """
 
     __slots__ = (
+        "control_free_at",
         "host_lost",
         "incoming",
         "last",
         "life",
         "outgoing",
         "peer",
-        "side",
+        "sides",
         "uplink_free_at",
         "visitors",
     )
@@ -64,8 +69,9 @@ class Port:
         self.incoming: dict[PeerId, Link] = {}
         self.life: SimulatedPeer | None = None
         self.host_lost = False
-        self.side = 0
+        self.sides = FIRST_SIDE
         self.uplink_free_at: Seconds = 0.0
+        self.control_free_at: Seconds = 0.0
         self.visitors: dict[PeerId, int] = {}
         self.last: Received | None = None
 
@@ -131,7 +137,7 @@ class Network:
     ``impaired`` says that some pair is cut, lossy or on two sides: only then is each frame asked
     about. ``dropped`` counts, by sender and receiver, the frames that a cut or lossy path took, and
     the links that were lost to a cut; ``randomly_lost``, ``duplicated`` and ``reordered`` count
-    what the conditions did to frames.
+    what the conditions did to frames, ``split_dropped`` the frames and links that a split took.
     """
 
     def __init__(self, conditions: Conditions, seed: int, rng: random.Random) -> None:
@@ -144,6 +150,7 @@ class Network:
         self.randomly_lost = 0
         self.duplicated = 0
         self.reordered = 0
+        self.split_dropped = 0
         self.dropped: dict[tuple[PeerId, PeerId], int] = {}
         self._seed = seed
         self._rng = rng
@@ -151,6 +158,7 @@ class Network:
         self._lossy: dict[tuple[PeerId, PeerId], float] = {}
         self._deaf: dict[PeerId, None] = {}
         self._is_split = False
+        self._one_way = False
         self.random = rng.random
 
     def port(self, peer: PeerId) -> Port:
@@ -191,6 +199,14 @@ class Network:
         port.uplink_free_at = starts_at + bulk_bytes / self.conditions.bytes_per_s
         return port.uplink_free_at
 
+    def control_leaves_at(self, port: Port, frame_bytes: int, now: Seconds) -> Seconds:
+        """The same of a control frame: it waits for those before it, and bulk waits for it. Only
+        where the uplink is limited."""
+        takes_s = frame_bytes / self.conditions.bytes_per_s
+        port.control_free_at = max(now, port.control_free_at) + takes_s
+        port.uplink_free_at = max(now, port.uplink_free_at) + takes_s
+        return port.control_free_at
+
     def redial_pause_s(self) -> Seconds:
         """How long until a transport that lost a link tries again."""
         return self._rng.uniform(*self.conditions.redial_s)
@@ -201,6 +217,11 @@ class Network:
         """All links, by dialer, oldest dial first."""
         for port in self.ports.values():
             yield from port.outgoing.values()
+
+    def between(self, a: PeerId, b: PeerId) -> list[Link]:
+        """The links of two peers with each other, whoever dialed."""
+        ways = (self.port(a).outgoing.get(b), self.port(b).outgoing.get(a))
+        return [link for link in ways if link is not None]
 
     def link(self, here: SimulatedPeer, to: PeerId) -> Link:
         """The link of a life to a peer, made when first asked for."""
@@ -226,11 +247,15 @@ class Network:
         if not self.impaired:
             return True
         there, back = (a.peer, b.peer), (b.peer, a.peer)
-        return a.side == b.side and there not in self._cuts and back not in self._cuts
+        together = a.sides & b.sides != 0
+        return together and there not in self._cuts and back not in self._cuts
 
     def passes(self, a: Port, b: Port) -> bool:
         """Whether a frame from ``a`` gets to ``b`` now, apart from everyday loss."""
-        if a.side != b.side or b.peer in self._deaf:
+        if not a.sides & b.sides and not (self._one_way and a.sides < b.sides):
+            self.split_dropped += 1
+            return False
+        if b.peer in self._deaf:
             return False
         way = (a.peer, b.peer)
         if way in self._cuts:
@@ -277,20 +302,24 @@ class Network:
         """Whether the peer hears nothing."""
         return peer in self._deaf
 
-    def split(self, sides: Sequence[Sequence[PeerId]]) -> None:
-        """Nothing passes between the sides; peers not named stand with the first."""
+    def split(self, sides: Sequence[Sequence[PeerId]], one_way: bool = False) -> None:
+        """Nothing passes between the sides, or, ``one_way``, nothing from a later to an earlier
+        one. Peers not named stand with the first; those named twice, with both."""
         self.heal()
+        named: dict[PeerId, int] = {}
         for index, side in enumerate(sides):
             for peer in side:
-                self.port(peer).side = index
-        self._is_split = True
+                named[peer] = named.get(peer, 0) | FIRST_SIDE << index
+        for peer, bits in named.items():
+            self.port(peer).sides = bits
+        self._is_split, self._one_way = True, one_way
         self._note()
 
     def heal(self) -> None:
         """Undo the split."""
         for port in self.ports.values():
-            port.side = 0
-        self._is_split = False
+            port.sides = FIRST_SIDE
+        self._is_split = self._one_way = False
         self._note()
 
     def _note(self) -> None:

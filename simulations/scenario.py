@@ -84,9 +84,12 @@ class Fault:
     targets           which peers, by number: both ends of a path, one side of a split.
     for_s             how long it lasts (least, most); what lasts is over when the calm begins.
     restart_after_s   a process that ended begins again after so long (not given: never).
-    disk              whether it remembers its boot number then.
+    disk              whether it remembers its boot number then, or the share of those that do.
     rate              pace of a clock, in seconds a second (least, most).
     loss              share of frames lost on a lossy link, one way.
+    sides, bridge     of a split: how many there are, and how many peers stand on all of them.
+    one_way           of a split: nothing passes from a later side to an earlier one, but frames do
+                      the other way for as long as links stand.
     """
 
     kind: FaultKind
@@ -98,20 +101,35 @@ class Fault:
     targets: tuple[int, ...] = ()
     for_s: Range = (5.0, 5.0)
     restart_after_s: Range | None = None
-    disk: bool = True
+    disk: bool | float = True
     rate: Range = (0.99, 1.01)
     loss: float = 0.8
+    sides: int = 2
+    bridge: int = 0
+    one_way: bool = False
 
     def __post_init__(self) -> None:
         times = [self.at_s is not None, self.per_minute > 0, self.share_per_minute > 0]
         _require(sum(times) == 1, "give one of at_s, per_minute and share_per_minute")
         _require(self.count >= 1, "count must be at least 1")
         _require(0 <= self.share <= 1, "share must be between 0 and 1")
+        _require(0 <= self.disk <= 1, "disk must be true, false, or a share between 0 and 1")
         _require(0 < self.rate[0] <= self.rate[1], "rate must be above 0")
         _require(0 <= self.for_s[0] <= self.for_s[1], "for_s must not be negative")
         _require(0 <= self.loss <= 1, "loss must be between 0 and 1")
         if self.targets:
             self._check_targets()
+        self._check_sides()
+
+    def _check_sides(self) -> None:
+        usual = (self.sides, self.bridge, self.one_way) == (2, 0, False)
+        splits = self.kind is FaultKind.SPLIT
+        _require(splits or usual, "sides, bridge and one_way belong to split")
+        _require(self.sides >= 2, "sides must be at least 2")
+        _require(self.bridge >= 0, "bridge must not be negative")
+        _require(self.sides == 2 or not self.targets, "targets are one side of two")
+        fits = self.sides == 2 or self.share * (self.sides - 1) < 1
+        _require(fits, "share is that of each side but the first: together below 1")
 
     def _check_targets(self) -> None:
         targets = self.targets
@@ -286,7 +304,11 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             return _limit(value, where)
         if where.startswith("expect.") and value == ANY:
             return None
-        kind = next(each for each in typing.get_args(kind) if each is not type(None))
+        if bool in typing.get_args(kind) and not isinstance(value, int | float):
+            raise UsageError(f"{where} must be true, false or a share, not {value!r}")
+        if bool in typing.get_args(kind) and isinstance(value, bool):
+            return value
+        kind = next(each for each in typing.get_args(kind) if each not in (type(None), bool))
     if kind == Range:
         pair = value if isinstance(value, list | tuple) else (value, value)
         if len(pair) != 2:

@@ -43,7 +43,21 @@ MENU: Final = (
     Fault(FaultKind.LOSSY_LINK, per_minute=4.0, for_s=(1.0, 40.0)),
     Fault(FaultKind.SPLIT, per_minute=1.0, for_s=(1.0, 40.0)),
     Fault(FaultKind.ACCUSE, per_minute=1.0, for_s=(5.0, 40.0)),
+    Fault(
+        FaultKind.RESTART_ALL,
+        per_minute=1.0,
+        for_s=(0.0, 20.0),
+        restart_after_s=(0.5, 20.0),
+        disk=0.5,
+    ),
 )
+
+OLD: Final = 14
+"""So many of them are drawn first; each later one by dice of its own, so that what the other dice
+say under a seed stays as it was."""
+
+CHANCE: Final = 0.4
+CHANCE_OF_LATER: Final = 0.2
 
 
 def soak_scenario(seed: int) -> Scenario:
@@ -60,7 +74,7 @@ def soak_scenario(seed: int) -> Scenario:
     )
     chaos_s = round(dice.uniform(*CHAOS_S))
     calm_s = calm_bound_s(peers)
-    faults = tuple(_paced(fault, peers, dice) for fault in MENU if dice.random() < 0.4)
+    faults = tuple(_paced(fault, peers, dice) for fault in MENU[:OLD] if dice.random() < CHANCE)
     start, dial_out_share = dice.choice(list(Start)), dice.choice(DIAL_OUT_SHARES)
     return Scenario(
         name=SOAK,
@@ -74,9 +88,16 @@ def soak_scenario(seed: int) -> Scenario:
         dial_out_share=dial_out_share,
         conditions=conditions,
         every_fault=False,
-        faults=faults,
+        faults=(*faults, *_later(seed, peers)),
         expect=Expected(false_downs=0 if can_judge(peers, dial_out_share) else None),
     )
+
+
+def _later(seed: int, peers: int) -> list[Fault]:
+    """What came to the menu later."""
+    all_dice = [(fault, generator(seed, SOAK, fault.kind)) for fault in MENU[OLD:]]
+    drawn = [(fault, dice) for fault, dice in all_dice if dice.random() < CHANCE_OF_LATER]
+    return [_paced(fault, peers, dice) for fault, dice in drawn]
 
 
 def can_judge(peers: int, dial_out_share: float) -> bool:

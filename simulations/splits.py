@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gossip.messages import PeerId, Seconds
+from simulations.network import FIRST_SIDE
 
 HEAL_GRACE_S = 30.0
 """So long after a split has healed, what it did to bystanders may still tell."""
@@ -22,8 +23,8 @@ and what is said then takes a round trip or two."""
 
 @dataclass(slots=True)
 class Split:
-    """One of them; ``healed_at_s`` is infinite while it lasts. ``lone`` had met nobody yet when it
-    began."""
+    """One of them; ``healed_at_s`` is infinite while it lasts. ``sides`` are bits, and a bridge has
+    several. ``lone`` had met nobody yet when it began."""
 
     sides: Mapping[PeerId, int]
     began_at_s: Seconds
@@ -37,9 +38,9 @@ class Split:
         return (lately or not linked) and self.divides(one, other)
 
     def divides(self, one: PeerId, other: PeerId) -> bool:
-        """Whether the two stand apart; who was not there yet when it began stands with the first
-        side."""
-        return self.sides.get(one, 0) != self.sides.get(other, 0)
+        """Whether the two have no side in common; who was not there yet when it began stands with
+        the first."""
+        return not self.sides.get(one, FIRST_SIDE) & self.sides.get(other, FIRST_SIDE)
 
 
 class Splits:

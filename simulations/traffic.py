@@ -51,6 +51,7 @@ class Meter:
     def __init__(self, run: str) -> None:
         self.kinds: dict[type[Message], Kind] = {}
         self._run = run_digest(run)
+        self._measured: tuple[Message | None, int] = (None, 0)
 
     def count(self, sender: PeerId, message: Message) -> float:
         """Count one message; returns its bytes, or what they are likely to be."""
@@ -60,11 +61,23 @@ class Meter:
         sent = kind.sent = kind.sent + 1
         every = ENCODED_EVERY if sent <= ENCODED_WELL else ENCODED_SELDOM
         if sent <= ENCODED_FIRST or not sent % every:
-            frame_bytes = len(encode_control(self._run, sender, cast(ControlMessage, message)))
             kind.encoded += 1
-            kind.encoded_bytes += frame_bytes + framing_bytes(frame_bytes)
+            kind.encoded_bytes += self._encoded_bytes(sender, message)
             kind.mean_bytes = kind.encoded_bytes / kind.encoded
         return kind.mean_bytes
+
+    def exact_bytes(self, sender: PeerId, message: Message) -> int:
+        """Bytes of one message, of which nothing is counted; the last one is remembered."""
+        last, known_bytes = self._measured
+        if last is message:
+            return known_bytes
+        exact = self._encoded_bytes(sender, message)
+        self._measured = (message, exact)
+        return exact
+
+    def _encoded_bytes(self, sender: PeerId, message: Message) -> int:
+        frame_bytes = len(encode_control(self._run, sender, cast(ControlMessage, message)))
+        return frame_bytes + framing_bytes(frame_bytes)
 
     @property
     def sent(self) -> int:

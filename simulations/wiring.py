@@ -270,6 +270,8 @@ class Wiring:
 
     def _lose_if_cut(self, link: Link) -> None:
         if link.up and not self._network.is_open(link.dialer, link.to):
-            if link.dialer.side == link.to.side:
+            if link.dialer.sides & link.to.sides:
                 self._network.note_drop((link.dialer.peer, link.to.peer))
+            else:
+                self._network.split_dropped += 1
             self._lose(link)

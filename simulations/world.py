@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from gossip.machine import Asked, Dial, Effect, Finish, Input, Join, Leave, Woke
@@ -235,14 +234,14 @@ class World(Surroundings):
         ways = [(one, other), (other, one)] if both_ways else [(one, other)]
         for way in ways:
             self.network.cut(*way)
-        self.wiring.notice_cuts(self._between(one, other))
+        self.wiring.notice_cuts(self.network.between(one, other))
         self.call(self.now + for_s, self._mend, ways)
 
-    def split(self, sides: Sequence[Sequence[int]]) -> None:
-        """Nothing passes between the sides until ``heal``."""
+    def split(self, sides: Sequence[Sequence[int]], one_way: bool = False) -> None:
+        """Nothing passes between the sides until ``heal``; see ``Network.split``."""
         sizes = [len(side) for side in sides]
         self.remark(f"split into {[list(s) for s in sides] if sum(sizes) < 50 else sizes}")
-        self.network.split([[self.current[n].me.peer for n in side] for side in sides])
+        self.network.split([[self.current[n].me.peer for n in each] for each in sides], one_way)
         self.wiring.notice_cuts(self.network.links())
         for check in self.checks:
             check.split()
@@ -258,9 +257,8 @@ class World(Surroundings):
     def calm(self) -> None:
         """From now on every frame arrives, once and at about the same pace."""
         self.remark("nothing is lost any more")
-        calmer = replace(self.network.conditions, loss=0.0, duplication=0.0, reordering=0.0)
-        self.network.conditions = calmer
-        self._plain = True
+        self.network.conditions = calmer = self.network.conditions.calmer
+        self._plain = calmer.is_plain
 
     # Surroundings of each peer.
 
@@ -310,6 +308,9 @@ class World(Surroundings):
             message = item.received.message
             assert isinstance(message, Chunk), "only chunks have a payload"
             leaves_at = network.leaves_at(life.port, message.length_bytes, self.now)
+        elif not math.isinf(network.conditions.bytes_per_s):
+            frame_bytes = self.meter.exact_bytes(life.me.peer, item.message)
+            leaves_at = network.control_leaves_at(life.port, frame_bytes, self.now)
         if network.impaired and not network.passes(life.port, there.port):
             network.lost_frames += 1
             return
@@ -439,11 +440,7 @@ class World(Surroundings):
         for check in self.checks:
             check.ended(life)
 
-    def _between(self, a: PeerId, b: PeerId) -> list[Link]:
-        ways = (self.network.port(a).outgoing.get(b), self.network.port(b).outgoing.get(a))
-        return [link for link in ways if link is not None]
-
     def _mend(self, ways: Sequence[tuple[PeerId, PeerId]]) -> None:
         for way in ways:
             self.network.mend(*way)
-        self.wiring.notice_mends(self._between(*ways[0]))
+        self.wiring.notice_mends(self.network.between(*ways[0]))

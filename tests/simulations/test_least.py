@@ -44,6 +44,8 @@ def test_with_the_least_peers_all_that_was_declared_happens(name: str, least: in
         ([Fault(FaultKind.FREEZE, at_s=1.0, count=4), Fault(FaultKind.LEAVE, at_s=3.0)], 5),
         ([Fault(FaultKind.FREEZE, at_s=1.0, count=4), Fault(FaultKind.LEAVE, at_s=6.5)], 4),
         ([Fault(FaultKind.SPLIT, at_s=1.0, targets=(1, 2))], 3),
+        ([Fault(FaultKind.SPLIT, at_s=1.0, targets=(1, 2), bridge=2)], 5),
+        ([Fault(FaultKind.SPLIT, at_s=1.0, sides=3, bridge=2)], 5),
         ([Fault(FaultKind.ACCUSE, at_s=1.0, targets=(7,))], 8),
     ],
 )

@@ -38,11 +38,12 @@ SMALL = 'summary = "s"\npeers = 3\nseconds = 20\ncalm_s = 10\nquiet_s = 5\n'
 
 
 def test_the_shipped_scenarios_are_whole() -> None:
-    """Fourteen of them, each with a summary and a phase of calm."""
+    """Fifteen of them, each with a summary and a phase of calm."""
     names = {
         *("calm", "lossy_wan", "stalls", "churn", "mass_restart", "split_and_heal"),
         *("asymmetric_link", "one_bad_accuser", "host_lost", "ten_thousand"),
         *("lossy_ten_minutes", "stalled_ten_minutes", "dial_out", "short_splits"),
+        "partial_splits",
     }
     assert names == set(shipped())
     for name in names:
@@ -79,6 +80,14 @@ def test_the_shipped_scenarios_are_whole() -> None:
             "15 s comes when the calm has begun",
         ),
         (SMALL + '[[faults]]\nkind = "stall"\nat_s = 1\nfor_s = [3, 2]', "least, most"),
+        (
+            SMALL + '[[faults]]\nkind = "crash"\nat_s = 1\ndisk = "no"',
+            r"faults\[0\].disk must be true, false or a share, not 'no'",
+        ),
+        (
+            SMALL + '[[faults]]\nkind = "crash"\nat_s = 1\ndisk = 1.5',
+            r"faults\[0\]: disk must be true, false, or a share",
+        ),
         (SMALL + "[expect]\nfalse_downs = 0.5", "expect.false_downs must be a whole number"),
     ],
 )
@@ -169,6 +178,51 @@ def test_declared_conditions_are_counted_and_must_hit_a_frame(name: str) -> None
     assert 1 == sum(n > 0 for n in (hit.randomly_lost, hit.duplicated, hit.reordered))
     assert "non-vacuity" == missed.rule
     assert f"hit no frame: {name}" in missed.broken
+
+
+@pytest.mark.parametrize("disk, least, most", [(True, 40, 40), (False, 0, 0), (0.5, 10, 30)])
+def test_all_crash_and_each_is_back_after_its_own_crash(
+    disk: bool | float, least: int, most: int
+) -> None:
+    """Some are back before others crash; so many as asked for keep their disks."""
+    fault = Fault(
+        FaultKind.RESTART_ALL, at_s=5.0, for_s=(0.0, 20.0), restart_after_s=(1.0, 4.0), disk=disk
+    )
+    run = Execution(scenario_with(fault, peers=40), 3)
+    outcome = run.run()
+
+    assert outcome.ok, outcome.broken
+    assert {FaultKind.RESTART_ALL: 40} == outcome.injected
+    first, again = run.world.lives[:40], run.world.lives[40:]
+    ended_at_s = {life.number: run.guard.truth.subjects[life.me.peer].ended_at_s for life in first}
+    pauses_s = [life.started_at - ended_at_s[life.number] for life in again]
+    assert 40 == len(again)
+    assert 1.0 <= min(pauses_s)
+    assert max(pauses_s) <= 4.0
+    assert min(life.started_at for life in again) < max(ended_at_s.values()) - 10.0
+    assert least <= sum(life.birth.me.boot > 1 for life in again) <= most
+
+
+def test_a_boot_may_be_had_twice_where_a_disk_was_lost_between() -> None:
+    """The life after it ends before it has heard of those that were before it."""
+
+    def crash(at_s: float, disk: bool) -> Fault:
+        pause_s = (1.0, 1.0)
+        return Fault(FaultKind.CRASH, at_s=at_s, targets=(1,), restart_after_s=pause_s, disk=disk)
+
+    faults = (crash(5.0, True), crash(9.0, True), crash(13.0, False), crash(14.0005, True))
+    run = Execution(scenario_with(*faults), 3)
+    outcome = run.run()
+
+    assert outcome.ok, outcome.broken
+    assert [1, 2, 3, 1, 2] == [life.birth.me.boot for life in run.world.lives if life.number == 1]
+
+
+def test_random_scenarios_restart_everybody_now_and_then() -> None:
+    """And what else they hold under a seed is as it was before they did."""
+    kinds = [[fault.kind for fault in soak_scenario(seed).faults] for seed in range(1, 60)]
+    assert 5 < sum(FaultKind.RESTART_ALL in each for each in kinds) < 30
+    assert all(FaultKind.RESTART_ALL not in each[:-1] for each in kinds)
 
 
 def test_disabled_faults_do_not_happen_and_are_not_missed() -> None:

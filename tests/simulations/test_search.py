@@ -45,6 +45,12 @@ limits = points.map(lambda each: Limit(tuple(sorted(each.items()))))
 bounds = st.none() | amounts | limits
 
 
+def split_of(fault: Fault, sides: int, bridge: int, one_way: bool) -> Fault:
+    """The same times, but of a split."""
+    kind = FaultKind.SPLIT
+    return replace(fault, kind=kind, share=0.1, sides=sides, bridge=bridge, one_way=one_way)
+
+
 def any_faults() -> st.SearchStrategy[Fault]:
     """Of any kind with any numbers, as far as they make sense together."""
     whole = st.builds(
@@ -55,7 +61,7 @@ def any_faults() -> st.SearchStrategy[Fault]:
         share=st.floats(0.0, 1.0),
         for_s=ranges,
         restart_after_s=st.none() | ranges,
-        disk=st.booleans(),
+        disk=st.booleans() | st.floats(0.0, 1.0),
         rate=st.tuples(rates, rates).map(lambda pair: (min(pair), max(pair))),
         loss=st.floats(0.0, 1.0),
     )
@@ -63,8 +69,10 @@ def any_faults() -> st.SearchStrategy[Fault]:
     def vary(fault: Fault) -> st.SearchStrategy[Fault]:
         often = st.floats(1e-9, 1e9)
         named = st.lists(counts, min_size=2, max_size=2, unique=True).map(tuple)
+        sides = st.tuples(st.integers(2, 9), st.integers(0, 9), st.booleans())
         return st.one_of(
             st.just(fault),
+            sides.map(lambda each: split_of(fault, *each)),
             often.map(lambda rate: replace(fault, at_s=None, per_minute=rate)),
             often.map(lambda rate: replace(fault, at_s=None, share_per_minute=rate)),
             named.map(lambda ends: replace(fault, kind=PATHS[0], count=1, share=0.0, targets=ends)),
@@ -82,7 +90,7 @@ def any_conditions() -> st.SearchStrategy[Conditions]:
         shares,
         shares,
         shares,
-        st.just(math.inf) | amounts,
+        st.just(math.inf) | rates,
         amounts,
         amounts,
         ranges,
@@ -130,8 +138,8 @@ def test_what_is_drawn_is_small_and_can_be_written_down(case: Case) -> None:
     assert 2 <= scenario.peers <= 10
     assert 1 <= len(scenario.faults) <= FAULTS_MAX
     for fault in scenario.faults:
-        assert fault.targets
-        assert max(fault.targets) < scenario.peers
+        assert bool(fault.targets) is (fault.kind is not FaultKind.RESTART_ALL)
+        assert max(fault.targets, default=0) < scenario.peers
         assert fault.at_s is not None
         assert fault.at_s + fault.for_s[1] <= scenario.calm_at_s
         if fault.kind in (FaultKind.CRASH, FaultKind.LEAVE, FaultKind.LOSE_HOST, FaultKind.REPLACE):

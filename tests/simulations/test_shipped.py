@@ -23,6 +23,7 @@ PEERS: Final = {
     "lossy_wan": (11, 40),
     "mass_restart": (2, 40),
     "one_bad_accuser": (4, 40),
+    "partial_splits": (3, 40),
     "short_splits": (2, 40),
     "split_and_heal": (2, 40),
     "stalled_ten_minutes": (8, 24),
@@ -50,6 +51,18 @@ def test_a_shipped_scenario_keeps_every_rule(name: str, peers: int) -> None:
     outcome = Execution(replace(load(name), peers=peers), SEED).run()
 
     assert outcome.ok, outcome.broken
+
+
+@pytest.mark.parametrize(
+    "bug, rule", [("resurrection", "M5"), ("old_boot_kept", "M23"), ("no_refutation", "M23")]
+)
+def test_lives_that_overlap_show_what_is_left_of_old_ones(bug: str, rule: str) -> None:
+    """Where all were gone before the first came back, nobody was left that knew the last lives,
+    and each of these bugs passed."""
+    scenario = replace(load("mass_restart"), peers=40)
+    assert Execution(scenario, 1).run().ok
+    with SABOTAGE[bug].at_work():
+        assert rule == Execution(scenario, 1).run().rule
 
 
 @pytest.mark.parametrize(
