@@ -260,9 +260,9 @@ class Execution:
 
 def judge(figures: Figures, expect: Expected, peers: int, round_s: Seconds) -> Iterator[BrokenRule]:
     """Compare what was measured with what was expected of so many peers."""
-    kinds = {"": figures.detection}
+    kinds = {"": figures.known}
     if figures.dial_out:  # each by itself: one must not hide behind the other
-        of = figures.detection_of
+        of = figures.known_of
         kinds = {" of those that only dial out": of[True], " of the others": of[False]}
     known = [
         ("M10", name + which, kind.quantile_s(share), bound(limit, peers))

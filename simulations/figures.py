@@ -43,8 +43,12 @@ class Histogram:
 class Figures:
     """All that is measured.
 
-    detection       from a peer's end until a live peer holds it down or left.
-    detection_of    the same by whether the one that is gone could only dial out.
+    known           from a lost life's end until 99 % of those that were there hold it down, once
+                    for each life (``measuring``); this is judged.
+    known_of        the same by whether the one that is gone could only dial out.
+    not_known       lost lives that are not known to so many yet.
+    detection       from a peer's end until a live peer holds it down, over all pairs of the two.
+    first_verdict   from a lost life's end until the first holds it down.
     dial_out        lives of peers that only dial out.
     first_doubt     from a peer's end until the first live peer suspects it or holds it down.
     dissemination   from the first peer that hears of a new life until another one does.
@@ -53,10 +57,13 @@ class Figures:
     agreed_s        from the calm's beginning until all agree; inf: never.
     """
 
-    detection: Histogram = field(default_factory=Histogram)
-    detection_of: dict[bool, Histogram] = field(
+    known: Histogram = field(default_factory=Histogram)
+    known_of: dict[bool, Histogram] = field(
         default_factory=lambda: {False: Histogram(), True: Histogram()}
     )
+    not_known: int = 0
+    detection: Histogram = field(default_factory=Histogram)
+    first_verdict: Histogram = field(default_factory=Histogram)
     dial_out: int = 0
     first_doubt: Histogram = field(default_factory=Histogram)
     dissemination: Histogram = field(default_factory=Histogram)

@@ -42,6 +42,7 @@ from gossip.machine import (
 from gossip.membership.jury import CREDIT_S
 from gossip.messages import NO_RUMORS, Ack, Gossip, PeerId, Ping, Record, Seconds, Status
 from simulations.figures import Figures
+from simulations.measuring import Measuring
 from simulations.rules import BrokenRule
 from simulations.simulated_peer import Doubt, SimulatedPeer
 from simulations.splits import Split, Splits
@@ -98,6 +99,7 @@ class Guard:
         self._limits = limits
         self._splits = Splits()
         self._telling = Telling(world, self.truth)
+        self._measuring = Measuring(world, figures)
         self._deaf_at_s: dict[PeerId, Seconds] = {}
         self._health_shown: bool | None = None
         self._watching = 0
@@ -113,12 +115,14 @@ class Guard:
             last = before.life.core.swim.me.boot
             assert life.me.boot > last, "M7 is the world's here"
         self.truth.began(life)
+        self._measuring.began(life)
         self._watching += not life.only_dials_out
         self.figures.dial_out += life.only_dials_out
 
     def ended(self, life: SimulatedPeer) -> None:
         """See Check."""
         self.truth.ended(life, self._world.now)
+        self._measuring.ended(life)
         self._watching -= not life.only_dials_out
 
     def split(self) -> None:
@@ -238,7 +242,7 @@ class Guard:
             self._suspected(life, happened, subject, record)
         elif record.status is Status.DOWN:
             self._held_down(life, happened, subject, record)
-        self._measure(life, subject, record, told)
+        self._measuring.changed(life, subject, record, told)
         life.told[record.peer] = record
         if record.status is Status.SUSPECT:
             life.doubts[record.peer] = Doubt(version, self._world.now, life.rested_s)
@@ -400,38 +404,6 @@ class Guard:
         least_s = self._limits.suspicion_min_s - self._limits.starved_s / 2
         if same and rested_s >= self._limits.starved_s and active_s < least_s:
             self._broken("M17", life, f"holds {record.peer} down after {active_s:.2f} s awake")
-
-    def _measure(
-        self, life: SimulatedPeer, subject: Subject, record: Record, told: Record | None
-    ) -> None:
-        now = self._world.now
-        version = (record.boot, record.incarnation)
-        if record.status is not Status.ALIVE and not subject.life.running:
-            if version != subject.ended or not subject.ended_at_s:
-                return
-            if not subject.life.crashed:
-                return
-            if not subject.doubted:
-                subject.doubted = True
-                self.figures.first_doubt.add(now - subject.ended_at_s)
-            down = told is not None and told.status >= Status.DOWN
-            known = down and told is not None and told.boot == record.boot
-            if record.status >= Status.DOWN and not known and life.started_at < subject.ended_at_s:
-                after_s = now - subject.ended_at_s
-                self.figures.detection.add(after_s)
-                self.figures.detection_of[subject.life.only_dials_out].add(after_s)
-        elif record.boot == subject.life.me.boot and (told is None or told.boot < record.boot):
-            self._measure_spread(life, subject)
-
-    def _measure_spread(self, life: SimulatedPeer, subject: Subject) -> None:
-        """How news of a new life gets about among those who were there before it."""
-        began_at_s, now = subject.life.started_at, self._world.now
-        if began_at_s == 0.0 or life.started_at >= began_at_s:
-            return
-        if subject.first_told_at_s is None:
-            subject.first_told_at_s = now
-        else:
-            self.figures.dissemination.add(now - subject.first_told_at_s)
 
     def _broken(self, rule: str, life: SimulatedPeer, text: str) -> NoReturn:
         raise BrokenRule(f"{life.name} {text}", rule, self._world.now, life.me.peer)

@@ -172,8 +172,9 @@ class Expected:
     """What must come of it; what is not given is not asked for, but for the two limits below.
 
     false_downs             at most so many verdicts about peers that run.
-    detect_p50_s, _p99_s    how soon live peers know of one that is gone; where some only dial out,
-                            of those and of the others, each by themselves.
+    detect_p50_s, _p99_s    how soon 99 % of the peers that were there know of a lost life: for half
+                            and for 99 % of all lost lives; where some only dial out, of those and
+                            of the others, each by themselves.
     agree_s                 how soon after the calm began all agree on who is here.
     rounds_over_log2        in so many gossip rounds beyond log2 of the peers, rounded up, news of
                             a new life reaches everybody.

@@ -37,15 +37,21 @@ def as_json(outcome: Outcome, repeat: str, gossip_interval_s: float) -> dict[str
         "ok": outcome.ok,
         "interrupted": outcome.interrupted,
         "virtual_s": _number(outcome.ended_at_s),
-        "detect_p50_s": _number(figures.detection.quantile_s(0.5)),
-        "detect_p99_s": _number(figures.detection.quantile_s(0.99)),
-        "detect_max_s": _number(figures.detection.largest_s),
-        "detect_dial_out_p50_s": _number(figures.detection_of[True].quantile_s(0.5)),
-        "detect_dial_out_p99_s": _number(figures.detection_of[True].quantile_s(0.99)),
-        "detect_others_p50_s": _number(figures.detection_of[False].quantile_s(0.5)),
-        "detect_others_p99_s": _number(figures.detection_of[False].quantile_s(0.99)),
-        "first_doubt_p50_s": _number(figures.first_doubt.quantile_s(0.5)),
+        "detect_p50_s": _number(figures.known.quantile_s(0.5)),
+        "detect_p99_s": _number(figures.known.quantile_s(0.99)),
+        "detect_max_s": _number(figures.known.largest_s),
+        "detect_dial_out_p50_s": _number(figures.known_of[True].quantile_s(0.5)),
+        "detect_dial_out_p99_s": _number(figures.known_of[True].quantile_s(0.99)),
+        "detect_others_p50_s": _number(figures.known_of[False].quantile_s(0.5)),
+        "detect_others_p99_s": _number(figures.known_of[False].quantile_s(0.99)),
+        "lost_known": figures.known.count,
+        "lost_not_known": figures.not_known,
+        "detect_pairs_p50_s": _number(figures.detection.quantile_s(0.5)),
+        "detect_pairs_p99_s": _number(figures.detection.quantile_s(0.99)),
+        "detect_pairs_max_s": _number(figures.detection.largest_s),
         "detections": figures.detection.count,
+        "first_doubt_p50_s": _number(figures.first_doubt.quantile_s(0.5)),
+        "first_verdict_p50_s": _number(figures.first_verdict.quantile_s(0.5)),
         "dial_out": figures.dial_out,
         "false_downs": figures.false_downs,
         "falsely_down": len(figures.falsely_down),
@@ -81,7 +87,7 @@ def as_text(outcome: Outcome, repeat: str, gossip_interval_s: float) -> str:
     verdict = "ok" if outcome.ok else "interrupted" if outcome.interrupted else "BROKEN"
     faults = ", ".join(f"{n} {kind.value}" for kind, n in outcome.injected.items()) or "none"
     dropped = ", ".join(f"{n} by {kind.value}" for kind, n in outcome.dropped.items())
-    detection = figures.detection
+    known, pairs = figures.known, figures.detection
     lines = [
         f"{outcome.scenario}: {outcome.peers} peers, {outcome.ended_at_s:g} s, "
         f"seed {outcome.seed}: {verdict}",
@@ -94,14 +100,20 @@ def as_text(outcome: Outcome, repeat: str, gossip_interval_s: float) -> str:
         )
     if dropped:
         lines.append(f"  dropped     {dropped}")
-    if detection.count:
+    if known.count:
         lines.append(
-            f"  detection   p50 {detection.quantile_s(0.5):.1f} s, "
-            f"p99 {detection.quantile_s(0.99):.1f} s, longest {detection.largest_s:.1f} s; "
-            f"first doubt p50 {figures.first_doubt.quantile_s(0.5):.1f} s"
+            f"  detection   {known.count} lost, known to 99 % p50 {known.quantile_s(0.5):.1f} s, "
+            f"p99 {known.quantile_s(0.99):.1f} s, longest {known.largest_s:.1f} s; "
+            f"not yet {figures.not_known}"
+        )
+    if pairs.count:
+        lines.append(
+            f"  each pair   p50 {pairs.quantile_s(0.5):.1f} s, p99 {pairs.quantile_s(0.99):.1f} s; "
+            f"first doubt p50 {figures.first_doubt.quantile_s(0.5):.1f} s, "
+            f"first verdict p50 {figures.first_verdict.quantile_s(0.5):.1f} s"
         )
     if figures.dial_out:
-        kind = figures.detection_of[True]
+        kind = figures.known_of[True]
         lines.append(
             f"  dial-out    {figures.dial_out} lives that nobody could dial; lost ones known p50 "
             f"{kind.quantile_s(0.5):.1f} s, p99 {kind.quantile_s(0.99):.1f} s"

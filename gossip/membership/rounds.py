@@ -50,6 +50,9 @@ FIRST_SYNC_S: Final = 2.0
 WEIGH_INTERVAL_S: Final = 1.0
 """Verdicts that are not believed yet are looked at again this often."""
 
+URGENT_PAUSE_S: Final = 0.1
+"""A verdict goes out at once, but so long after the news before it: many come together."""
+
 KNOCK_LEAST_S: Final = 5.0
 """A peer that is down has at least so long to answer a greeting."""
 
@@ -77,6 +80,7 @@ class Rounds:
         "_config",
         "_contacts",
         "_early",
+        "_gossiped_at",
         "_health",
         "_judgment",
         "_kept",
@@ -134,6 +138,7 @@ class Rounds:
         self._kept: tuple[str, ...] = ()
         self._sync_s = FIRST_SYNC_S
         self._progress_told_at = now - PROGRESS_INTERVAL_S
+        self._gossiped_at = now - URGENT_PAUSE_S
 
     def deadline(self) -> Seconds:
         """When the next round is due, or ``math.inf``."""
@@ -153,6 +158,10 @@ class Rounds:
             # At a random phase: a claim then takes half an interval a hop, not a whole one.
             self._spreads = True
             ticks.set(_Tick.GOSSIP, now + self._rng.random() * self._config.gossip_interval_s)
+        if view.news.is_urgent and self._spreads:
+            # A verdict does not wait: the round comes to it, and all rounds tell what they did.
+            view.news.is_urgent = False
+            ticks.set(_Tick.GOSSIP, max(now, self._gossiped_at + URGENT_PAUSE_S))
         if view.addresses_changed:
             view.addresses_changed = False
             self._start(_Tick.PERSIST, now + self._config.gossip_interval_s)
@@ -401,6 +410,7 @@ class Rounds:
     def _gossip(self, now: Seconds) -> list[Effect]:
         news = self._view.news
         effects: list[Effect] = []
+        self._gossiped_at = now
         peers = self._view.watch.in_turn(self._config.gossip_fanout)
         if peers and len(news):
             told = Gossip(self._view.some_news(len(peers)))

@@ -12,7 +12,7 @@ import math
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
-from gossip.messages import Evidence, PeerId, Progress, Record, Rumors
+from gossip.messages import Evidence, PeerId, Progress, Record, Rumors, Status
 
 CLAIMS_PER_MESSAGE: Final = 512
 """Most records, and most progress items, that ride on one message (about 70 KB together)."""
@@ -82,10 +82,12 @@ class RumorQueue(Generic[Claim]):
 class News:
     """What this peer has to pass on: records with what they stand on, and progress."""
 
-    __slots__ = ("_factor", "progress", "records")
+    __slots__ = ("_factor", "is_urgent", "progress", "records")
 
     def __init__(self, factor: int) -> None:
         self._factor = factor
+        self.is_urgent = False
+        """Whether a verdict is among the news that was not sent yet at all."""
         self.records: RumorQueue[tuple[Record, Evidence | None]] = RumorQueue()
         self.progress: RumorQueue[Progress] = RumorQueue()
 
@@ -95,6 +97,8 @@ class News:
     def add_record(self, record: Record, evidence: Evidence | None = None) -> None:
         """A claim that won here is news about its subject."""
         self.records.push(record.peer, (record, evidence))
+        if record.status is Status.DOWN:
+            self.is_urgent = True
 
     def add_progress(self, progress: Progress) -> None:
         """An account that won here is news about its peer."""
@@ -110,6 +114,7 @@ class News:
         rounds = math.ceil(max(neighbors, self._factor) / copies)
         most = rounds if hidden else transmissions(self._factor, members) // copies
         sends_max = copies * max(1, min(rounds, most))
+        self.is_urgent = False
         told = self.records.take(CLAIMS_PER_MESSAGE, sends_max, copies)
         return Rumors(
             tuple([record for record, _ in told]),

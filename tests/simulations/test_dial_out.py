@@ -71,8 +71,8 @@ def test_those_that_only_dial_out_are_lost_and_held_up_like_others(seed: int) ->
     assert outcome.ok, outcome.broken
     assert dialed
     assert 12 - 1 == outcome.figures.dial_out
-    assert {False: True, True: True} == {
-        kind: each.count > 30 for kind, each in outcome.figures.detection_of.items()
+    assert {False: 2, True: 2} == {
+        kind: each.count for kind, each in outcome.figures.known_of.items()
     }
 
 
@@ -124,15 +124,15 @@ def test_one_kind_does_not_hide_behind_the_other() -> None:
     figures = Figures(dial_out=1, idle_bytes_per_s=0.0)
     for hidden, after_s in ((False, 5.0), (True, 20.0)):
         for _ in range(10):
-            figures.detection_of[hidden].add(after_s)
+            figures.known_of[hidden].add(after_s)
     expect = Expected(detect_p50_s=9.0)
     (wrong,) = judge(figures, expect, 100, 0.5)
     assert "detect_p50_s of those that only dial out is 20" in str(wrong)
-    figures.detection_of[False] = figures.detection_of[True]
+    figures.known_of[False] = figures.known_of[True]
     assert 2 == len(list(judge(figures, expect, 100, 0.5)))
     assert 2 == len(list(judge(Figures(dial_out=1, idle_bytes_per_s=0.0), expect, 100, 0.5)))
     figures.dial_out = 0
-    figures.detection.add(5.0)
+    figures.known.add(5.0)
     assert [] == list(judge(figures, expect, 100, 0.5))
 
 

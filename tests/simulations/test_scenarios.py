@@ -242,7 +242,7 @@ def test_what_is_expected_is_compared() -> None:
     """Each limit with its measure; what is not given is not asked."""
     figures = Figures(false_downs=1, agreed_s=9.0, idle_bytes_per_s=100.0)
     figures.idle_messages_per_s, figures.idle_gossip_messages = 3.0, 4
-    figures.detection.add(5.0)
+    figures.known.add(5.0)
     figures.dissemination.add(4.2)
     strict = Expected(0, 4.0, 4.0, 8.0, 1, 99.0, 2.0, 3)
 
@@ -426,7 +426,7 @@ def test_a_failure_names_rule_and_repeats_by_its_command(
         (["calm", "--seeds", "3..1"], "not A..B"),
         (["calm", "--peers", "0"], "at least 1"),
         (["calm", "--ignore", "M99"], "invalid choice: 'M99' (choose from 'M2', 'M4',"),
-        (["host_lost", "--peers", "5"], "host_lost needs at least 6 peers: with 5 not all"),
+        (["host_lost", "--peers", "22"], "host_lost needs at least 23 peers: with 22 not"),
     ],
 )
 def test_a_wrong_command_is_told_in_one_line(

@@ -35,7 +35,7 @@ from gossip.messages import (
     Status,
     Welcome,
 )
-from tests.gossip.membership.claims import LAYOUT, peer, progress, record, undialable
+from tests.gossip.membership.claims import LAYOUT, down, peer, progress, record, undialable
 from tests.gossip.membership.dialogue import (
     CONFIG,
     bury,
@@ -94,6 +94,27 @@ def test_news_goes_out_a_bounded_number_of_times_then_there_is_silence() -> None
 
     assert len(swim.neighbors()) <= len(copies) <= 4 * math.ceil(math.log10(11))
     assert max(copies) < 31.1
+
+
+def test_a_verdict_is_told_at_once_and_no_more_often_than_other_news() -> None:
+    """M21: the round comes to it; and many verdicts that come one by one share rounds."""
+    others = tuple(range(2, 21))
+    swim = machine(*map(record, others))
+    run(swim, 30.0, answering=others)
+    bury(swim, 3, 4, 5, 6, 7, 8, 9, 10, by=2, now=30.0)
+    heard = run(swim, 40.0, answering=others)
+    copies = [at for at, each in heard for told in carried([each]) if down(3) in told.records]
+
+    assert 4 == len([at for at in copies if at == 30.0])
+    assert len(swim.neighbors()) <= len(copies) <= 4 * math.ceil(math.log10(20))
+
+    times: set[float] = set()
+    for late in range(8):
+        at = 40.0 + 0.02 * late
+        bury(swim, 11 + late, *range(4, 11), by=2, now=at)
+        times |= {at for at, each in run(swim, at + 0.02, answering=others) if carried([each])}
+    assert 40.0 == min(times)
+    assert 2 == len(times)
 
 
 @pytest.mark.parametrize("size", [2, 3])
