@@ -24,6 +24,9 @@ STYLES = {
 GONE = ("killed", "failed", "ended")
 """States whose last figures are old: dim, and no witness of anything."""
 
+CAPTION_COLUMNS = 77
+"""A caption is as wide as its table, and the narrowest is so wide."""
+
 _NONE = "–"
 ROOMY_COLUMNS = 104
 
@@ -56,13 +59,36 @@ class Row:
     sees: Sees | None = None
 
 
-def live_table(rows: Sequence[Row], figure: str, caption: str, columns: int = 100) -> Table:
-    """All peers, one row each; ``figure`` names the main figure. Fits into 80 ``columns``."""
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One peer that others have lost: how many, for how many of them it is down (the group's
+    verdict, not only their own), and the cause that most of them found; empty when none did."""
+
+    peer: int
+    cause: str
+    lost_to: int
+    down_for: int
+
+    def __str__(self) -> str:
+        many = f"down for {self.down_for}" if self.down_for else f"lost to {self.lost_to}"
+        return f"p{self.peer} ({self.cause or 'no answer'}, {many})"
+
+
+def live_table(
+    rows: Sequence[Row],
+    figure: str,
+    caption: str,
+    columns: int = 100,
+    losses: Sequence[Loss] = (),
+) -> Table:
+    """All peers, one row each; ``figure`` names the main figure. Fits into 80 ``columns``. Below,
+    which peers are lost and why."""
+    lost = f"\n{lost_line(losses)}" if losses else ""
     table = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1) if columns >= ROOMY_COLUMNS else 0,
-        caption=f"{caption} · sees: others alive/busy/down",
+        caption=f"{caption} · sees: others alive/busy/down{lost}",
         caption_justify="left",
         caption_style="dim",
     )
@@ -100,7 +126,19 @@ def live_table(rows: Sequence[Row], figure: str, caption: str, columns: int = 10
     return table
 
 
-def one_line(rows: Sequence[Row], figure: str, elapsed_s: float) -> str:
+def lost_line(losses: Sequence[Loss], columns: int = CAPTION_COLUMNS) -> str:
+    """The first of these losses, as many as fit, and how many more there are."""
+    for shown in range(len(losses), 0, -1):
+        more = [f"+{len(losses) - shown} more"] if shown < len(losses) else []
+        line = f"lost: {', '.join([*map(str, losses[:shown]), *more])}"
+        if len(line) <= columns:
+            return line
+    return f"lost: {len(losses)}"
+
+
+def one_line(
+    rows: Sequence[Row], figure: str, elapsed_s: float, losses: Sequence[Loss] = ()
+) -> str:
     """The same in a line, for logs and pipes."""
     states: dict[str, int] = {}
     for row in rows:
@@ -117,6 +155,8 @@ def one_line(rows: Sequence[Row], figure: str, elapsed_s: float) -> str:
     if any(each.busy or each.down for each in views):
         busy, down = max(each.busy for each in views), max(each.down for each in views)
         parts.append(f"up to {busy} seen busy, {down} down")
+    if losses:
+        parts.append(lost_line(losses))
     return " · ".join(parts)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from peers.identity import write_whole
+from simulations.local.sights import EVENTS, Sights
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 STDERR_LINES: Final = 12
@@ -118,6 +119,7 @@ class Tail:
 class PeerProcess:
     """A peer of a local run. ``look`` brings everything public up to date.
 
+    sights         how it sees each of the others.
     first_shards   the shards it trained on first.
     start_s        from its start as a process until it had a model.
     """
@@ -127,6 +129,7 @@ class PeerProcess:
         self.folder = folder
         self.peer = peer
         self.status = PeerStatus()
+        self.sights = Sights()
         self.address: str | None = None
         self.join_s = math.nan
         self.start_s = math.nan
@@ -208,6 +211,8 @@ class PeerProcess:
                     self.status = PeerStatus.of(line)
                     self.has_result = line["event"] == "result"
                     self.first_shards = self.first_shards or self.status.shards
+                case event if event in EVENTS:
+                    self.sights.hear(line)
                 case _:
                     continue
 

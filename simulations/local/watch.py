@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final
@@ -11,11 +12,16 @@ from typing import Final
 from rich.console import Console
 from rich.live import Live
 
-from simulations.local.process import PeerProcess
-from simulations.table import Row, Sees, live_table, one_line
+from gossip.machine import LinkCause
+from simulations.local.process import PeerProcess, State
+from simulations.local.sights import Sight
+from simulations.table import GONE, Loss, Row, Sees, live_table, one_line
 
 TABLE_EVERY_S: Final = 0.25
 LINE_EVERY_S: Final = 5.0
+
+_CLOSED: Final = LinkCause.CLOSED.name.lower()
+"""A link ended; why, a fresh dial finds out."""
 
 
 class Watch:
@@ -52,15 +58,16 @@ class Watch:
         now_s = time.monotonic()
         if now_s < self._next_s and not last:
             return
-        rows = rows_of(peers)
+        rows, losses = rows_of(peers), losses_of(peers)
         figure = main_figure(peers)
         if self._live is not None:
             self._next_s = now_s + TABLE_EVERY_S
-            table = live_table(rows, figure, self._caption(elapsed_s), self._console.width)
+            caption, columns = self._caption(elapsed_s), self._console.width
+            table = live_table(rows, figure, caption, columns, losses)
             self._live.update(table, refresh=True)
         else:
             self._next_s = now_s + LINE_EVERY_S
-            line = one_line(rows, figure, elapsed_s)
+            line = one_line(rows, figure, elapsed_s, losses)
             self._console.print(line, highlight=False, markup=False)
 
     def _caption(self, elapsed_s: float) -> str:
@@ -103,6 +110,28 @@ def sees_of(peer: PeerProcess) -> Sees | None:
         return None
     alive, busy, lost, down = (census.get(each, 0) for each in ("alive", "busy", "lost", "down"))
     return Sees(alive, busy + lost, down)
+
+
+def losses_of(peers: Sequence[PeerProcess]) -> list[Loss]:
+    """Who is lost to any of those that still look, the latest first; when all have finished, by
+    their last word. Who finished or was asked to end has not been lost."""
+    witnesses = [each for each in peers if each.pid and each.state.value not in GONE]
+    witnesses = [each for each in witnesses if not each.state.is_over] or witnesses
+    found: list[tuple[float, Loss]] = []
+    for subject in peers:
+        seen = [each.sights.about.get(subject.peer) for each in witnesses]
+        sights = [each for each in seen if each is not None and each.gone]
+        if sights and subject.state not in (State.FINISHED, State.ENDED):
+            found.append((min(each.at_s for each in sights), _loss(subject.index, sights)))
+    return [loss for _, loss in sorted(found, key=lambda each: each[0], reverse=True)]
+
+
+def _loss(peer: int, sights: Sequence[Sight]) -> Loss:
+    """With the cause that most of them found; that a link ended only where none found more."""
+    causes = [each.cause for each in sights if each.cause]
+    telling = [cause for cause in causes if cause != _CLOSED] or causes
+    cause, _ = max(Counter(telling).items(), key=lambda each: each[1], default=("", 0))
+    return Loss(peer, cause, len(sights), sum(each.down for each in sights))
 
 
 def main_figure(peers: Sequence[PeerProcess]) -> str:

@@ -28,6 +28,10 @@ pytestmark = [
 SLOW = NetworkPath(latency_s=0.08, bytes_per_s=20e6 / 8, stall_every_s=10.0)
 ONE_WAY_S = 8.0
 SPLIT_S = 30.0
+WATCHED_S = 10.0
+"""After the heal, on: from a lost probe to a verdict it is 7 to 8 s among so few."""
+CROSSINGS = 6
+"""Of the path by one swap, as who began it sees it: Offer, Want, chunks, Reply, Want, chunks."""
 PEERS = 4
 HALVES = ((0, 1), (2, 3))
 SLOW_WORDS = ("digits", "--pace", "20", "--every", "10", "--seconds", "25", "--fragments", "4")
@@ -47,6 +51,7 @@ class Stories:
     split: Swarm
     split_at_s: float
     healed_at_s: float
+    over_at_s: float
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +81,21 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stories]:
         healed_at_s = time.time()
         proxy.heal()
         wait_until(lambda: _is_whole(split, healed_at_s), "the halves mix again", LIMIT_S)
-        slow.until_ended()
+        for number in range(PEERS):
+            split.until_later(healed_at_s + WATCHED_S, number)
+        over_at_s = time.time()
         split.stop()
-        stalls = slow_proxy.stalls
-        yield Stories(slow, stalls, cut_at_s, mended_at_s, split, split_at_s, healed_at_s)
+        slow.until_ended()
+        yield Stories(
+            slow,
+            slow_proxy.stalls,
+            cut_at_s,
+            mended_at_s,
+            split,
+            split_at_s,
+            healed_at_s,
+            over_at_s,
+        )
 
 
 def _swarm(factory: pytest.TempPathFactory, name: str, words: Sequence[str], proxy: Proxy) -> Swarm:
@@ -113,6 +129,15 @@ def test_a_run_over_a_slow_and_stalling_network_finishes(stories: Stories) -> No
         assert result["figures"]["accuracy"] > ALONE
 
 
+def test_a_swap_takes_as_long_as_the_path_makes_it(stories: Stories) -> None:
+    """The proxy is in the way of what peers say to each other, in both directions."""
+    for number in range(PEERS):
+        swaps = stories.slow.swaps(number)
+        took_s = [each["duration_s"] for each in swaps if each["role"] == "initiator"]
+        assert took_s
+        assert min(took_s) > 0.99 * CROSSINGS * SLOW.latency_s
+
+
 def test_nobody_is_called_down_over_a_slow_network_or_a_one_way_cut(stories: Stories) -> None:
     """The other peers are witnesses that both ends of the cut pair live."""
     assert [] == stories.slow.verdicts("down")
@@ -130,16 +155,17 @@ def test_a_pair_that_was_cut_one_way_swaps_again(stories: Stories) -> None:
 
 
 def test_both_halves_of_a_split_train_and_swap_on(stories: Stories) -> None:
-    """Nobody waits for the other half, and nothing crosses."""
+    """Nobody waits for the other half, and nothing crosses; both to the end of the split."""
     swarm, until_s = stories.split, stories.healed_at_s
     for number in range(PEERS):
         statuses = swarm.lines(number, "status", since_s=stories.split_at_s)
-        during = [each["samples"] for each in statuses if each["unix_s"] < until_s]
+        during = [each for each in statuses if each["unix_s"] < until_s]
         middle = len(during) // 2
-        assert during[0] < during[middle] < during[-1]
+        for what in ("step", "samples"):
+            assert during[0][what] < during[middle][what] < during[-1][what]
         swaps = swarm.swaps(number, stories.split_at_s + 5.0)
         during_split = [each for each in swaps if each["unix_s"] < until_s]
-        assert during_split
+        assert [each for each in during_split if each["unix_s"] > until_s - SPLIT_S / 2]
         assert [] == across(during_split, number)
 
 
@@ -155,7 +181,29 @@ def test_the_other_half_is_lost_in_silence(stories: Stories) -> None:
         assert "refused" not in [each["cause"] for each in during]
 
 
-def test_after_the_split_the_halves_mix_again(stories: Stories) -> None:
-    """Each with somebody of the other half; that all see each other alive was waited for."""
+def test_nobody_is_called_down_after_the_heal(stories: Stories) -> None:
+    """The halves had called each other down, and with the heal that is over: nobody takes over such
+    a claim any more, old or new, and all that were down are alive again to everybody."""
+    swarm, healed_at_s = stories.split, stories.healed_at_s
+    down = {(by, about) for by, about, _ in swarm.verdicts("down", stories.split_at_s)}
+    assert {by for by, _ in down} == set(range(PEERS))  # the story did happen
+    late = swarm.verdicts("down", healed_at_s)
+    assert [] == [each for each in late if each[2]["unix_s"] < stories.over_at_s]
+    assert down <= {(by, about) for by, about, _ in swarm.verdicts("alive", healed_at_s)}
     for number in range(PEERS):
-        assert across(stories.split.swaps(number, stories.healed_at_s), number)
+        statuses = swarm.lines(number, "status", since_s=healed_at_s)
+        last = [each for each in statuses if each["unix_s"] < stories.over_at_s][-1]
+        assert last["unix_s"] > healed_at_s + WATCHED_S - 1.0
+        assert (3, 0) == (last["census"]["alive"], last["census"]["down"])
+
+
+def test_after_the_split_the_halves_mix_again(stories: Stories) -> None:
+    """Each with somebody of the other half, again and again, while all train on."""
+    swarm = stories.split
+    for number in range(PEERS):
+        crossed = across(swarm.swaps(number, stories.healed_at_s), number)
+        assert len(crossed) > 1
+        steps = [
+            each["step"] for each in swarm.lines(number, "status", since_s=stories.healed_at_s)
+        ]
+        assert steps[0] < steps[-1]

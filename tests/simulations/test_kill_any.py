@@ -23,6 +23,7 @@ def test_the_others_go_on_and_finish(task: str, index: int, tmp_path: Path) -> N
     assert 0 == done.code, done.stderr
     result = done.result
     assert [index] == result["killed"]
+    assert f"lost: p{index} (refused, " in done.stderr.splitlines()[-1]  # what people see at last
     killed_at_s = lines(folder / f"peer-{index}", "status")[-1]["unix_s"]
     for other in set(range(PEERS)) - {index}:
         final = result["peers"][str(other)]
