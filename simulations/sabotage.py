@@ -28,7 +28,7 @@ from gossip.membership.rounds import Rounds, _Tick
 from gossip.membership.rumors import RumorQueue
 from gossip.membership.sightings import OF_CAUSE, Witness
 from gossip.membership.swim import Swim
-from gossip.membership.sync import Sync
+from gossip.membership.sync import Pace, Sync
 from gossip.membership.verdicts import Verdicts, Weight, evidence_for
 from gossip.membership.view import View
 from gossip.membership.watch import Watch
@@ -391,7 +391,7 @@ def everybody_watches_everybody() -> list[Replacement]:
 @bug(SPLIT, "M26")
 def comparisons_without_rest() -> list[Replacement]:
     """Peers compare their records twice a second, though nothing has changed."""
-    return [(Rounds, "_next_sync_s", lambda *_: 0.5)]
+    return [(Pace, "next_s", lambda *_: 0.5)]
 
 
 @bug(HIDDEN, "M29")

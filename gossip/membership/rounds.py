@@ -21,7 +21,7 @@ from gossip.membership.alone import is_left_alone
 from gossip.membership.contacts import Contacts
 from gossip.membership.health import Health
 from gossip.membership.judgment import Judgment
-from gossip.membership.sync import Sync
+from gossip.membership.sync import Pace, Sync
 from gossip.membership.terms import Terms
 from gossip.membership.view import View
 from gossip.messages import Gossip, Hello, PeerId, Ping, Record, Refused, Seconds, Status
@@ -43,9 +43,6 @@ EARLY_MAX: Final = 64
 
 LOOKS_PER_INTERVAL: Final = 2
 """So often in a probe interval this peer looks whom it has not heard from."""
-
-FIRST_SYNC_S: Final = 2.0
-"""A newcomer's first comparison comes within this, the next ones each twice as late."""
 
 WEIGH_INTERVAL_S: Final = 1.0
 """Verdicts that are not believed yet are looked at again this often."""
@@ -86,13 +83,13 @@ class Rounds:
         "_kept",
         "_knocked_at",
         "_knocks",
+        "_pace",
         "_progress_told_at",
         "_rng",
         "_roster",
         "_runs",
         "_spreads",
         "_strangers",
-        "_sync_s",
         "_terms",
         "_turned_away",
         "_view",
@@ -136,7 +133,7 @@ class Rounds:
         self._early: dict[PeerId, None] = {}
         self._knocked_at: PeerId | None = None
         self._kept: tuple[str, ...] = ()
-        self._sync_s = FIRST_SYNC_S
+        self._pace = Pace(self._config.sync_interval_s)
         self._progress_told_at = now - PROGRESS_INTERVAL_S
         self._gossiped_at = now - URGENT_PAUSE_S
 
@@ -172,7 +169,7 @@ class Rounds:
                 return
             self._runs = True
             ticks.set(_Tick.PROBE, now + self._rng.random() * self._look_s())
-            ticks.set(_Tick.SYNC, now + self._rng.random() * self._next_sync_s())
+            ticks.set(_Tick.SYNC, now + self._rng.random() * self._pace.next_s())
         if not self._knocks and self._roster.down:
             self._knocks = True
             ticks.set(_Tick.KNOCK, now + self._rng.random() * self._knock_pause_s())
@@ -260,7 +257,7 @@ class Rounds:
     def belong(self) -> None:
         """I have been a member all along."""
         self._view.is_welcomed = True
-        self._sync_s = self._config.sync_interval_s
+        self._pace.settle()
 
     def answered(self) -> bool:
         """Somebody welcomed me; True when it is the first one."""
@@ -420,24 +417,15 @@ class Rounds:
             self.ticks.set(_Tick.GOSSIP, now + self._config.gossip_interval_s)
         return effects
 
-    def _next_sync_s(self) -> Seconds:
-        """A newcomer compares soon and then less and less often: who welcomed it may have been
-        one itself. So does who hears again."""
-        most_s = self._config.sync_interval_s
-        pause_s = min(most_s, self._sync_s)
-        self._sync_s = min(most_s, 2 * self._sync_s)
-        return pause_s
-
     def hears_again(self, now: Seconds) -> None:
         """Hardly anybody got through to me for a while: what was told meanwhile I have missed."""
-        if self._runs and self._sync_s > FIRST_SYNC_S:
-            self._sync_s = FIRST_SYNC_S
-            self.ticks.set(_Tick.SYNC, now + self._rng.random() * self._next_sync_s())
+        if self._runs and self._pace.hurry():
+            self.ticks.set(_Tick.SYNC, now + self._rng.random() * self._pace.next_s())
 
     def _compare(self, now: Seconds) -> list[Effect]:
         if not self._roster.others:
             return []
-        self.ticks.set(_Tick.SYNC, now + self._next_sync_s())
+        self.ticks.set(_Tick.SYNC, now + self._pace.next_s())
         neighbors = list(self._view.watch.neighbors)
         if not neighbors:
             return []

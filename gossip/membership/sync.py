@@ -23,7 +23,18 @@ from typing import Final
 from gossip.machine import Effect, Send
 from gossip.membership.ground import BUCKETS
 from gossip.membership.view import View
-from gossip.messages import Diff, Digest, Lookup, PeerId, Progress, Record, Rumors, Status, Version
+from gossip.messages import (
+    Diff,
+    Digest,
+    Lookup,
+    PeerId,
+    Progress,
+    Record,
+    Rumors,
+    Seconds,
+    Status,
+    Version,
+)
 
 RECORDS_MAX: Final = 4096
 """Records sent or asked for in one go; the next comparison finds the rest."""
@@ -31,8 +42,38 @@ RECORDS_MAX: Final = 4096
 ACCOUNTS_PER_DIGEST: Final = 16
 """Accounts change all the time and so are not compared, but passed round a few at a time."""
 
+FIRST_SYNC_S: Final = 2.0
+"""A newcomer's first comparison comes within this, the next ones each twice as late."""
+
 _FORM = struct.Struct(f"<{BUCKETS}Q")
 _IS_AS_HERE = array("Q", [1]).tobytes()[0] == 1
+
+
+class Pace:
+    """How long until the next comparison. A newcomer compares soon and then less and less often:
+    who welcomed it may have been one itself. So does who hears again after it was cut off."""
+
+    __slots__ = ("_most_s", "_next_s")
+
+    def __init__(self, most_s: Seconds) -> None:
+        self._most_s = most_s
+        self._next_s = FIRST_SYNC_S
+
+    def next_s(self) -> Seconds:
+        """The pause before the next one; the one after it is twice as long."""
+        pause_s = min(self._most_s, self._next_s)
+        self._next_s = min(self._most_s, 2 * self._next_s)
+        return pause_s
+
+    def hurry(self) -> bool:
+        """Begin anew; False where the next one comes as soon as that already."""
+        was_slow = self._next_s > FIRST_SYNC_S
+        self._next_s = FIRST_SYNC_S
+        return was_slow
+
+    def settle(self) -> None:
+        """No hurry from now on."""
+        self._next_s = self._most_s
 
 
 class Sync:

@@ -19,9 +19,10 @@ from gossip.machine import (
     TurnedAway,
 )
 from gossip.membership.contacts import CONTACTS_AT_ONCE
-from gossip.membership.rounds import CONTACTS_KEPT, FIRST_SYNC_S
+from gossip.membership.rounds import CONTACTS_KEPT
 from gossip.membership.sightings import Witness
 from gossip.membership.swim import Swim
+from gossip.membership.sync import FIRST_SYNC_S
 from gossip.messages import (
     Digest,
     Gossip,
