@@ -51,6 +51,7 @@ from simulations.small_scenarios import (
     ALONE,
     BACK,
     CRASH,
+    FAR,
     FAREWELL,
     GONE,
     HELD,
@@ -90,7 +91,7 @@ def resurrection() -> list[Replacement]:
     return [(Claims, "learn", learn_all)]
 
 
-@bug(BACK, "M2", "M5", "M23")
+@bug(BACK, "M2", "M5", "M21", "M23")
 def lost_tombstone() -> list[Replacement]:
     """Who is down is forgotten at once, and learned anew from whoever has not heard of it."""
     is_gone = View._is_gone
@@ -218,7 +219,7 @@ def evidence_not_checked() -> list[Replacement]:
     return [(Verdicts, "weigh", lambda *_: Weight.ENOUGH)]
 
 
-@bug(ACCUSER, "M14")
+@bug(FAR, "M14")
 def repetitions_counted() -> list[Replacement]:
     """An accuser that repeats itself counts again each time."""
     weigh, times = Verdicts.weigh, Counter[tuple[PeerId, PeerId]]()

@@ -133,6 +133,12 @@ ACCUSER = Scenario(
     faults=(Fault(FaultKind.ACCUSE, at_s=5.0, for_s=(50.0, 50.0)),),
     expect=Expected(agree_s=35.0),
 )
+FAR = replace(
+    ACCUSER,
+    name="far",
+    summary="the same where a refutation takes a second or more, and verdicts overtake it",
+    conditions=replace(WAN, latency_s=(0.3, 0.6)),
+)
 QUIET = Scenario(
     name="quiet",
     summary="nothing happens",
