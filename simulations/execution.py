@@ -58,6 +58,7 @@ class Outcome:
     randomly_lost: int = 0
     duplicated: int = 0
     reordered: int = 0
+    delayed: int = 0
     wall_s: float = 0.0
     transcript: list[str] = field(default_factory=list)
     traceback: str = ""
@@ -173,6 +174,7 @@ class Execution:
             randomly_lost=world.network.randomly_lost,
             duplicated=world.network.duplicated,
             reordered=world.network.reordered,
+            delayed=world.network.delayed,
             wall_s=self._wall_s,
             transcript=world.transcript.lines,
             traceback=self._traceback,
@@ -231,6 +233,7 @@ class Execution:
             ("loss", declared.loss, network.randomly_lost),
             ("duplication", declared.duplication, network.duplicated),
             ("reordering", declared.reordering, network.reordered),
+            ("tail_share", declared.tail_share, network.delayed),
         )
         return [name for name, share, count in counts if share and not count]
 

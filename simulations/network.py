@@ -136,8 +136,8 @@ class Network:
 
     ``impaired`` says that some pair is cut, lossy or on two sides: only then is each frame asked
     about. ``dropped`` counts, by sender and receiver, the frames that a cut or lossy path took, and
-    the links that were lost to a cut; ``randomly_lost``, ``duplicated`` and ``reordered`` count
-    what the conditions did to frames, ``split_dropped`` the frames and links that a split took.
+    the links that were lost to a cut; ``split_dropped`` the same of splits; ``randomly_lost``,
+    ``duplicated``, ``reordered`` and ``delayed`` what the conditions did to frames.
     """
 
     def __init__(self, conditions: Conditions, seed: int, rng: random.Random) -> None:
@@ -150,6 +150,7 @@ class Network:
         self.randomly_lost = 0
         self.duplicated = 0
         self.reordered = 0
+        self.delayed = 0
         self.split_dropped = 0
         self.dropped: dict[tuple[PeerId, PeerId], int] = {}
         self._seed = seed
@@ -186,6 +187,9 @@ class Network:
         if conditions.reordering and draw() < conditions.reordering:
             self.reordered += 1
             arrives_at += draw() * latency_s
+        if conditions.tail_share and draw() < conditions.tail_share:
+            self.delayed += 1
+            arrives_at += draw() * conditions.tail_s
         if draw() < conditions.duplication:
             self.duplicated += 1
             return (arrives_at, arrives_at + draw() * conditions.jitter_s)

@@ -71,6 +71,7 @@ def as_json(outcome: Outcome, repeat: str, gossip_interval_s: float) -> dict[str
         "randomly_lost": outcome.randomly_lost,
         "duplicated": outcome.duplicated,
         "reordered": outcome.reordered,
+        "delayed": outcome.delayed,
         "events_per_s": _number(outcome.events_per_s),
         "wall_s": _number(outcome.wall_s),
     }
@@ -93,10 +94,10 @@ def as_text(outcome: Outcome, repeat: str, gossip_interval_s: float) -> str:
         f"seed {outcome.seed}: {verdict}",
         f"  faults      {faults}",
     ]
-    if outcome.randomly_lost or outcome.duplicated or outcome.reordered:
+    if outcome.randomly_lost or outcome.duplicated or outcome.reordered or outcome.delayed:
         lines.append(
             f"  frames      {outcome.randomly_lost} lost, {outcome.duplicated} duplicated, "
-            f"{outcome.reordered} reordered"
+            f"{outcome.reordered} reordered, {outcome.delayed} delayed"
         )
     if dropped:
         lines.append(f"  dropped     {dropped}")

@@ -85,6 +85,29 @@ def test_without_a_limit_they_come_at_once() -> None:
     assert max(after_s) < 0.1
 
 
+def test_a_tail_holds_back_so_many_frames_and_no_others() -> None:
+    """A tenth of them, by up to five seconds; in the calm none."""
+    tail = replace(LAN, tail_share=0.1, tail_s=5.0)
+    after_s, _ = burst(tail)
+
+    assert 3 <= sum(each > 0.1 for each in after_s) <= 20
+    assert 1.0 < max(after_s) < 5.1
+    assert max(burst(tail, calm=True)[0]) < 0.1
+
+
+def test_a_tail_is_counted_and_must_hit_a_frame() -> None:
+    """As every condition that is declared."""
+    scenario = Scenario("mine", "", 6, 60.0, 30.0, conditions=LAN)
+    often, never = (
+        Execution(replace(scenario, conditions=replace(LAN, tail_share=share, tail_s=1.0)), 1).run()
+        for share in (0.05, 1e-12)
+    )
+
+    assert often.ok, often.broken
+    assert often.delayed > 10
+    assert "hit no frame: tail_share" in never.broken
+
+
 def test_a_swarm_keeps_every_rule_over_slow_uplinks() -> None:
     """Ten times what it says at rest; and it is another run than without a limit."""
     limited = replace(LAN, bytes_per_s=2_500.0)
@@ -96,7 +119,16 @@ def test_a_swarm_keeps_every_rule_over_slow_uplinks() -> None:
     assert slow.events != free.events
 
 
-def test_an_uplink_that_carries_nothing_is_refused() -> None:
-    """With its key."""
-    with pytest.raises(UsageError, match="conditions: bytes_per_s must be above 0"):
-        parse(SMALL + "[conditions]\nbytes_per_s = 0", "mine")
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("bytes_per_s = 0", "bytes_per_s must be above 0"),
+        ("tail_share = 1.5\ntail_s = 1", "tail_share is a share"),
+        ("tail_share = 0.5\ntail_s = -1", "tail_s must not be negative"),
+        ("tail_share = 0.5", "give both of tail_share and tail_s"),
+    ],
+)
+def test_wrong_conditions_are_refused(text: str, complaint: str) -> None:
+    """With their keys."""
+    with pytest.raises(UsageError, match=f"conditions: {complaint}"):
+        parse(f"{SMALL}[conditions]\n{text}", "mine")

@@ -83,6 +83,13 @@ def any_faults() -> st.SearchStrategy[Fault]:
 
 def any_conditions() -> st.SearchStrategy[Conditions]:
     """Of any network."""
+    tails = st.just((0.0, 0.0)) | st.tuples(st.floats(1e-9, 1.0), rates)
+    tail = tails.map(lambda pair: {"tail_share": pair[0], "tail_s": pair[1]})
+    return st.builds(lambda usual, late: replace(usual, **late), usual_conditions(), tail)
+
+
+def usual_conditions() -> st.SearchStrategy[Conditions]:
+    """But that no frame is late beyond what others are."""
     return st.builds(
         Conditions,
         ranges,
