@@ -133,8 +133,9 @@ class Faults:
             FaultKind.ACCUSE: self._accuse,
         }[fault.kind]
         count = len(fault.targets) or max(fault.count, round(fault.share * self._peers))
-        if fault.kind in ENDINGS:
-            count = min(count, self._world.running_count - 1)  # somebody has to be left
+        if fault.kind in ENDINGS or fault.kind is FaultKind.REPLACE:
+            # Somebody has to be left, and who takes another's place needs somebody to join.
+            count = min(count, self._world.running_count - 1)
         if fault.kind is FaultKind.ACCUSE:
             busy = self._world.now < max(self._split_until_s, self._accused_until_s) + SETTLE_S
             count = 0 if busy or self._has_bad_paths else 1
