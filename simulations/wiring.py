@@ -217,6 +217,7 @@ class Wiring:
             self._leaves(link, link.latency_s)
         link.state, link.up, link.there = LinkState.LOST, False, None
         link.attempt += 1
+        link.told.clear()  # of a dial while it was up; what a dial finds from now on is news
         self._world.call(self._world.now + link.latency_s, self._tell_closed, link)
 
     def _tell_closed(self, link: Link) -> None:
