@@ -395,7 +395,7 @@ class Guard:
         if doubt is None or life.clock is not None or subject.life.running:
             return
         version = (record.boot, record.incarnation)
-        silent_at_s = subject.ends.get(version, subject.ended_at_s)
+        silent_at_s = subject.silent_since(version, doubt.at_s)
         if self._splits.divided(life.me.peer, record.peer, silent_at_s):
             silent_at_s = min(silent_at_s, doubt.at_s)
         rested_s = life.rested_s - doubt.rested_s

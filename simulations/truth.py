@@ -24,7 +24,7 @@ class Subject:
     ``cut_off`` those that were held down first when their subject could not be heard;
     ``bade_farewell`` says that this life sent a word of its leave to somebody.
     ``spoken`` are the versions of itself that the present or last life made known, ``ends`` when
-    the last life that made one known was over: since then that version is silent.
+    lives that made one known were over: since then that version is silent.
     """
 
     life: SimulatedPeer
@@ -40,7 +40,13 @@ class Subject:
     cut_off: dict[Version, None] = field(default_factory=dict)
     doubted_at_s: dict[Version, Seconds] = field(default_factory=dict)
     spoken: dict[Version, None] = field(default_factory=dict)
-    ends: dict[Version, Seconds] = field(default_factory=dict)
+    ends: dict[Version, tuple[Seconds, ...]] = field(default_factory=dict)
+
+    def silent_since(self, version: Version, doubted_at_s: Seconds) -> Seconds:
+        """When the life ended whose version was doubted then. Without its disk a peer comes back in
+        a version that it had before: the doubt is of the last life that was over by then."""
+        ends = self.ends.get(version, (self.ended_at_s,))
+        return max((each for each in ends if each <= doubted_at_s), default=ends[0])
 
     def issue(self, record: Record) -> None:
         """It made a record of itself known."""
@@ -73,5 +79,6 @@ class Truth:
         subject = self.subjects[life.me.peer]
         subject.ended = subject.issued
         subject.ended_at_s = now
-        subject.ends |= dict.fromkeys(subject.spoken, now)
+        for version in subject.spoken:
+            subject.ends[version] = (*subject.ends.get(version, ()), now)
         subject.doubted = False

@@ -136,8 +136,8 @@ class Jury:
         silent_s = 0.0 if seen.failing_since is None else now - seen.failing_since
         if seen.witness == Witness.CLOSED and not view.roster.is_dialable(peer):
             return False  # no dial of mine will find out why
-        if seen.is_unmet and not view.roster.is_dialable(peer):
-            return silent_s < self._config.sync_interval_s  # it may not know yet that I am here
+        if seen.is_unmet and view.roster.me.control_address and not view.roster.is_dialable(peer):
+            return silent_s < self._config.sync_interval_s  # it may not know yet whom to dial
         excused = seen.is_excused(view.watch.is_dialed(peer), now)
         return excused and silent_s < self._config.busy_max_s
 

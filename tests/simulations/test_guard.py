@@ -498,3 +498,12 @@ def test_who_ends_meanwhile_is_not_waited_for(scene: Scene) -> None:
 
     scene.world.start(3, (0,))
     assert (1, 0) == (figures.known.count, figures.not_known)
+
+
+def test_a_version_that_came_twice_is_silent_since_the_life_that_was_doubted(scene: Scene) -> None:
+    """M17: whoever comes back without its disk begins with boot 1 again."""
+    subject = guard_subject(scene, 1)
+    subject.ends[(1, 0)] = (5.0, 16.0)
+    assert [5.0, 5.0, 16.0] == [subject.silent_since((1, 0), at) for at in (4.0, 9.0, 16.5)]
+    subject.ended_at_s = 3.0
+    assert 3.0 == subject.silent_since((2, 0), 9.0)
