@@ -15,7 +15,7 @@ from simulations.execution import Execution
 from simulations.faults import sides_of
 from simulations.network import Network
 from simulations.scenario import Expected, Fault, FaultKind, Scenario, parse
-from simulations.splits import Split, Splits
+from simulations.splits import CROSSING_S, Split, Splits
 
 SMALL = 'summary = "s"\npeers = 9\nseconds = 40\n[[faults]]\nat_s = 1\n'
 A, B, C, D, LATE = (PeerId(f"{number:016x}") for number in range(5))
@@ -89,7 +89,12 @@ def test_verdicts_are_excused_between_sides_but_not_on_a_bridge() -> None:
     ):
         assert apart is split.divides(one, other) is split.divides(other, one)
         assert apart is splits.divided(one, other, 5.5)
-        assert apart is split.excuses(one, other, 6.0)
+        assert apart is split.excuses(one, other, linked=False, now=50.0)
+        assert apart is split.excuses(one, other, linked=True, now=6.0)
+    splits.healed(6.0)
+    assert split.excuses(A, B, linked=True, now=6.0 + CROSSING_S)
+    assert not split.excuses(A, B, linked=True, now=6.1 + CROSSING_S)
+    assert split.excuses(A, B, linked=False, now=6.1 + CROSSING_S)
     assert Split({}, 0.0).divides(A, B) is False
 
 
