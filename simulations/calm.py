@@ -106,14 +106,16 @@ class Agreement:
         return all(life.only_dials_out or life.leaving for life in self._world.running)
 
     def _is_lost(self, life: SimulatedPeer) -> bool:
-        """Whether it only dials out and knows none that runs and can be dialed, whatever it holds
-        of them: a real peer says then that it is alone."""
+        """Whether it only dials out, and of those that it knows and could dial none runs any more:
+        a real peer says then that it is alone."""
         if not life.only_dials_out:
             return False
-        known = (
-            each for each in self._world.running if life.core.swim.record(each.me.peer) is not None
-        )
-        return all(each.only_dials_out for each in known)
+        known = [
+            subject.life.running
+            for peer, subject in self._truth.subjects.items()
+            if not subject.life.only_dials_out and life.core.swim.record(peer) is not None
+        ]
+        return bool(known) and not any(known)
 
     def _observers(self) -> list[SimulatedPeer]:
         lives = [life for life in self._world.running if not life.leaving]

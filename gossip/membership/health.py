@@ -26,11 +26,6 @@ class Health:
         """What intervals and time-outs are multiplied by."""
         return 1 + self.score
 
-    @property
-    def is_poor(self) -> bool:
-        """Whether it is far more likely that this peer is in trouble than all the others."""
-        return 2 * self.score > SCORE_MAX
-
     def better(self) -> None:
         """A probe was answered in time."""
         if self.score:

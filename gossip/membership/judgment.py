@@ -38,14 +38,16 @@ class Judgment:
         about = None if about is None or evidence_flaw(about) else about
         accusers = () if about is None else about.accusers
         doubted = about is not None and about.doubted
+        # A telling that proves nothing by itself ends no doubt.
+        plainly = about is not None and not doubted and view.verdicts.proves(about, now)
         waiting = view.verdicts.waiting_about(record.peer)
         known = 0 if waiting is None else len(waiting.accusers)
-        was_doubted = waiting is not None and waiting.told_doubted
-        heard = view.verdicts.hear(record, accusers, now, doubted)
+        was_doubted = waiting is not None and waiting.is_doubtful
+        heard = view.verdicts.hear(record, accusers, now, doubted, plainly)
         if heard is None:
             return []
         claim, is_new = heard
-        if not is_new and len(claim.accusers) == known and claim.told_doubted == was_doubted:
+        if not is_new and len(claim.accusers) == known and claim.is_doubtful == was_doubted:
             return []  # nothing new is said; the claim is weighed again as time goes on
         if is_new and view.roster.get(record.peer) is not None:
             view.news.add_record(record, self._evidence(record, claim.accusers, now))
@@ -71,7 +73,7 @@ class Judgment:
         if not view.is_welcomed:
             return []  # of the few I know one accuser might be enough, and it may be a bad one
         accusers = self.accusers_of(record)
-        weight = view.verdicts.weigh(record, accusers, now, claim.told_doubted)
+        weight = view.verdicts.weigh(record, accusers, now, claim.is_doubtful)
         if weight == Weight.TOO_FEW or record.status != Status.DOWN:
             return []
         contested_s = self._config.contested_s
@@ -145,7 +147,7 @@ class Judgment:
         for claim in view.verdicts.waiting:
             peer = claim.record.peer
             if claim.apply_at > now:
-                if not (claim.doubted and claim.told_doubted):  # weighs no more with time
+                if not (claim.doubted and claim.is_doubtful):  # waits for its time
                     effects += self._weigh(claim, "accused by its observers", now)
             elif view.sightings.heard_within(peer, config.contested_s, now):
                 claim.apply_at = now + config.contested_s  # its refutation is on the way
@@ -164,7 +166,7 @@ class Judgment:
         refutation? News reaches nearly everybody, and each of a thousand that come back at once
         has a thousand to miss one. Who knows better answers a claim by itself."""
         view, accusers = self._view, self.accusers_of(claim.record)
-        weight = view.verdicts.weigh(claim.record, accusers, now, claim.told_doubted)
+        weight = view.verdicts.weigh(claim.record, accusers, now, claim.is_doubtful)
         claim.apply_at = now + self._config.contested_s
         self._tell_subject(claim.record.peer, now)
         seen = view.sightings.of(claim.record.peer)
@@ -221,7 +223,7 @@ class Judgment:
         verdicts = self._view.verdicts
         claim = verdicts.waiting_about(record.peer)
         is_told = claim is not None and claim.record.key == record.key
-        doubted = is_told and claim is not None and claim.told_doubted
+        doubted = is_told and claim is not None and claim.is_doubtful
         return evidence_for(record, accusers, doubted or verdicts.is_doubtful(record.peer, now))
 
     def believe(self, record: Record, why: str, now: Seconds) -> list[Effect]:

@@ -417,8 +417,11 @@ class Rounds:
         return effects
 
     def hears_again(self, now: Seconds) -> None:
-        """Hardly anybody got through to me for a while: what was told meanwhile I have missed."""
-        if self._runs and self._pace.hurry():
+        """A neighbor is heard after a while. Where hardly any other was either, it was me: what
+        was told meanwhile I have missed."""
+        seen, neighbors = self._view.sightings.seen, self._view.watch.neighbors
+        failing = [each in seen and seen[each].failing_since is not None for each in neighbors]
+        if self._runs and 2 * sum(failing) > len(failing) and self._pace.hurry():
             self.ticks.set(_Tick.SYNC, now + self._rng.random() * self._pace.next_s())
 
     def _compare(self, now: Seconds) -> list[Effect]:

@@ -87,7 +87,7 @@ class News:
     def __init__(self, factor: int) -> None:
         self._factor = factor
         self.is_urgent = False
-        """Whether a verdict is among the news that was not sent yet at all."""
+        """Whether a verdict came since that was last asked: it is not to wait for its round."""
         self.records: RumorQueue[tuple[Record, Evidence | None]] = RumorQueue()
         self.progress: RumorQueue[Progress] = RumorQueue()
 

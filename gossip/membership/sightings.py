@@ -131,8 +131,8 @@ class Sightings:
         self._mended: dict[PeerId, Seconds] = {}
         # Whose path fell silent, and when; oldest first. Kept of members that went since.
         self._silenced: dict[PeerId, Seconds] = {}
-        # Who went, by what others say, while a link stood that it had opened itself.
-        self._standing: dict[PeerId, None] = {}
+        # Who went, by what others say, while a link stood that it had opened, and since when.
+        self._standing: dict[PeerId, Seconds] = {}
         # How many links stood when they were last counted: many claims are weighed at one time.
         self._linked = 0
         self._linked_at: Seconds = -math.inf
@@ -147,8 +147,7 @@ class Sightings:
         if seen is None:
             seen = self.seen[peer] = Sighting()
             if peer in self._standing:
-                del self._standing[peer]
-                seen.witness = Witness.UP
+                seen.witness, seen.up_at = Witness.UP, self._standing.pop(peer)
         return seen
 
     def is_beside(self, peer: PeerId, now: Seconds) -> bool:
@@ -170,6 +169,8 @@ class Sightings:
         """The link to it is lost, or more is known about why."""
         self.at(peer).lose(witness, last_probe, now)
         self._linked_at = -math.inf
+        if witness in (Witness.REFUSED, Witness.FROZEN):
+            self._silenced.pop(peer, None)  # its host answers, so the path is open
         if witness != Witness.SILENT or peer in self._silenced:
             return
         self._silenced[peer] = now
@@ -195,10 +196,14 @@ class Sightings:
     def came_up(self, peer: PeerId, now: Seconds) -> None:
         """The link to it is open."""
         seen = self.at(peer)
-        if seen.witness == Witness.SILENT:
-            self.mended(peer, now)
+        self.speaks_again(peer, now)
         seen.witness, seen.up_at = Witness.UP, now
         self._linked_at = -math.inf
+
+    def speaks_again(self, peer: PeerId, now: Seconds) -> None:
+        """Something came over its path, which may have been silent; it may have been down since."""
+        if peer in self._silenced:
+            self.mended(peer, now)
 
     def mended(self, peer: PeerId, now: Seconds) -> None:
         """The path to it was silent, and is not any more."""
@@ -242,11 +247,12 @@ class Sightings:
 
     def went(self, peer: PeerId, is_dialable: bool) -> None:
         """The peer went, as others say. Links that it opened, since it cannot be dialed, stand."""
-        seen = self.seen.get(peer)
-        stands = peer in self._standing or (seen is not None and seen.witness == Witness.UP)
+        seen, up_at = self.seen.get(peer), self._standing.get(peer)
+        if seen is not None and seen.witness == Witness.UP:
+            up_at = seen.up_at
         self.forget(peer)
-        if stands and not is_dialable:
-            self._standing[peer] = None
+        if up_at is not None and not is_dialable:
+            self._standing[peer] = up_at
 
     def forget(self, peer: PeerId) -> None:
         """The peer went, and no link to it is left."""

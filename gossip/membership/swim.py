@@ -263,6 +263,7 @@ class Swim:
             if self._roster.get(sender) is None:
                 return []  # of strangers nothing is kept but the links to them
             seen = self._view.meet(sender)
+            self._view.sightings.speaks_again(sender, now)
         seen.heard_at = now
         if seen.witness is Witness.SILENT:
             self._view.sightings.mended(sender, now)
@@ -271,7 +272,7 @@ class Swim:
             self._health.better()
         effects: list[Effect] = []
         if seen.failing_since is not None:
-            if self._health.is_poor and now - seen.failing_since > self._config.probe_interval_s:
+            if now - seen.failing_since > self._config.probe_interval_s:
                 self._rounds.hears_again(now)
             seen.failing_since = None
             self._view.suspicions.retract(sender, self._id)

@@ -66,8 +66,8 @@ class Pace:
         return pause_s
 
     def hurry(self) -> bool:
-        """Begin anew; False where the next one comes as soon as that already."""
-        was_slow = self._next_s > FIRST_SYNC_S
+        """Begin anew; False where it has just begun."""
+        was_slow = self._next_s > 2 * FIRST_SYNC_S
         self._next_s = FIRST_SYNC_S
         return was_slow
 

@@ -40,8 +40,8 @@ class Claim:
     """A verdict of the group that is not believed yet. Applied at ``apply_at`` if not refuted.
 
     ``asked`` says that others were asked whether they have heard of a refutation; ``doubted``, that
-    accusers from behind a split had to be counted once; ``told_doubted``, that all who told it
-    doubted it.
+    accusers from behind a split had to be counted once; ``told_doubted``, that
+    somebody who told it doubted it, ``told_plainly``, that somebody did not, with accusers enough.
     """
 
     record: Record
@@ -51,6 +51,12 @@ class Claim:
     asked: bool = False
     doubted: bool = False
     told_doubted: bool = False
+    told_plainly: bool = False
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether all who told it with accusers enough doubted it."""
+        return self.told_doubted and not self.told_plainly
 
 
 @dataclass(slots=True)
@@ -131,6 +137,11 @@ class Verdicts:
         all_of_them = self.config.quorum(len(observers))
         return len(voters) >= all_of_them or near >= self.quorum(observers, now)
 
+    def proves(self, about: Evidence, now: Seconds) -> bool:
+        """Whether those that this evidence names are enough, wherever they stand."""
+        observers = self.roster.observers(about.subject)
+        return sum(each in observers for each in about.accusers) >= self.quorum(observers, now)
+
     def quorum(self, observers: list[PeerId], now: Seconds) -> int:
         """How many must accuse, of those that I can hear of, myself included: behind a split the
         others say nothing, whatever they think."""
@@ -141,7 +152,12 @@ class Verdicts:
     # ---------------------------------------------------------------- claims that wait
 
     def hear(
-        self, record: Record, accusers: Iterable[PeerId], now: Seconds, doubted: bool = False
+        self,
+        record: Record,
+        accusers: Iterable[PeerId],
+        now: Seconds,
+        doubted: bool = False,
+        plainly: bool = False,
     ) -> tuple[Claim, bool] | None:
         """Add what one message says to what is known; the claim so far, and whether it is new.
 
@@ -152,12 +168,12 @@ class Verdicts:
         if claim is None and len(self.open) >= CLAIMS_MAX:
             return None
         if claim is None or is_new:
-            claim = self.open[record.peer] = Claim(record, {}, now, told_doubted=doubted)
+            claim = self.open[record.peer] = Claim(record, {}, now)
         if claim.record.key == record.key:
-            if claim.told_doubted and not doubted:  # what it waited for may be over
-                claim.told_doubted = False
-                if not claim.asked:
-                    claim.doubted, claim.apply_at = False, math.inf
+            if claim.is_doubtful and plainly and not claim.asked:  # it waited for that alone
+                claim.doubted, claim.apply_at = False, math.inf
+            claim.told_doubted |= doubted
+            claim.told_plainly |= plainly
             claim.accusers |= dict.fromkeys(accusers)
             if len(claim.accusers) > ACCUSERS_MAX:  # names that prove nothing make room
                 observers = self.roster.observers(record.peer)

@@ -3,6 +3,8 @@ peers that begin while all the others are held up."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from simulations.conditions import WAN
@@ -52,6 +54,23 @@ def test_nobody_is_down_because_a_split_as_short_as_a_trial_heals(
         faults=(Fault(FaultKind.SPLIT, at_s=20.0, for_s=(for_s, for_s)),),
     )
     outcome = Execution(short, seed).run()
+    assert outcome.ok, outcome.broken
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_nor_when_the_same_halves_part_again_soon(seed: int) -> None:
+    """M24: paths that were silent, and open again, are silent anew."""
+    halves = Fault(FaultKind.SPLIT, targets=tuple(range(20, 40)), for_s=(7.0, 7.0))
+    twice = Scenario(
+        name="twice",
+        summary="the same half of the peers is cut off twice",
+        peers=40,
+        seconds=110.0,
+        calm_s=50.0,
+        conditions=WAN,
+        faults=(replace(halves, at_s=20.0), replace(halves, at_s=40.0)),
+    )
+    outcome = Execution(twice, seed).run()
     assert outcome.ok, outcome.broken
 
 

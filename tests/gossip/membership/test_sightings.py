@@ -114,6 +114,25 @@ def test_a_large_part_of_all_paths_that_fell_silent_is_a_split() -> None:
     assert not sightings.is_splitting(20.0, 122.0, but=peer(9))
 
 
+def test_a_path_is_silent_no_more_once_anything_comes_over_it() -> None:
+    """M24: though its peer was down meanwhile, or only its host answers; and it may be again."""
+    sightings = Sightings()
+    for number in (2, 3, 4, 5):
+        sightings.lose(peer(number), Witness.SILENT, 0, 10.0)
+    sightings.went(peer(2), is_dialable=True)
+    sightings.came_up(peer(2), 12.0)
+    assert sightings.mended_within(5.0, 12.0, but=peer(9))
+    assert sightings.is_splitting(20.0, 12.0, but=peer(9))
+    sightings.lose(peer(3), Witness.REFUSED, 0, 12.0)
+    assert not sightings.is_splitting(20.0, 12.0, but=peer(9))
+    assert not sightings.mended_within(5.0, 12.0, but=peer(2)), "that tells of no path's end"
+
+    sightings.lose(peer(2), Witness.SILENT, 0, 40.0)
+    sightings.lose(peer(3), Witness.SILENT, 0, 40.0)
+    sightings.lose(peer(6), Witness.SILENT, 0, 40.0)
+    assert sightings.is_splitting(20.0, 41.0, but=peer(9))
+
+
 def test_only_so_many_silent_paths_are_remembered() -> None:
     """M27."""
     sightings = Sightings()

@@ -383,6 +383,19 @@ def test_what_others_doubt_waits_here_too_until_one_does_not() -> None:
     assert down(4) == doubting.record(peer(4))
 
 
+@pytest.mark.parametrize("bare_first", [False, True])
+@pytest.mark.parametrize("bare", [(), (evidence(4, 3),), (evidence(4, 3, boot=2),)])
+def test_a_telling_that_proves_nothing_ends_no_doubt(
+    bare: tuple[Evidence, ...], bare_first: bool
+) -> None:
+    """M14, M24: or one bad peer could have the far side of a split believed at once."""
+    swim = silent_4()
+    tellings = [(evidence(4, 2, 3, 5, doubted=True),), bare]
+    for told in reversed(tellings) if bare_first else tellings:
+        say(swim, 2, Gossip(Rumors((down(4),), (), told)), 9.0)
+    assert record(4) == swim.record(peer(4))
+
+
 def test_a_claim_with_too_few_accusers_is_passed_on_and_in_the_end_given_up() -> None:
     """So that its subject hears of it, whatever I make of it."""
     swim, everyone = silent_4(), (2, 3, 4, 5, 6)
