@@ -293,7 +293,8 @@ class Guard:
         if version == subject.ended:
             self._had_no_time(life, subject, record)
         # One accuser is enough in a group so small, and this one is right, wherever it is heard.
-        rightly = self._watching < SMALL and self._is_cut_off(life, there)
+        few = min(self._watching, life.core.swim.live_count() + 1) < SMALL  # one may just be back
+        rightly = few and self._is_cut_off(life, there)
         if rightly or self._is_cut_off_from_all(there) or self._could_not_come(there, life):
             subject.cut_off[version] = None
         if ended or there.leaving or version in subject.cut_off or self._is_excused(life, there):

@@ -55,10 +55,10 @@ comes: under CURVE with what that adds.)"""
 LINGER_S = {Plane.CONTROL: 0.3, Plane.BULK: 0.0}
 """How long a closed socket may go on sending: a word of farewell, no chunks."""
 
-PING_S = {Plane.CONTROL: (0.5, 2.5), Plane.BULK: (10.0, 60.0)}
+PING_S = {Plane.CONTROL: (1.0, 2.0), Plane.BULK: (10.0, 60.0)}
 """ZMTP ping interval and timeout of dialed links. A ping behind 16 MiB of chunks on a slow line
 is late without meaning anything, so bulk is patient. Control judges the peer: a host or process
-that vanishes in silence is noticed 2.5 to 3 s later. Two TCP segments lost in a row on a path of
+that vanishes in silence is noticed 2 to 3 s later. Two TCP segments lost in a row on a path of
 160 ms (0.4 + 0.8 s until they are sent again) pass unnoticed; a third one costs a fresh dial and
 nothing else, since a lost link is no verdict. A pair of pings is about 20 bytes."""
 
