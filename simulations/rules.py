@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from typing import Final
 
@@ -12,6 +13,19 @@ RULES: Final = (
     *("M20", "M21", "M22", "M23", "M24", "M25", "M26", "M27", "M29", "non-vacuity"),
 )
 """What a run of a scenario is checked for, by the names that it gives and takes."""
+
+
+def add_ignore(parser: argparse.ArgumentParser) -> None:
+    """The flag by which rules are counted and passed over."""
+    parser.add_argument(
+        "--ignore",
+        action="extend",
+        nargs="+",
+        default=[],
+        choices=RULES,
+        metavar="RULE",
+        help="count breaks of these rules (M12 ...), do not stop at them",
+    )
 
 
 class BrokenRule(AssertionError):

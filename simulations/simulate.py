@@ -21,7 +21,7 @@ from peers.cli.flags import count
 from simulations.compiling import is_compiled, run_compiled
 from simulations.execution import Execution, Manner, Outcome, config_of
 from simulations.least import peers_least
-from simulations.rules import RULES
+from simulations.rules import add_ignore
 from simulations.sabotage import SABOTAGE
 from simulations.scenario import Scenario, load, shipped
 from simulations.soaking import SOAK, soak_scenario
@@ -66,15 +66,7 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--keep-going", action="store_true", help="count broken rules, do not stop at the first"
     )
-    parser.add_argument(
-        "--ignore",
-        action="extend",
-        nargs="+",
-        default=[],
-        choices=RULES,
-        metavar="RULE",
-        help="count breaks of these rules (M12 ...), do not stop at them",
-    )
+    add_ignore(parser)
     parser.add_argument(
         "--sabotage",
         choices=SABOTAGE,

@@ -17,7 +17,7 @@ from peers.cli import Parser
 from peers.cli.flags import count, positive
 from simulations.compiling import is_compiled, run_compiled
 from simulations.execution import Execution, Manner, Outcome
-from simulations.rules import RULES
+from simulations.rules import add_ignore
 from simulations.scenario import FaultKind
 from simulations.soaking import SOAK, soak_scenario
 from simulations.summary import JsonValue, repeating
@@ -78,15 +78,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=count, help="stop after so many seeds (default: never)")
     parser.add_argument("--first", type=int, default=1, metavar="SEED", help="(default: 1)")
     parser.add_argument("--json", action="store_true", help="the tally as a last line of JSON")
-    parser.add_argument(
-        "--ignore",
-        action="extend",
-        nargs="+",
-        default=[],
-        choices=RULES,
-        metavar="RULE",
-        help="do not stop there",
-    )
+    add_ignore(parser)
     parser.add_argument(
         "--compiled", action="store_true", help="compiled, as in 'gossip simulate': more seeds"
     )

@@ -143,7 +143,7 @@ class Judgment:
         """Claims whose time has come, or that count more since others came, went or fell silent."""
         view, config = self._view, self._config
         effects: list[Effect] = []
-        longest_s = config.suspicion_max_factor * config.suspicion_s(view.roster.others + 1)
+        longest_s = view.verdicts.longest_s
         for claim in view.verdicts.waiting:
             peer = claim.record.peer
             if claim.apply_at > now:

@@ -405,7 +405,8 @@ class Rounds:
     # ---------------------------------------------------------------- spreading
 
     def _gossip(self, now: Seconds) -> list[Effect]:
-        news, effects = self._view.news, list[Effect]()
+        news = self._view.news
+        effects: list[Effect] = []
         self._gossiped_at = now
         peers = self._view.watch.in_turn(self._config.gossip_fanout)
         if peers and len(news):

@@ -196,7 +196,8 @@ class Sightings:
     def came_up(self, peer: PeerId, now: Seconds) -> None:
         """The link to it is open."""
         seen = self.at(peer)
-        self.speaks_again(peer, now)
+        if seen.witness == Witness.SILENT or peer in self._silenced:
+            self.mended(peer, now)
         seen.witness, seen.up_at = Witness.UP, now
         self._linked_at = -math.inf
 

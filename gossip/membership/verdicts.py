@@ -69,7 +69,7 @@ class Verdicts:
     sightings: Sightings
     _evidence: dict[PeerId, Evidence] = field(default_factory=dict)
     open: dict[PeerId, Claim] = field(default_factory=dict)
-    _split_of: tuple[int, Seconds] = (0, 0.0)
+    _longest_of: tuple[int, Seconds] = field(default=(0, 0.0), init=False)
 
     def weigh(
         self, record: Record, accusers: Iterable[PeerId], now: Seconds, told_doubted: bool = False
@@ -87,11 +87,11 @@ class Verdicts:
         """
         roster, subject = self.roster, record.peer
         observers = roster.observers(subject)
-        split_s = self._split_s
         live = ended = lost = absent = beside = 0
+        longest_s = self.longest_s
         for accuser in accusers:
             if accuser in observers:
-                if self.flaps.returned_within(accuser, split_s, now):
+                if self.flaps.returned_within(accuser, longest_s, now):
                     absent += 1
                 elif self.sightings.reach(accuser) == Reach.LOST:
                     lost += 1
@@ -114,20 +114,20 @@ class Verdicts:
         return self._heals(subject, now) or self._splits(subject, now)
 
     def _heals(self, subject: PeerId, now: Seconds) -> bool:
-        refuted = self.flaps.refuted_within(self._split_s, now, but=subject)
-        return refuted or self.sightings.mended_within(self._split_s, now, but=subject)
+        refuted = self.flaps.refuted_within(self.longest_s, now, but=subject)
+        return refuted or self.sightings.mended_within(self.longest_s, now, but=subject)
 
     def _splits(self, subject: PeerId, now: Seconds) -> bool:
-        return self.sightings.is_splitting(self._split_s, now, but=subject)
+        return self.sightings.is_splitting(self.longest_s, now, but=subject)
 
     @property
-    def _split_s(self) -> Seconds:
-        """How long what a split did is remembered: the longest trial."""
+    def longest_s(self) -> Seconds:
+        """The longest trial; so long what a split did is remembered, too."""
         members = self.roster.others + 1
-        if self._split_of[0] != members:
+        if self._longest_of[0] != members:
             longest_s = self.config.suspicion_max_factor * self.config.suspicion_s(members)
-            self._split_of = (members, longest_s)
-        return self._split_of[1]
+            self._longest_of = (members, longest_s)
+        return self._longest_of[1]
 
     def are_enough(self, accusers: Iterable[PeerId], observers: list[PeerId], now: Seconds) -> bool:
         """Whether these accusers are a quorum in a trial of my own: of all observers, or those that

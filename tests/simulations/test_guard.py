@@ -222,13 +222,13 @@ def _believes_long_after_a_split(scene: Scene) -> None:
     scene.tell(4, scene.of(1, Status.DOWN), heard(scene, 2))
 
 
-def _buries_across_a_split_over_a_link(scene: Scene) -> None:
+def _buries_across_a_split_over_a_link(scene: Scene, healed_for_s: float = 3.1) -> None:
     """It has had it for a while."""
     scene.world.split([(0, 2), (1, 3)])
     scene.world.run(30.0)
     scene.world.heal()
     link(scene)
-    scene.world.run(33.1)
+    scene.world.run(30.0 + healed_for_s)
     scene.tell(0, scene.of(1, Status.DOWN), heard(scene, 3))
 
 
@@ -325,12 +325,7 @@ def _buries_across_a_split(scene: Scene) -> None:
 
 
 def _buries_across_a_split_that_has_just_healed(scene: Scene) -> None:
-    scene.world.split([(0, 2), (1, 3)])
-    scene.world.run(30.0)
-    scene.world.heal()
-    link(scene)
-    scene.world.run(32.9)
-    scene.tell(0, scene.of(1, Status.DOWN), heard(scene, 3))
+    _buries_across_a_split_over_a_link(scene, healed_for_s=2.9)
 
 
 def _believes_its_welcomer(scene: Scene) -> None:
