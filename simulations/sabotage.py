@@ -122,10 +122,10 @@ def accuser_raises_incarnation() -> list[Replacement]:
     hold_trial = Jury._hold_trial
 
     def hold_another(
-        self: Jury, suspect: Record, accuser: PeerId, why: str, now: Seconds
+        self: Jury, suspect: Record, accuser: PeerId, why: str, now: Seconds, doubts: bool
     ) -> list[Effect]:
         later = replace(suspect, incarnation=suspect.incarnation + 1)
-        return hold_trial(self, later, accuser, why, now)
+        return hold_trial(self, later, accuser, why, now, doubts)
 
     return [(Jury, "_hold_trial", hold_another)]
 
@@ -271,9 +271,11 @@ def suspicion_too_short() -> list[Replacement]:
 def no_trial() -> list[Replacement]:
     """Whoever is accused is down at once."""
 
-    def judge(self: Jury, suspect: Record, accuser: PeerId, why: str, now: Seconds) -> list[Effect]:
+    def judge(
+        self: Jury, suspect: Record, accuser: PeerId, why: str, now: Seconds, doubts: bool
+    ) -> list[Effect]:
         down = replace(suspect, status=Status.DOWN)
-        return self._view.take(down, why, now, evidence=evidence_for(down, [accuser]))
+        return self._view.take(down, why, now, evidence=evidence_for(down, [accuser], doubts))
 
     return [(Jury, "_hold_trial", judge)]
 

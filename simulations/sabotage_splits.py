@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from gossip.machine import Effect
 from gossip.membership.judgment import Judgment
+from gossip.membership.jury import Jury
 from gossip.membership.sightings import Sightings
 from gossip.membership.verdicts import Claim, Weight
 from gossip.messages import Evidence, PeerId, Record, Seconds
 from simulations.bugs import Replacement, bug
-from simulations.small_scenarios import SHORT, SPLIT
+from simulations.small_scenarios import BRIDGE, LONG_BRIDGE, SHORT, SPLIT
 
 
 @bug(SPLIT, "M24")
@@ -33,7 +34,7 @@ def split_not_seen_while_it_lasts() -> list[Replacement]:
     return [(Sightings, "is_splitting", lambda *_, **__: False)]
 
 
-@bug(SHORT, "M24")
+@bug(BRIDGE, "M11")
 def doubt_kept_to_oneself() -> list[Replacement]:
     """A verdict that is doubted is told as if it were not."""
     tell = Judgment._evidence
@@ -42,3 +43,23 @@ def doubt_kept_to_oneself() -> list[Replacement]:
         return replace(tell(self, record, accusers, now), doubted=False)
 
     return [(Judgment, "_evidence", told)]
+
+
+@bug(BRIDGE, "M11")
+def accusers_hide_their_doubt() -> list[Replacement]:
+    """Observers that see a split accuse as if they saw none, to those that see none."""
+    hold_trial = Jury._hold_trial
+
+    def hold_plainly(
+        self: Jury, suspect: Record, accuser: PeerId, why: str, now: Seconds, doubts: bool
+    ) -> list[Effect]:
+        own = accuser == self._view.roster.me.peer
+        return hold_trial(self, suspect, accuser, why, now, doubts and own)
+
+    return [(Jury, "_hold_trial", hold_plainly)]
+
+
+@bug(LONG_BRIDGE, "M11")
+def bridges_ask_nobody() -> list[Replacement]:
+    """Whoever sees nothing of a split that others see believes them in the end."""
+    return [(Judgment, "_may_stand_between", lambda *_: False)]

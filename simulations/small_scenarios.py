@@ -66,6 +66,26 @@ SHORT = Scenario(
     faults=(Fault(FaultKind.SPLIT, at_s=20.0, for_s=(7.0, 9.0)),),
     expect=Expected(agree_s=20.0),
 )
+BRIDGE = Scenario(
+    name="bridge",
+    summary="a few peers see both halves of a split while it lasts",
+    peers=60,
+    seconds=66.0,
+    calm_s=30.0,
+    conditions=WAN,
+    faults=(Fault(FaultKind.SPLIT, at_s=20.0, for_s=(12.0, 12.0), bridge=10),),
+    expect=Expected(agree_s=20.0),
+)
+LONG_BRIDGE = Scenario(
+    name="long bridge",
+    summary="a few peers see both halves of a split for longer than any verdict waits",
+    peers=32,
+    seconds=92.0,
+    calm_s=30.0,
+    conditions=WAN,
+    faults=(Fault(FaultKind.SPLIT, at_s=20.0, for_s=(40.0, 40.0), bridge=3),),
+    expect=Expected(agree_s=20.0),
+)
 FAREWELL = Scenario(
     name="farewell",
     summary="some leave, politely",

@@ -91,6 +91,8 @@ class Judgment:
             return self._ask_around(claim, now)
         if not claim.asked and self._never_meets(record.peer):
             return self._ask_around(claim, now)
+        if not claim.asked and self._may_stand_between(claim, now):
+            return self._ask_around(claim, now)
         if not self._contests(record, now):
             claim.apply_at = now
         elif view.sightings.heard_within(record.peer, contested_s, now):
@@ -128,6 +130,14 @@ class Judgment:
         hidden = not view.roster.me.control_address and not view.roster.is_dialable(peer)
         return hidden and view.watch.dial_all()
 
+    def _may_stand_between(self, claim: Claim, now: Seconds) -> bool:
+        """Whether those that tell it see a split that I see no sign of, as on both sides of it:
+        then the subject is within my reach, and is asked."""
+        view, peer = self._view, claim.record.peer
+        if not claim.is_doubtful or view.sightings.reach(peer) == Reach.LOST:
+            return False
+        return not view.verdicts.is_doubtful(peer, now)
+
     def accusers_of(self, record: Record) -> dict[PeerId, None]:
         """Who accuses a member in this life: to me in a trial, or in a verdict that waits."""
         view = self._view
@@ -136,7 +146,7 @@ class Judgment:
         if claim is not None and claim.record.key[:2] == record.key[:2]:
             accusers |= claim.accusers
         if trial is not None and trial.suspect.key[:2] == record.key[:2]:
-            accusers |= trial.accusers
+            accusers |= dict.fromkeys(trial.accusers)
         return accusers
 
     def weigh_again(self, now: Seconds) -> list[Effect]:
@@ -168,23 +178,27 @@ class Judgment:
         view, accusers = self._view, self.accusers_of(claim.record)
         weight = view.verdicts.weigh(claim.record, accusers, now, claim.is_doubtful)
         claim.apply_at = now + self._config.contested_s
+        effects: list[Effect] = []
+        if self._may_stand_between(claim, now):
+            effects += view.watch.link(claim.record.peer)
         self._tell_subject(claim.record.peer, now)
         seen = view.sightings.of(claim.record.peer)
         linked = seen is not None and seen.witness in (Witness.UP, Witness.FROZEN)
         if linked and weight != Weight.ENOUGH:
-            return []  # my own link knows better than peers that are not live here
+            return effects  # my own link knows better than peers that are not live here
         peers = self._whom_to_ask()
         claim.asked = bool(peers)  # with nobody to ask it waits, until it is given up
         evidence = self._evidence(claim.record, accusers, now)
         asked = Gossip(Rumors((claim.record,), (), (evidence,)))
-        return [Send(peer, asked) for peer in peers]
+        return effects + [Send(peer, asked) for peer in peers]
 
     def _tell_subject(self, peer: PeerId, now: Seconds) -> None:
         """Nobody knows better than the subject. News may not reach it: those that watch it in the
         group as it is now may still hold it down, or be lost to it."""
-        seen = self._view.sightings.of(peer)
-        if seen is not None and seen.reach != Reach.LOST:
-            self._view.owe_notice(peer, now)
+        view = self._view
+        is_met = peer in view.sightings.seen or view.watch.is_dialed(peer)
+        if is_met and view.sightings.reach(peer) != Reach.LOST:
+            view.owe_notice(peer, now)
 
     def _whom_to_ask(self) -> list[PeerId]:
         """The next of my neighbors; in place of those that I do not get through to, others that I
@@ -222,9 +236,21 @@ class Judgment:
         or I do, since I see signs of a split, which whoever hears of it from me may not see."""
         verdicts = self._view.verdicts
         claim = verdicts.waiting_about(record.peer)
-        is_told = claim is not None and claim.record.key == record.key
-        doubted = is_told and claim is not None and claim.is_doubtful
+        if claim is not None and claim.record.key != record.key:
+            claim = None
+        doubted = claim is not None and claim.is_doubtful
+        if not doubted and (claim is None or not claim.told_plainly):
+            doubted = self._is_tried_in_doubt(record, now)
         return evidence_for(record, accusers, doubted or verdicts.is_doubtful(record.peer, now))
+
+    def _is_tried_in_doubt(self, record: Record, now: Seconds) -> bool:
+        """Whether those that accuse it to me without a doubt are too few. Some see no split that
+        others see, since most of their own paths happen to lie on their side of it."""
+        trial = self._view.suspicions.get(record.peer)
+        if trial is None or trial.suspect.key[:2] != record.key[:2]:
+            return False
+        observers = self._view.roster.observers(record.peer)
+        return trial.plain < self._view.verdicts.quorum(observers, now)
 
     def believe(self, record: Record, why: str, now: Seconds) -> list[Effect]:
         """The group's verdict holds here too, on what is known against the member."""

@@ -228,11 +228,12 @@ class Jury:
         if record is None or record.status != Status.ALIVE:
             return []
         suspect, me = replace(record, status=Status.SUSPECT), view.roster.me.peer
-        effects = self._hold_trial(suspect, me, why, now)
+        doubts = view.verdicts.is_doubtful(peer, now)
+        effects = self._hold_trial(suspect, me, why, now, doubts)
         trial = view.suspicions.get(peer)
         if trial is not None and not trial.may_tell(now):
             return effects
-        told = Gossip(Rumors((suspect,), (), (evidence_for(suspect, (me,)),)))
+        told = Gossip(Rumors((suspect,), (), (evidence_for(suspect, (me,), doubts),)))
         for fellow in self._fellows(peer):
             effects += view.watch.link(fellow)
             effects.append(Send(fellow, told))
@@ -272,14 +273,16 @@ class Jury:
             effects.append(self._rounds.probe(peer, now))
         if about is None or sender not in about.accusers:
             return effects + self._answer(sender, suspect)
-        return effects + self._hold_trial(suspect, sender, "accused by an observer", now)
+        why = "accused by an observer"
+        return effects + self._hold_trial(suspect, sender, why, now, about.doubted)
 
     def _answer(self, asker: PeerId, suspect: Record) -> list[Effect]:
         """Tell one that asks of my own accusation."""
         trial, me = self._view.suspicions.get(suspect.peer), self._view.roster.me.peer
         if trial is None or me not in trial.accusers or trial.suspect.key != suspect.key:
             return []
-        return [Send(asker, Gossip(Rumors((suspect,), (), (evidence_for(suspect, (me,)),))))]
+        accusation = evidence_for(suspect, (me,), trial.accusers[me])
+        return [Send(asker, Gossip(Rumors((suspect,), (), (accusation,))))]
 
     def _stand_by(self, known: Record) -> Rumors:
         """What to tell who doubts a member too: the later record, or the verdict I believed, and
@@ -292,7 +295,9 @@ class Jury:
         names = list(accusers)[:ACCUSERS_MAX]
         return Rumors((known,), (), (evidence_for(known, names, told.evidence[0].doubted),))
 
-    def _hold_trial(self, suspect: Record, accuser: PeerId, why: str, now: Seconds) -> list[Effect]:
+    def _hold_trial(
+        self, suspect: Record, accuser: PeerId, why: str, now: Seconds, doubts: bool
+    ) -> list[Effect]:
         view, config = self._view, self._config
         is_new = view.suspicions.get(suspect.peer) is None
         min_s = config.suspicion_s(view.roster.others + 1)
@@ -300,11 +305,12 @@ class Jury:
         enough = self._enough(suspect.peer, now)
         began_at = self._began_at(suspect.peer, now)
         ends_at = began_at + max_s
-        view.suspicions.accuse(Trial(suspect, began_at, min_s, max_s, enough, ends_at), accuser)
+        trial = Trial(suspect, began_at, min_s, max_s, enough, ends_at)
+        view.suspicions.accuse(trial, accuser, doubts)
         effects: list[Effect] = [Tell(MemberChanged(suspect, why))] if is_new else []
-        trial = view.suspicions.get(suspect.peer)
-        if trial is not None and now >= trial.ends_at:  # fewer may be enough by now
-            effects += self._close(trial, now)
+        held = view.suspicions.get(suspect.peer)
+        if held is not None and now >= held.ends_at:  # fewer may be enough by now
+            effects += self._close(held, now)
         return effects
 
     def _enough(self, peer: PeerId, now: Seconds) -> int:

@@ -44,7 +44,7 @@ GONE_AFTER_S: Final = 5.0
 _GONE: Final = (Witness.CLOSED, Witness.REFUSED, Witness.SILENT)
 
 SPLIT_MIN: Final = 3
-SPLIT_SHARE: Final = 4
+SPLIT_SHARE: Final = 5
 """So many paths, and one in ``SPLIT_SHARE`` of all, that fell silent together are a split, or many
 hosts lost at once; nobody can tell which from one side."""
 

@@ -19,7 +19,10 @@ from gossip.messages import PeerId, Record, Seconds
 @dataclass(slots=True)
 class Trial:
     """One suspect. ``began_at`` is when its silence was first noticed; ``not_before`` until when it
-    has time whoever accuses it: what accusers said while this peer was starved comes first."""
+    has time whoever accuses it: what accusers said while this peer was starved comes first.
+
+    ``accusers`` are marked where they doubt it, since a split may be what they see.
+    """
 
     suspect: Record
     began_at: Seconds
@@ -27,7 +30,7 @@ class Trial:
     max_s: Seconds
     enough: int
     ends_at: Seconds
-    accusers: dict[PeerId, None] = field(default_factory=dict)
+    accusers: dict[PeerId, bool] = field(default_factory=dict)
     not_before: Seconds = -math.inf
     tell_at: Seconds = -math.inf
     tell_pause_s: Seconds = 2.0
@@ -39,6 +42,11 @@ class Trial:
         self.tell_at = now + self.tell_pause_s
         self.tell_pause_s *= 2
         return True
+
+    @property
+    def plain(self) -> int:
+        """How many accuse without a doubt."""
+        return list(self.accusers.values()).count(False)
 
     def timeout_s(self) -> Seconds:
         """How long the suspect has, counted from ``began_at``."""
@@ -65,16 +73,17 @@ class Suspicions:
         """The trial of a peer."""
         return self.open.get(peer)
 
-    def accuse(self, trial: Trial, accuser: PeerId) -> bool:
+    def accuse(self, trial: Trial, accuser: PeerId, doubts: bool = False) -> bool:
         """Hear an accuser in this trial, opening it if there is none of that life; whether the
-        accuser is a new one."""
+        accuser is a new one. What it said last of its doubt holds."""
         peer = trial.suspect.peer
         current = self.open.get(peer)
         if current is None or current.suspect.key < trial.suspect.key:
             current = self.open[peer] = trial
-        if accuser in current.accusers:
+        is_new = accuser not in current.accusers
+        current.accusers[accuser] = doubts
+        if not is_new:
             return False
-        current.accusers[accuser] = None
         current.began_at = min(current.began_at, trial.began_at)
         ends_at = min(current.ends_at, current.began_at + current.timeout_s())
         current.ends_at = max(ends_at, current.not_before)

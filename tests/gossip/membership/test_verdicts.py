@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.config import MembershipConfig
-from gossip.machine import LinkCause, Send
 from gossip.membership.flaps import Flaps
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.roster import Roster
@@ -39,7 +38,6 @@ from tests.gossip.membership.dialogue import (
     sent,
     silent_4,
     tell,
-    told_of,
 )
 
 
@@ -276,124 +274,6 @@ def test_a_verdict_on_a_peer_just_heard_is_contested() -> None:
     assert record(4) == silent.record(peer(4))
     run(silent, 10.0 + CONFIG.contested_s + 1.1, answering=others)
     assert down(4) == silent.record(peer(4))
-
-
-def test_accusers_that_are_gone_count_after_the_subject_had_time() -> None:
-    """As on the far side of a split that has just healed."""
-    swim, others = silent_4(), (2, 3, 5, 6)
-    bury(swim, 4, 7, 8, 9, by=2, now=10.0)
-    in_time_at = 10.0 + CONFIG.suspicion_s(6)
-
-    run(swim, in_time_at - 0.1, answering=others)
-    assert Status.DOWN > swim.records()[3].status
-    asking = only(run(swim, in_time_at + 1.1, answering=others))
-    assert Status.DOWN > swim.records()[3].status
-    asked = [each.to for each in asking if isinstance(each, Send) and told_of(4, each)]
-    assert len(asked) == len(set(asked)) == CONFIG.gossip_fanout, "has nobody heard better?"
-    run(swim, in_time_at + CONFIG.contested_s + 2.2, answering=others)
-    assert down(4) == swim.record(peer(4))
-
-
-@pytest.mark.parametrize("boot, heals", [(1, True), (2, False)])
-def test_while_a_split_heals_every_verdict_gives_its_subject_time(boot: int, heals: bool) -> None:
-    """M24: a short one leaves accusers on the far side that were never down here; that some were,
-    in the very life that they are in, shows that there was one."""
-    swim, others = silent_4(), (2, 3, 5, 6)
-    bury(swim, 6, 2, 3, 5, by=2, now=10.0)
-    run(swim, 15.0, answering=(2, 3, 5))
-    assert down(6) == swim.record(peer(6))
-    swim._view.sightings.at(peer(4)).heard_at = -10.0
-    tell(swim, 6, record(6, boot, 1), now=15.1)
-
-    bury(swim, 4, 2, 3, 5, by=6, now=15.2)
-    assert heals is (swim.records()[3].status < Status.DOWN)
-    run(swim, 16.4, answering=others)
-    assert heals is (swim.records()[3].status < Status.DOWN)
-    run(swim, 15.2 + CONFIG.suspicion_s(6) + CONFIG.contested_s + 2.2, answering=others)
-    assert Status.DOWN == swim.records()[3].status
-
-
-@pytest.mark.parametrize("boot, heals", [(1, True), (2, False)])
-@pytest.mark.parametrize("by_link", [True, False])
-def test_a_path_that_is_open_again_shows_that_a_split_heals(
-    boot: int, heals: bool, by_link: bool
-) -> None:
-    """M24: even one too short for any verdict on this side. Not if a host came back to life."""
-    swim = silent_4()
-    swim.link_lost(peer(6), LinkCause.SILENT, 8.0)
-    if by_link:
-        swim.link_up(peer(6), 9.9)
-    tell(swim, 6, record(6, boot), now=9.95)
-    bury(swim, 4, 2, 3, 5, by=6, now=10.0)
-    assert heals is (swim.records()[3].status < Status.DOWN)
-
-
-@pytest.mark.parametrize(
-    "silent, told_doubted, linked_for_s, waits",
-    [
-        (3, False, None, True),
-        (2, False, None, False),
-        (0, False, None, False),
-        (0, True, None, True),
-        (3, False, 9.0, True),
-        (3, True, 10.0, False),
-    ],
-)
-def test_while_a_split_may_be_on_accusers_count_that_were_beside_me_all_the_while(
-    silent: int, told_doubted: bool, linked_for_s: float | None, waits: bool
-) -> None:
-    """M24: the first word from its far side comes before any path of mine is open again, and names
-    accusers that I have never met. A silent path or two may be hosts that were lost."""
-    swim, now = machine(*map(record, range(2, 13))), 20.0
-    accusers = [number for number in range(5, 13) if peer(number) in swim.observers(peer(4))][:3]
-    others = [number for number in range(2, 13) if number not in (4, *accusers)]
-    if linked_for_s is not None:
-        run(swim, now - linked_for_s, answering=(4, *accusers, *others))
-        for number in accusers:
-            swim.link_up(peer(number), now - linked_for_s)
-    run(swim, 15.0, answering=(4, *accusers, *others))
-    for number in others[:silent]:
-        swim.link_lost(peer(number), LinkCause.SILENT, 15.0)
-    run(swim, now, answering=(*accusers, *others[silent:]))
-    about = evidence(4, *accusers, doubted=told_doubted)
-    say(swim, others[-1], Gossip(Rumors((down(4),), (), (about,))), now)
-    assert waits is (swim.records()[3].status < Status.DOWN)
-    told = [about for rumors in carried(only(run(swim, now + 1.0))) for about in rumors.evidence]
-    doubts = {about.doubted for about in told if about.subject == peer(4)}
-    assert {silent == 3 or told_doubted} == doubts
-
-
-def test_what_others_doubt_waits_here_too_until_one_does_not() -> None:
-    """M24: whoever keeps no link across a split sees nothing of it; those that told it do."""
-    doubting, sure = silent_4(), silent_4()
-    about = evidence(4, 2, 3, 5, doubted=True)
-    for swim in (doubting, sure):
-        say(swim, 2, Gossip(Rumors((down(4),), (), (about,))), 9.0)
-        assert record(4) == swim.record(peer(4))
-    tellings = [each for each in carried(only(run(doubting, 10.0, (3, 5, 6)))) if each.evidence]
-    assert tellings
-    assert all(each.evidence[0].doubted for each in tellings)
-
-    bury(sure, 4, 2, 3, 5, by=3, now=9.5)
-    assert down(4) == sure.record(peer(4))
-    in_time_at = 9.0 + CONFIG.suspicion_s(6)
-    run(doubting, in_time_at + 1.1, answering=(2, 3, 5, 6))
-    assert Status.DOWN > doubting.records()[3].status
-    run(doubting, in_time_at + CONFIG.contested_s + 2.2, answering=(2, 3, 5, 6))
-    assert down(4) == doubting.record(peer(4))
-
-
-@pytest.mark.parametrize("bare_first", [False, True])
-@pytest.mark.parametrize("bare", [(), (evidence(4, 3),), (evidence(4, 3, boot=2),)])
-def test_a_telling_that_proves_nothing_ends_no_doubt(
-    bare: tuple[Evidence, ...], bare_first: bool
-) -> None:
-    """M14, M24: or one bad peer could have the far side of a split believed at once."""
-    swim = silent_4()
-    tellings = [(evidence(4, 2, 3, 5, doubted=True),), bare]
-    for told in reversed(tellings) if bare_first else tellings:
-        say(swim, 2, Gossip(Rumors((down(4),), (), told)), 9.0)
-    assert record(4) == swim.record(peer(4))
 
 
 def test_a_claim_with_too_few_accusers_is_passed_on_and_in_the_end_given_up() -> None:

@@ -1,0 +1,212 @@
+"""While a split is on, or heals, verdicts give their subject time: they may come from behind it."""
+
+from __future__ import annotations
+
+import pytest
+
+from gossip.machine import LinkCause, Send
+from gossip.messages import Evidence, Gossip, Notice, Rumors, Status
+from tests.gossip.membership.claims import down, evidence, peer, record, suspect
+from tests.gossip.membership.dialogue import (
+    CONFIG,
+    FEW,
+    bury,
+    carried,
+    dials,
+    machine,
+    only,
+    run,
+    say,
+    sent,
+    silent_4,
+    tell,
+    told_of,
+)
+
+LONG_S = CONFIG.suspicion_s(12) + CONFIG.contested_s
+"""So long a claim waits in a group of twelve whose accusers may stand behind a split."""
+
+
+def test_accusers_that_are_gone_count_after_the_subject_had_time() -> None:
+    """As on the far side of a split that has just healed."""
+    swim, others = silent_4(), (2, 3, 5, 6)
+    bury(swim, 4, 7, 8, 9, by=2, now=10.0)
+    in_time_at = 10.0 + CONFIG.suspicion_s(6)
+
+    run(swim, in_time_at - 0.1, answering=others)
+    assert Status.DOWN > swim.records()[3].status
+    asking = only(run(swim, in_time_at + 1.1, answering=others))
+    assert Status.DOWN > swim.records()[3].status
+    asked = [each.to for each in asking if isinstance(each, Send) and told_of(4, each)]
+    assert len(asked) == len(set(asked)) == CONFIG.gossip_fanout, "has nobody heard better?"
+    run(swim, in_time_at + CONFIG.contested_s + 2.2, answering=others)
+    assert down(4) == swim.record(peer(4))
+
+
+@pytest.mark.parametrize("boot, heals", [(1, True), (2, False)])
+def test_while_a_split_heals_every_verdict_gives_its_subject_time(boot: int, heals: bool) -> None:
+    """M24: a short one leaves accusers on the far side that were never down here; that some were,
+    in the very life that they are in, shows that there was one."""
+    swim, others = silent_4(), (2, 3, 5, 6)
+    bury(swim, 6, 2, 3, 5, by=2, now=10.0)
+    run(swim, 15.0, answering=(2, 3, 5))
+    assert down(6) == swim.record(peer(6))
+    swim._view.sightings.at(peer(4)).heard_at = -10.0
+    tell(swim, 6, record(6, boot, 1), now=15.1)
+
+    bury(swim, 4, 2, 3, 5, by=6, now=15.2)
+    assert heals is (swim.records()[3].status < Status.DOWN)
+    run(swim, 16.4, answering=others)
+    assert heals is (swim.records()[3].status < Status.DOWN)
+    run(swim, 15.2 + CONFIG.suspicion_s(6) + CONFIG.contested_s + 2.2, answering=others)
+    assert Status.DOWN == swim.records()[3].status
+
+
+@pytest.mark.parametrize("boot, heals", [(1, True), (2, False)])
+@pytest.mark.parametrize("by_link", [True, False])
+def test_a_path_that_is_open_again_shows_that_a_split_heals(
+    boot: int, heals: bool, by_link: bool
+) -> None:
+    """M24: even one too short for any verdict on this side. Not if a host came back to life."""
+    swim = silent_4()
+    swim.link_lost(peer(6), LinkCause.SILENT, 8.0)
+    if by_link:
+        swim.link_up(peer(6), 9.9)
+    tell(swim, 6, record(6, boot), now=9.95)
+    bury(swim, 4, 2, 3, 5, by=6, now=10.0)
+    assert heals is (swim.records()[3].status < Status.DOWN)
+
+
+@pytest.mark.parametrize(
+    "silent, told_doubted, linked_for_s, is_lost, waits_s",
+    [
+        (3, False, None, False, LONG_S),
+        (2, False, None, False, 0.0),
+        (0, False, None, False, 0.0),
+        (0, True, None, False, LONG_S),
+        (3, False, 9.0, False, 1.0 + CONFIG.contested_s),
+        (3, True, 10.0, False, 0.0),
+        (0, True, 10.0, False, CONFIG.contested_s),
+        (0, True, 10.0, True, 0.0),
+    ],
+)
+def test_while_a_split_may_be_on_accusers_count_that_were_beside_me_all_the_while(
+    silent: int, told_doubted: bool, linked_for_s: float | None, is_lost: bool, waits_s: float
+) -> None:
+    """M24: the first word from its far side comes before any path of mine is open again, and names
+    accusers that I have never met. A silent path or two may be hosts that were lost. M11: where
+    they see a split and I none, I may reach the subject: it is asked, unless its path is silent."""
+    swim, now = machine(*map(record, range(2, 13))), 20.0
+    accusers = [number for number in range(5, 13) if peer(number) in swim.observers(peer(4))][:3]
+    others = [number for number in range(2, 13) if number not in (4, *accusers)]
+    if linked_for_s is not None:
+        run(swim, now - linked_for_s, answering=(4, *accusers, *others))
+        for number in accusers:
+            swim.link_up(peer(number), now - linked_for_s)
+    run(swim, 15.0, answering=(4, *accusers, *others))
+    for number in others[:silent]:
+        swim.link_lost(peer(number), LinkCause.SILENT, 15.0)
+    if is_lost:
+        swim.link_lost(peer(4), LinkCause.SILENT, 18.0)
+    run(swim, now, answering=(*accusers, *others[silent:]))
+    about = evidence(4, *accusers, doubted=told_doubted)
+    effects = say(swim, others[-1], Gossip(Rumors((down(4),), (), (about,))), now)
+    assert (waits_s > 0.0) is (swim.records()[3].status < Status.DOWN)
+    if waits_s == CONFIG.contested_s:
+        assert [Notice(down(4))] == sent(effects, Notice, peer(4))
+    told = [about for rumors in carried(only(run(swim, now + 1.0))) for about in rumors.evidence]
+    doubts = {about.doubted for about in told if about.subject == peer(4)}
+    assert {silent == 3 or told_doubted} == doubts
+    run(swim, now + waits_s - 0.6, answering=others[silent:])
+    assert (waits_s > 0.0) is (swim.records()[3].status < Status.DOWN)
+    run(swim, now + waits_s + 1.1, answering=others[silent:])
+    assert Status.DOWN == swim.records()[3].status
+
+
+def test_what_others_doubt_waits_here_too_until_one_does_not() -> None:
+    """M24: whoever keeps no link across a split sees nothing of it; those that told it do."""
+    doubting, sure = silent_4(), silent_4()
+    about = evidence(4, 2, 3, 5, doubted=True)
+    for swim in (doubting, sure):
+        say(swim, 2, Gossip(Rumors((down(4),), (), (about,))), 9.0)
+        assert record(4) == swim.record(peer(4))
+    tellings = [each for each in carried(only(run(doubting, 10.0, (3, 5, 6)))) if each.evidence]
+    assert tellings
+    assert all(each.evidence[0].doubted for each in tellings)
+
+    bury(sure, 4, 2, 3, 5, by=3, now=9.5)
+    assert down(4) == sure.record(peer(4))
+    in_time_at = 9.0 + CONFIG.suspicion_s(6)
+    run(doubting, in_time_at + 1.1, answering=(2, 3, 5, 6))
+    assert Status.DOWN > doubting.records()[3].status
+    run(doubting, in_time_at + CONFIG.contested_s + 2.2, answering=(2, 3, 5, 6))
+    assert down(4) == doubting.record(peer(4))
+
+
+@pytest.mark.parametrize("bare_first", [False, True])
+@pytest.mark.parametrize("bare", [(), (evidence(4, 3),), (evidence(4, 3, boot=2),)])
+def test_a_telling_that_proves_nothing_ends_no_doubt(
+    bare: tuple[Evidence, ...], bare_first: bool
+) -> None:
+    """M14, M24: or one bad peer could have the far side of a split believed at once."""
+    swim = silent_4()
+    tellings = [(evidence(4, 2, 3, 5, doubted=True),), bare]
+    for told in reversed(tellings) if bare_first else tellings:
+        say(swim, 2, Gossip(Rumors((down(4),), (), told)), 9.0)
+    assert record(4) == swim.record(peer(4))
+
+
+def test_a_subject_without_a_link_is_dialed_to_be_asked() -> None:
+    """M11: whoever stands on both sides of a split hears from each that the other is lost."""
+    swim, now = machine(*map(record, range(2, 13)), config=FEW), 20.0
+    subject = next(each for each in range(2, 13) if not swim._view.watch.is_dialed(peer(each)))
+    observers = [int(each, 16) for each in swim.observers(peer(subject))][:3]
+    others = tuple(each for each in range(2, 13) if each != subject)
+    for number in observers:
+        swim.link_up(peer(number), 1.0)
+    run(swim, now, answering=others)
+    told = Rumors((down(subject),), (), (evidence(subject, *observers, doubted=True),))
+    effects = say(swim, observers[0], Gossip(told), now)
+    assert peer(subject) in dials(effects)
+    assert [Notice(down(subject))] == sent(effects, Notice, peer(subject))
+    say(swim, subject, Gossip(Rumors((record(subject, incarnation=1),))), now + 1.0)
+    run(swim, now + 20.0, answering=others)
+    assert record(subject, incarnation=1) == swim.record(peer(subject))
+
+
+OBSERVED = 7
+FELLOWS = (4, 5, 6, 8, 10, 11)
+"""Whom peer 1 watches in a group of twelve, and who does beside it."""
+REST = tuple(each for each in range(2, 13) if each != OBSERVED)
+
+
+@pytest.mark.parametrize("doubting, doubted", [(4, True), (1, False)])
+def test_a_verdict_is_doubted_where_too_few_accuse_without_doubt(
+    doubting: int, doubted: bool
+) -> None:
+    """M24: some observers have hardly a path across a split. They learn of it from the others, and
+    one bad accuser that feigns a doubt changes nothing."""
+    swim = machine(*map(record, range(2, 13)))
+    assert {*map(peer, FELLOWS), peer(1)} == set(swim.observers(peer(OBSERVED)))
+    swim.link_up(peer(OBSERVED), 0.0)
+    run(swim, 10.0, answering=(OBSERVED, *REST))
+    swim.link_lost(peer(OBSERVED), LinkCause.SILENT, 10.0)
+    run(swim, 11.0, answering=REST)
+    for number, fellow in enumerate(FELLOWS[:5]):
+        about = evidence(OBSERVED, fellow, doubted=number < doubting)
+        say(swim, fellow, Gossip(Rumors((suspect(OBSERVED),), (), (about,))), 11.0)
+    tellings = carried(only(run(swim, 30.0, answering=REST)))
+    verdicts = [each for each in tellings if down(OBSERVED) in each.records]
+    assert {doubted} == {about.doubted for each in verdicts for about in each.evidence}
+
+
+def test_whoever_sees_a_split_accuses_with_doubt() -> None:
+    """M24: so that its fellows know of it."""
+    swim = machine(*map(record, range(2, 13)))
+    run(swim, 10.0, answering=(OBSERVED, *REST))
+    for number in (OBSERVED, *REST[:3]):
+        swim.link_lost(peer(number), LinkCause.SILENT, 10.0)
+    effects = only(run(swim, 20.0, answering=REST[3:]))
+    accused = [each for each in carried(effects) if suspect(OBSERVED) in each.records]
+    assert accused
+    assert all(about.doubted for each in accused for about in each.evidence)
