@@ -114,7 +114,10 @@ def faults(draw: st.DrawFn) -> Fault:
     if kind is FaultKind.REPLACE:
         return fault
     lasts_s = float(draw(st.integers(*LASTS_S)))
-    return replace(fault, for_s=(lasts_s, lasts_s))
+    fault = replace(fault, for_s=(lasts_s, lasts_s))
+    if kind is FaultKind.SPLIT:
+        return replace(fault, one_way=draw(st.booleans()), bridge=draw(st.integers(0, 1)))
+    return fault
 
 
 def targets(kind: FaultKind) -> st.SearchStrategy[tuple[int, ...]]:

@@ -28,7 +28,7 @@ BUSY_S: Final = 120.0
 DIAL_OUT_SHARES: Final = (0.0, 0.0, 0.25, 0.5)
 """How many only dial out: in every other scenario none."""
 
-MENU: Final = (
+FIRST: Final = (
     Fault(FaultKind.CRASH, per_minute=2.0, restart_after_s=(0.5, 20.0)),
     Fault(FaultKind.CRASH, per_minute=1.0),
     Fault(FaultKind.LOSE_HOST, per_minute=2.0, restart_after_s=(0.5, 30.0)),
@@ -43,18 +43,27 @@ MENU: Final = (
     Fault(FaultKind.LOSSY_LINK, per_minute=4.0, for_s=(1.0, 40.0)),
     Fault(FaultKind.SPLIT, per_minute=1.0, for_s=(1.0, 40.0)),
     Fault(FaultKind.ACCUSE, per_minute=1.0, for_s=(5.0, 40.0)),
-    Fault(
-        FaultKind.RESTART_ALL,
-        per_minute=1.0,
-        for_s=(0.0, 20.0),
-        restart_after_s=(0.5, 20.0),
-        disk=0.5,
-    ),
 )
 
-OLD: Final = 14
-"""So many of them are drawn first; each later one by dice of its own, so that what the other dice
-say under a seed stays as it was."""
+RESTART_ALL: Final = Fault(
+    FaultKind.RESTART_ALL,
+    per_minute=1.0,
+    for_s=(0.0, 20.0),
+    restart_after_s=(0.5, 20.0),
+    disk=0.5,
+)
+PARTIAL: Final = Fault(FaultKind.SPLIT, per_minute=1.0, for_s=(1.0, 40.0))
+
+LATER: Final = {
+    "restart_all": RESTART_ALL,
+    "sides": replace(PARTIAL, sides=3),
+    "one_way": replace(PARTIAL, one_way=True),
+    "bridge": replace(PARTIAL, bridge=1),
+}
+"""What came to the menu later, each by a name that gives it dice of its own, so that what the other
+dice say under a seed stays as it was."""
+
+MENU: Final = (*FIRST, *LATER.values())
 
 CHANCE: Final = 0.4
 CHANCE_OF_LATER: Final = 0.2
@@ -74,7 +83,7 @@ def soak_scenario(seed: int) -> Scenario:
     )
     chaos_s = round(dice.uniform(*CHAOS_S))
     calm_s = calm_bound_s(peers)
-    faults = tuple(_paced(fault, peers, dice) for fault in MENU[:OLD] if dice.random() < CHANCE)
+    faults = tuple(_paced(fault, peers, dice) for fault in FIRST if dice.random() < CHANCE)
     start, dial_out_share = dice.choice(list(Start)), dice.choice(DIAL_OUT_SHARES)
     return Scenario(
         name=SOAK,
@@ -94,8 +103,7 @@ def soak_scenario(seed: int) -> Scenario:
 
 
 def _later(seed: int, peers: int) -> list[Fault]:
-    """What came to the menu later."""
-    all_dice = [(fault, generator(seed, SOAK, fault.kind)) for fault in MENU[OLD:]]
+    all_dice = [(fault, generator(seed, SOAK, name)) for name, fault in LATER.items()]
     drawn = [(fault, dice) for fault, dice in all_dice if dice.random() < CHANCE_OF_LATER]
     return [_paced(fault, peers, dice) for fault, dice in drawn]
 

@@ -176,7 +176,7 @@ def run(path: Path, seed: int, bug: str | None) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    "bug, rule, peers, seed", [("leave_without_a_word", "M19", 3, 1), ("no_knocks", "M23", 5, 5)]
+    "bug, rule, peers, seed", [("leave_without_a_word", "M19", 3, 1), ("no_knocks", "M23", 5, 6)]
 )
 def test_a_bug_is_found_and_shrunk_to_a_file_that_repeats_it(
     bug: str, rule: str, peers: int, seed: int, tmp_path: Path

@@ -23,7 +23,7 @@ PEERS: Final = {
     "lossy_wan": (11, 40),
     "mass_restart": (2, 40),
     "one_bad_accuser": (4, 40),
-    "partial_splits": (3, 40),
+    "partial_splits": (12, 40),
     "short_splits": (2, 40),
     "split_and_heal": (2, 40),
     "stalled_ten_minutes": (8, 24),
