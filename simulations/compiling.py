@@ -107,8 +107,8 @@ def modules() -> list[str]:
     packages = [ROOT / "gossip/exchange", ROOT / "gossip/membership"]
     protocol = [path for package in packages for path in sorted(package.glob("*.py"))]
     world = (
-        "agenda calm clock figures guard measuring network plan simulated_peer splits telling "
-        "traffic truth wiring"
+        "agenda calm clock figures guard measuring network plan simulated_peer splits spreading "
+        "telling traffic truth wiring"
     )
     return [
         *(f"gossip/{name}.py" for name in ("core", "deadlines", "machine", "messages")),

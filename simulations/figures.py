@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from gossip.messages import Seconds
 
@@ -39,6 +40,15 @@ class Histogram:
         return math.nan
 
 
+class News(StrEnum):
+    """What a claim tells others of its subject."""
+
+    CAME = "came"
+    REFUTED = "refuted"
+    LEFT = "left"
+    DOWN = "down"
+
+
 @dataclass(slots=True)
 class Figures:
     """All that is measured.
@@ -51,7 +61,8 @@ class Figures:
     first_verdict   from a lost life's end until the first holds it down.
     dial_out        lives of peers that only dial out.
     first_doubt     from a peer's end until the first live peer suspects it or holds it down.
-    dissemination   from the first peer that hears of a new life until another one does.
+    news            from the first peer that hears of a claim until another one does, by what it
+                    tells (``spreading``).
     false_downs     verdicts about peers that ran, each peer that believed one counted.
     falsely_down    peers (and lives) that such a verdict was about.
     agreed_s        from the calm's beginning until all agree; inf: never.
@@ -66,7 +77,9 @@ class Figures:
     first_verdict: Histogram = field(default_factory=Histogram)
     dial_out: int = 0
     first_doubt: Histogram = field(default_factory=Histogram)
-    dissemination: Histogram = field(default_factory=Histogram)
+    news: dict[News, Histogram] = field(
+        default_factory=lambda: {kind: Histogram() for kind in News}
+    )
     false_downs: int = 0
     falsely_down: dict[tuple[str, int], None] = field(default_factory=dict)
     agreed_s: Seconds = math.inf
@@ -76,7 +89,7 @@ class Figures:
     control_bytes_per_s: float = math.nan
     worst_bytes_per_s: float = math.nan
 
-    def rounds(self, round_s: Seconds) -> float:
-        """Gossip rounds until the last peer knew of a new life; NaN when there was none."""
-        longest_s = self.dissemination.largest_s
-        return math.nan if math.isnan(longest_s) else math.ceil(longest_s / round_s)
+    def rounds(self, round_s: Seconds, *kinds: News) -> float:
+        """Gossip rounds until the last peer knew of such news (by default any); NaN: none came."""
+        longest_s = [self.news[kind].largest_s for kind in kinds or News if self.news[kind].count]
+        return math.ceil(max(longest_s) / round_s) if longest_s else math.nan

@@ -46,6 +46,7 @@ from simulations.measuring import Measuring
 from simulations.rules import BrokenRule
 from simulations.simulated_peer import Doubt, SimulatedPeer
 from simulations.splits import Split, Splits
+from simulations.spreading import Spreading
 from simulations.telling import Telling
 from simulations.truth import Subject, Truth
 from simulations.world import World
@@ -100,6 +101,8 @@ class Guard:
         self._splits = Splits()
         self._telling = Telling(world, self.truth)
         self._measuring = Measuring(world, figures)
+        self._spreading = Spreading(world, figures)
+        self._deaf: dict[PeerId, None] = {}
         self._deaf_at_s: dict[PeerId, Seconds] = {}
         self._health_shown: bool | None = None
         self._watching = 0
@@ -139,8 +142,8 @@ class Guard:
 
     def look(self, life: SimulatedPeer, happened: Input, effects: list[Effect]) -> None:
         """See Check."""
-        if self._world.network.ever_deaf and self._world.network.is_deaf(life.me.peer):
-            self._deaf_at_s[life.me.peer] = self._world.now
+        if self._world.network.ever_deaf:
+            self._look_for_deafness(life)
         late = type(happened) is Woke and bool(life.inbox)
         if not effects and not late:
             return
@@ -152,6 +155,17 @@ class Guard:
             if wrong is self.first and not self._keep_going:
                 raise  # it was counted already
             self.note(wrong)
+
+    def _look_for_deafness(self, life: SimulatedPeer) -> None:
+        """Remember when it last could hear nothing: until its first step that followed, at most."""
+        peer = life.me.peer
+        is_deaf = self._world.network.is_deaf(peer)
+        if is_deaf or peer in self._deaf:
+            self._deaf_at_s[peer] = self._world.now
+        if is_deaf:
+            self._deaf[peer] = None
+        else:
+            self._deaf.pop(peer, None)
 
     def note(self, wrong: BrokenRule) -> None:
         """Count a broken rule, and raise it unless to keep going."""
@@ -243,6 +257,8 @@ class Guard:
         elif record.status is Status.DOWN:
             self._held_down(life, happened, subject, record)
         self._measuring.changed(life, subject, record, told)
+        deaf_at_s = self._deaf_at_s.get(life.me.peer, -math.inf)
+        self._spreading.heard(life, subject, record, told, deaf_at_s)
         life.told[record.peer] = record
         if record.status is Status.SUSPECT:
             life.doubts[record.peer] = Doubt(version, self._world.now, life.rested_s)

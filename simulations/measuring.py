@@ -1,4 +1,4 @@
-"""How soon it is known that a peer is gone, and that one came, seen from outside.
+"""How soon it is known that a peer is gone, seen from outside.
 
 That one is gone is measured twice: from its end until each that was there holds it down, and until
 99 % of them do (T99), once for each lost life. The first hides a host that is known late among
@@ -74,8 +74,6 @@ class Measuring:
         if record.status is not Status.ALIVE and not subject.life.running:
             self._learned(life, record)
             self._measure_pair(life, subject, record, told)
-        elif record.boot == subject.life.me.boot and (told is None or told.boot < record.boot):
-            self._measure_spread(life, subject)
 
     def _learned(self, life: SimulatedPeer, record: Record) -> None:
         loss = self._losses.get(record.peer)
@@ -113,16 +111,6 @@ class Measuring:
         known = told is not None and told.status >= Status.DOWN and told.boot == record.boot
         if record.status >= Status.DOWN and not known and life.started_at < subject.ended_at_s:
             self._figures.detection.add(after_s)
-
-    def _measure_spread(self, life: SimulatedPeer, subject: Subject) -> None:
-        """How news of a new life gets about among those who were there before it."""
-        began_at_s, now = subject.life.started_at, self._world.now
-        if began_at_s == 0.0 or life.started_at >= began_at_s:
-            return
-        if subject.first_told_at_s is None:
-            subject.first_told_at_s = now
-        else:
-            self._figures.dissemination.add(now - subject.first_told_at_s)
 
 
 def _knows(record: Record | None, lost: SimulatedPeer) -> bool:

@@ -177,7 +177,7 @@ class Expected:
                             of the others, each by themselves.
     agree_s                 how soon after the calm began all agree on who is here.
     rounds_over_log2        in so many gossip rounds beyond log2 of the peers, rounded up, news of
-                            a new life reaches everybody.
+                            any kind reaches everybody.
     idle_bytes_per_s        control bytes a second and peer at the end of the calm (``quiet_s``).
     messages_per_s          control messages a second and peer, then.
     gossip_messages         Gossip messages of all peers, then (quiescence: 0).

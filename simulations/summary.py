@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from simulations.execution import Outcome
+from simulations.figures import Figures, News
 
 JsonValue: TypeAlias = str | int | float | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
 
@@ -56,8 +57,8 @@ def as_json(outcome: Outcome, repeat: str, gossip_interval_s: float) -> dict[str
         "false_downs": figures.false_downs,
         "falsely_down": len(figures.falsely_down),
         "agree_s": _number(figures.agreed_s),
-        "dissemination_p99_s": _number(figures.dissemination.quantile_s(0.99)),
-        "dissemination_rounds": _rounds(outcome, gossip_interval_s),
+        "dissemination_rounds": _rounds(figures, gossip_interval_s),
+        "dissemination": _dissemination(figures, gossip_interval_s),
         "idle_bytes_per_s": _number(figures.idle_bytes_per_s),
         "idle_messages_per_s": _number(figures.idle_messages_per_s),
         "idle_gossip_messages": figures.idle_gossip_messages,
@@ -119,11 +120,14 @@ def as_text(outcome: Outcome, repeat: str, gossip_interval_s: float) -> str:
             f"  dial-out    {figures.dial_out} lives that nobody could dial; lost ones known p50 "
             f"{kind.quantile_s(0.5):.1f} s, p99 {kind.quantile_s(0.99):.1f} s"
         )
-    rounds = _rounds(outcome, gossip_interval_s)
-    if rounds is not None:
-        lines.append(
-            f"  news        p99 {figures.dissemination.quantile_s(0.99):.1f} s, {rounds} rounds"
-        )
+    rounds = {kind: _rounds(figures, gossip_interval_s, kind) for kind in News}
+    if any(rounds.values()):
+        each = [
+            f"{kind.value} {rounds[kind]} (p99 {figures.news[kind].quantile_s(0.99):.1f} s)"
+            for kind in News
+            if rounds[kind]
+        ]
+        lines.append(f"  news        rounds until all knew: {', '.join(each)}")
     lines += [
         f"  false       {figures.false_downs} verdicts about {len(figures.falsely_down)} lives",
         f"  agreement   {_seconds(figures.agreed_s)} after the calm began",
@@ -142,10 +146,22 @@ def as_text(outcome: Outcome, repeat: str, gossip_interval_s: float) -> str:
     return "\n".join(lines)
 
 
-def _rounds(outcome: Outcome, gossip_interval_s: float) -> int | None:
+def _rounds(figures: Figures, gossip_interval_s: float, *kinds: News) -> int | None:
     """Gossip rounds until the last peer knew."""
-    rounds = outcome.figures.rounds(gossip_interval_s)
+    rounds = figures.rounds(gossip_interval_s, *kinds)
     return None if math.isnan(rounds) else int(rounds)
+
+
+def _dissemination(figures: Figures, gossip_interval_s: float) -> dict[str, JsonValue]:
+    """By what the news was: how many heard it from others, and how soon."""
+    return {
+        kind.value: {
+            "heard": heard.count,
+            "p99_s": _number(heard.quantile_s(0.99)),
+            "rounds": _rounds(figures, gossip_interval_s, kind),
+        }
+        for kind, heard in figures.news.items()
+    }
 
 
 def _number(value: float) -> float | None:

@@ -33,7 +33,6 @@ class Subject:
     ended_at_s: Seconds = 0.0
     doubted: bool = False
     bade_farewell: bool = False
-    first_told_at_s: Seconds | None = None
     records: dict[Version, Record] = field(default_factory=dict)
     alike: dict[int, Record] = field(default_factory=dict)
     held_down: dict[Version, None] = field(default_factory=dict)
@@ -68,7 +67,6 @@ class Truth:
         if subject is None:
             subject = self.subjects[life.me.peer] = Subject(life)
         subject.life = life
-        subject.first_told_at_s = None
         subject.bade_farewell = False
         subject.spoken.clear()
         subject.issue(life.me)

@@ -436,65 +436,6 @@ def test_what_is_right_passes(scene: Scene, act: Callable[[Scene], None]) -> Non
     assert 0 == scene.guard.figures.false_downs
 
 
-def test_detection_is_measured_from_the_end_of_a_process(scene: Scene) -> None:
-    """First doubt and verdicts; those who were there when it ended, once each."""
-    scene.world.crash(1)
-    scene.world.run(3.0)
-    scene.tell(0, scene.of(1, Status.SUSPECT))
-    scene.world.run(9.0)
-    for who in (0, 2, 0):
-        scene.tell(who, scene.of(1, Status.DOWN), heard(scene, 3))
-
-    figures = scene.guard.figures
-    assert 2 == figures.detection.count
-    assert figures.detection.quantile_s(0.5) == pytest.approx(8.0, abs=0.1)
-    assert figures.first_doubt.quantile_s(0.5) == pytest.approx(2.0, abs=0.1)
-
-
-def test_a_host_that_is_known_late_does_not_hide_among_the_others(scene: Scene) -> None:
-    """Known to 99 % of those that were there, host by host: the one peer that learns of the second
-    late is lost among all pairs."""
-    figures = scene.guard.figures
-    for number in range(4, 64):
-        scene.world.start(number, (0,))
-    scene.world.run(2.0)
-    scene.world.crash(1)
-    scene.world.run(10.0)
-    for who in (0, *range(2, 64)):
-        scene.tell(who, scene.of(1, Status.DOWN), heard(scene, 3))
-    assert 1 == figures.known.count
-    scene.world.crash(2)
-    guard_subject(scene, 2).doubted_at_s[(1, 0)] = -10.0
-    scene.world.run(18.0)
-    for who in (0, *range(3, 63)):
-        scene.tell(who, scene.of(2, Status.DOWN), heard(scene, 3))
-    assert (1, 1) == (figures.known.count, figures.not_known)
-    scene.world.run(40.0)
-    scene.tell(63, scene.of(2, Status.DOWN), heard(scene, 3))
-
-    assert (2, 0) == (figures.known.count, figures.not_known)
-    assert figures.known.quantile_s(0.5) == pytest.approx(8.0, abs=0.1)
-    assert figures.known.quantile_s(0.99) == pytest.approx(30.0, abs=0.1)
-    assert figures.detection.quantile_s(0.99) < 9.0  # one late pair among 122
-
-
-def test_who_ends_meanwhile_is_not_waited_for(scene: Scene) -> None:
-    """Nor is one that comes back before it is known lost."""
-    scene.world.crash(1)
-    scene.world.run(9.0)
-    scene.tell(0, scene.of(1, Status.DOWN), heard(scene, 3))
-    scene.tell(2, scene.of(1, Status.DOWN), heard(scene, 3))
-    figures = scene.guard.figures
-    assert (0, 1) == (figures.known.count, figures.not_known)
-    scene.world.crash(3)
-    assert 1 == figures.known.count
-    assert figures.known.largest_s == pytest.approx(8.0, abs=0.1)
-    assert figures.first_verdict.largest_s == pytest.approx(8.0, abs=0.1)
-
-    scene.world.start(3, (0,))
-    assert (1, 0) == (figures.known.count, figures.not_known)
-
-
 def test_a_version_that_came_twice_is_silent_since_the_life_that_was_doubted(scene: Scene) -> None:
     """M17: whoever comes back without its disk begins with boot 1 again."""
     subject = guard_subject(scene, 1)

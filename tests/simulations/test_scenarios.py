@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from gossip.errors import UsageError
 from gossip.messages import Ack, Gossip, Message, PeerId, Ping, Record, Rumors, Status
 from gossip.wire.frames import encode_control, run_digest
-from peers.cli import main
-from simulations import soak
 from simulations.conditions import WAN
 from simulations.execution import Execution, Manner, judge
-from simulations.figures import Figures, Histogram
-from simulations.sabotage import SABOTAGE
+from simulations.figures import Figures, Histogram, News
 from simulations.scenario import (
     IDLE_BYTES_PER_S,
     Expected,
@@ -31,7 +26,6 @@ from simulations.scenario import (
     parse,
     shipped,
 )
-from simulations.soaking import SOAK, soak_scenario
 from simulations.traffic import Meter, framing_bytes
 
 SMALL = 'summary = "s"\npeers = 3\nseconds = 20\ncalm_s = 10\nquiet_s = 5\n'
@@ -218,13 +212,6 @@ def test_a_boot_may_be_had_twice_where_a_disk_was_lost_between() -> None:
     assert [1, 2, 3, 1, 2] == [life.birth.me.boot for life in run.world.lives if life.number == 1]
 
 
-def test_random_scenarios_restart_everybody_now_and_then() -> None:
-    """And what else they hold under a seed is as it was before they did."""
-    kinds = [[fault.kind for fault in soak_scenario(seed).faults] for seed in range(1, 60)]
-    assert 5 < sum(FaultKind.RESTART_ALL in each for each in kinds) < 30
-    assert all(FaultKind.RESTART_ALL not in each[:-1] for each in kinds)
-
-
 def test_disabled_faults_do_not_happen_and_are_not_missed() -> None:
     """And the others are what they were."""
     faults = (Fault(FaultKind.CRASH, at_s=10.0), Fault(FaultKind.STALL, at_s=12.0))
@@ -243,7 +230,7 @@ def test_what_is_expected_is_compared() -> None:
     figures = Figures(false_downs=1, agreed_s=9.0, idle_bytes_per_s=100.0)
     figures.idle_messages_per_s, figures.idle_gossip_messages = 3.0, 4
     figures.known.add(5.0)
-    figures.dissemination.add(4.2)
+    figures.news[News.LEFT].add(4.2)
     strict = Expected(0, 4.0, 4.0, 8.0, 1, 99.0, 2.0, 3)
 
     def rules(found: Figures, expect: Expected, peers: int = 100) -> list[str]:
@@ -298,26 +285,6 @@ def test_a_histogram_knows_its_quantiles() -> None:
     assert 10.0 == histogram.largest_s
 
 
-@pytest.mark.parametrize("seed", range(1, 6))
-def test_random_scenarios_run_and_differ(seed: int) -> None:
-    """Chaos, then agreement, and no rule is broken on the way."""
-    scenario = replace(soak_scenario(seed), peers=min(8, soak_scenario(seed).peers))
-    outcome = Execution(scenario, seed).run()
-
-    assert scenario.faults != soak_scenario(seed + 1).faults
-    assert outcome.ok, outcome.broken
-
-
-@pytest.mark.parametrize("seed", [312, 5018])
-def test_a_seed_that_once_failed_keeps_every_rule(seed: int) -> None:
-    """312: a newcomer is welcomed between two splits by a peer that has not heard of the end of the
-    first. 5018: a link is lost to a peer that a dial had found frozen while it was up, and the
-    world did not say frozen again."""
-    outcome = Execution(soak_scenario(seed), seed).run()
-
-    assert outcome.ok, outcome.broken
-
-
 def test_an_accusation_does_not_shorten_the_time_to_refute() -> None:
     """What a deaf peer said of everybody adds to what is doubted since, but not to its age."""
     accused = Fault(FaultKind.ACCUSE, at_s=6.8, for_s=(1.0, 1.0), targets=(3,))
@@ -363,141 +330,3 @@ def test_counted_bytes_are_those_of_the_wire(message_of: Callable[[int], Message
 
 
 # The command.
-
-
-def small_file(folder: Path, extra: str = "") -> str:
-    """A scenario in a file."""
-    path = folder / "small.toml"
-    path.write_text(SMALL + extra, encoding="utf-8")
-    return str(path)
-
-
-def test_the_command_prints_a_line_of_json_a_seed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """With figures and faults, and what was not measured as null."""
-    fault = '[[faults]]\nkind = "stall"\nat_s = 2\nfor_s = 0.2'
-    code = main(["simulate", small_file(tmp_path, fault), "--json", "--seeds", "4..6"])
-
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert 0 == code
-    assert [4, 5, 6] == [line["seed"] for line in lines]
-    for line in lines:
-        assert line["ok"]
-        assert {"stall": 1} == line["faults"]
-        assert line["detect_p50_s"] is None
-        assert line["events"] > 100
-        assert 0 < line["idle_bytes_per_s"] < 5000
-
-
-def test_the_command_tells_people_and_writes_a_transcript(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A few lines, and a file with one line an event."""
-    transcript = tmp_path / "transcript"
-    code = main(["simulate", small_file(tmp_path), "--transcript", str(transcript)])
-
-    printed = capsys.readouterr().out
-    assert 0 == code
-    assert printed.startswith("small: 3 peers, 20 s, seed 1: ok\n")
-    lines = transcript.read_text(encoding="utf-8").splitlines()
-    assert any("Ping<-" in line for line in lines)
-
-
-def test_a_failure_names_rule_and_repeats_by_its_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The same rule at the same time."""
-    path = small_file(tmp_path, "[expect]\nidle_bytes_per_s = 1")
-    assert 1 == main(["simulate", path, "--json", "--seed", "9", "--peers", "4"])
-    first = json.loads(capsys.readouterr().out)
-    assert "M26" == first["rule"]
-    assert f"gossip simulate {path} --seed 9 --peers 4" == first["repeat"]
-
-    words = first["repeat"].split()[1:]
-    assert 1 == main(words)
-    assert first["broken"] in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "words, complaint",
-    [
-        (["nowhere"], "no scenario 'nowhere': give a file or one of asymmetric_link"),
-        (["calm", "--seed", "1", "--seeds", "1..2"], "--seed or --seeds"),
-        (["calm", "--seeds", "3..1"], "not A..B"),
-        (["calm", "--peers", "0"], "at least 1"),
-        (["calm", "--ignore", "M99"], "invalid choice: 'M99' (choose from 'M2', 'M4',"),
-        (["host_lost", "--peers", "22"], "host_lost needs at least 23 peers: with 22 not"),
-    ],
-)
-def test_a_wrong_command_is_told_in_one_line(
-    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Exit code 64."""
-    try:
-        code = main(["simulate", *words])
-    except SystemExit as ended:
-        assert isinstance(ended.code, int)
-        code = ended.code
-
-    assert 64 == code
-    told = capsys.readouterr().err
-    assert complaint in told
-    assert 1 == told.count("\n")
-
-
-def test_an_interrupted_run_tells_what_was_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Ctrl-C: what came of it so far, and 130."""
-
-    def interrupt(execution: Execution) -> None:
-        execution.world.run(3.0)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Execution, "_measure_quiet", interrupt)
-
-    assert 130 == main(["simulate", small_file(tmp_path), "--seeds", "1..9"])
-    printed = capsys.readouterr().out
-    assert "seed 1: interrupted" in printed
-    assert "seed 2" not in printed
-
-
-def test_a_bug_of_a_core_is_told_with_its_seed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The traceback on stderr, the command that repeats it in the summary."""
-
-    def fail(execution: Execution) -> None:
-        raise IndexError("a core is wrong")
-
-    monkeypatch.setattr(Execution, "_measure_quiet", fail)
-
-    assert 1 == main(["simulate", small_file(tmp_path), "--seed", "7"])
-    printed = capsys.readouterr()
-    assert "Traceback" in printed.err
-    assert "bug: IndexError: a core is wrong" in printed.out
-    assert "--seed 7" in printed.out
-
-
-def test_a_soak_counts_and_tells_what_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    """A tally as JSON, and for each bad seed the command that repeats it."""
-    code = soak.main(["--seeds", "3", "--first", "24", "--json"])
-
-    printed = capsys.readouterr()
-    tally = json.loads(printed.out)
-    assert 3 == tally["seeds"]
-    assert tally["events"] > 0
-    assert (0, []) == (code, tally["failed_seeds"])
-
-
-def test_a_soak_tells_how_to_repeat_what_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    """The bad seeds, and for each the command."""
-    with SABOTAGE["busy_ignored"].at_work():
-        code = soak.main(["--seeds", "3", "--first", "24", "--json"])
-
-    printed = capsys.readouterr()
-    failed = json.loads(printed.out)["failed_seeds"]
-    assert 1 == code
-    assert failed
-    assert all(f"gossip simulate {SOAK} --seed {seed}" in printed.err for seed in failed)
