@@ -21,8 +21,8 @@ _LIKE: Final = frozenset((aten.ones_like.default, aten.zeros_like.default))
 _WRITING: Final[dict[object, OpOverload]] = {
     aten.add.Tensor: aten.add.out,
     aten.bmm.default: aten.bmm.out,
+    aten.clamp_min.default: aten.clamp_min.out,
     aten.mul.Tensor: aten.mul.out,
-    aten.relu.default: aten.relu.out,
     aten.sum.dim_IntList: aten.sum.IntList_out,
     aten.threshold_backward.default: aten.threshold_backward.grad_input,
 }
@@ -31,11 +31,13 @@ _ELEMENTWISE: Final = frozenset(
     (
         aten.add.Tensor,
         aten.mul.Tensor,
-        aten.relu.default,
+        aten.clamp_min.default,
         aten.threshold_backward.default,
     )
 )
 """Those among them that may write onto what they read."""
+_VECTOR: Final = {"AVX2": 8, "AVX512": 16}.get(torch.backends.cpu.get_cpu_capability(), 0)
+"""Numbers (fp32) that this processor computes with at once; 0: not known."""
 
 
 def _times(values: Tensor, factor: float) -> Any:
@@ -43,7 +45,50 @@ def _times(values: Tensor, factor: float) -> Any:
     return values if factor == 1 and values.is_floating_point() else NotImplemented
 
 
-CHEAPER: Final[dict[OpOverload, Callable[..., Any]]] = {aten.mul.Scalar: _times}
+def _relu(values: Tensor) -> Tensor:
+    """What torch does too, but not when told where: there it makes a copy."""
+    result: Tensor = aten.clamp_min.default(values, 0)
+    return result
+
+
+def _log_softmax(values: Tensor, dim: int, to_float: bool) -> Any:
+    if not _better_turned(values, dim):
+        return NotImplemented
+    return _turned(aten._log_softmax.default(_turned(values), dim - 1, to_float))
+
+
+def _log_softmax_backward(grad: Tensor, result: Tensor, dim: int, dtype: torch.dtype) -> Any:
+    if not _better_turned(grad, dim):
+        return NotImplemented
+    backward = aten._log_softmax_backward_data.default
+    return _turned(backward(_turned(grad), _turned(result), dim - 1, dtype))
+
+
+def _better_turned(values: Tensor, dim: int) -> bool:
+    """Whether rows are shorter than a vector, which is slow, while columns fill whole ones.
+
+    Only then are the bits the same: what does not fill a vector is added up one by one, as columns
+    are, and what is left over of a column would be computed another way.
+    """
+    return (
+        dim == values.dim() - 1 > 0
+        and values.dtype == torch.float32
+        and 1 < values.shape[-1] < _VECTOR
+        and values.shape[-2] % _VECTOR == 0
+    )
+
+
+def _turned(values: Tensor) -> Tensor:
+    """Rows as columns in memory too: sums over what is only looked at otherwise round otherwise."""
+    return values.mT.contiguous()
+
+
+CHEAPER: Final[dict[OpOverload, Callable[..., Any]]] = {
+    aten.mul.Scalar: _times,
+    aten.relu.default: _relu,
+    aten._log_softmax.default: _log_softmax,
+    aten._log_softmax_backward_data.default: _log_softmax_backward,
+}
 """For ``make_fx``: what to record instead of some operations. Only what gives the same bits: how a
 run ends must not depend on what was recorded before it."""
 

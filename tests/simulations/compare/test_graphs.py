@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from peers.tasks.line import LineTask
 from peers.tasks.recommender import RecommenderTask
 from peers.tasks.task import Task
 from simulations.compare.feed import Feed, Split, stacked, stream_seed
+from simulations.compare.graphs import _VECTOR
 from simulations.compare.stack import Form, Stack
 from simulations.compare.traced import Flat, traced
 
@@ -120,6 +122,46 @@ def test_what_is_returned_may_be_written_to() -> None:
         assert (zeros.tolist(), ones.tolist()) == ([0.0] * 3, [1.0] * 3)
         for each in (zeros, ones):
             each.add_(5.0)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7, 8, 10, 15, 16, 17])
+@pytest.mark.parametrize("samples", [1, 6, 8, 16, 20, 32, 48])
+def test_short_rows_of_log_softmax_are_turned_where_the_bits_are_the_same(
+    classes: int, samples: int
+) -> None:
+    """Forward and backward, and of sums over the results, which depend on their order in memory."""
+    forward, backward = torch.ops.aten._log_softmax, torch.ops.aten._log_softmax_backward_data
+
+    def function(scores: Tensor, grads: Tensor) -> tuple[Tensor, ...]:
+        logs = forward(scores, 2, False)
+        found = backward(grads, logs, 2, torch.float32)
+        return logs, found, *(each.sum(dim) for each in (logs, found) for dim in (0, 1, 2, (1, 2)))
+
+    def inputs() -> tuple[Tensor, Tensor]:
+        places = torch.randint(classes, (5, samples, 1))
+        hit = torch.zeros(5, samples, classes).scatter(2, places, -1 / samples)
+        return 4 * torch.randn(hit.shape), hit
+
+    recording: Any = traced(function, inputs())
+    calls = [each for each in recording.graph.nodes if "log_softmax" in str(each.target)]
+    turned = 1 < classes < _VECTOR and samples % _VECTOR == 0
+    assert [dim for each in calls for dim in each.args if dim in (1, 2)] == [2 - turned] * 2
+    for _ in range(20):
+        others = inputs()
+        for mine, its in zip(recording(*others), function(*others), strict=True):
+            assert torch.equal(mine, its)
+            assert mine.stride() == its.stride()
+
+
+def test_relu_makes_no_copy_and_treats_every_number_alike() -> None:
+    """What is no number stays so."""
+    inputs = torch.tensor([-math.inf, -2.0, -0.0, 0.0, 3.0, math.inf, math.nan] * 9)
+    recording = traced(lambda x: ((x + 0.0).relu(),), [inputs], [torch.empty(63)])
+    assert recording is not None
+    assert operations(recording) == ["aten.add.Tensor", "aten.clamp_min.out"]
+    found = torch.empty(63)
+    recording(inputs, found)
+    assert torch.equal(found.view(torch.int32), (inputs + 0.0).relu().view(torch.int32))
 
 
 def test_what_is_random_is_drawn_each_time() -> None:
