@@ -247,25 +247,28 @@ def call_directly(recorded: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
     the calls after that stay as recorded.
     """
     with FakeTensorMode(allow_non_fake_inputs=True) as fake, suppress(RuntimeError):
-        _Directly(recorded).run(*(fake.from_tensor(each) for each in inputs))
+        given = (fake.from_tensor(each) for each in inputs)
+        values: dict[fx.Node, Any] = {}
+        for call in recorded.graph.nodes:
+            if call.op == "placeholder":
+                values[call] = next(given)
+            elif call.op == "get_attr":
+                values[call] = getattr(recorded, call.target)
+            elif call.op == "call_function":
+                args, kwargs = fx.node.map_arg((call.args, call.kwargs), values.__getitem__)
+                values[call] = call.target(*args, **kwargs)
+                call.target = _named(call.target, args, kwargs)
 
 
-class _Directly(fx.Interpreter):
-    """Looks, call by call, for what Python knows by the same name and does the same."""
-
-    def run_node(self, n: fx.Node) -> Any:
-        """What the call gives."""
-        operations = _Operations()
-        with operations:
-            result = super().run_node(n)
-        if isinstance(n.target, OpOverload):
-            name = n.target.overloadpacket.__name__
-            how = self.fetch_args_kwargs_from_env(n)
-            places = (place for place in (torch, torch.Tensor) if hasattr(place, name))
-            named = (getattr(place, name) for place in places)
-            same = (each for each in named if _done(each, *how) == operations.done)
-            n.target = next(same, n.target)
-        return result
+def _named(call: Callable[..., Any], args: Any, kwargs: Any) -> Callable[..., Any]:
+    """What Python knows by the operation's name, if it does the same; or the operation."""
+    if isinstance(call, OpOverload):
+        name, done = call.overloadpacket.__name__, _done(call, args, kwargs)
+        for place in (torch, torch.Tensor):
+            named: Callable[..., Any] | None = getattr(place, name, None)
+            if named is not None and _done(named, args, kwargs) == done:
+                return named
+    return call
 
 
 def _done(call: Callable[..., Any], args: Any, kwargs: Any) -> list[OpOverload]:
