@@ -88,8 +88,11 @@ class Stack:
         self.parameters = sum(part.elements for part in self.parts)
         self.theta_PN = torch.zeros(peers, start)
         self.grad_PN = torch.zeros(peers, start)
-        for part, parameter in zip(self.parts, self.model.parameters(), strict=True):
-            self.view_P(self.theta_PN, part).copy_(parameter.detach())
+        # Kept, as both are only ever written to: to look them up at every step would take as long
+        # as some of a small model's operations.
+        self._thetas, self._grads = self._views(self.theta_PN), self._views(self.grad_PN)
+        for theta_P, parameter in zip(self._thetas, self.model.parameters(), strict=True):
+            theta_P.copy_(parameter.detach())
         self._kind = repr((task, self.parts))  # once: it is asked for at every step
         self._loss = _Loss(task, self.model)
         self._vmapped = vmap(grad_and_value(self._loss_of), randomness="different")
@@ -177,19 +180,22 @@ class Stack:
 
     def _all_at_once(self, batches: Sequence[Batch], rows: Sequence[int], fill: Flat) -> Tensor:
         """Gradients by ``fill``, which writes those of the chosen peers and returns the losses."""
-        whole = len(rows) == self.peers
-        grad_PN = self.grad_PN if whole else torch.zeros(len(rows), self.elements)
-        (losses_P,) = fill(*self._inputs(batches, rows), *self._views(grad_PN))
-        if not whole:
+        inputs = self._inputs(batches, rows)
+        if len(rows) == self.peers:
+            (losses_P,) = fill(*inputs, *self._grads)
+        else:
+            grad_PN = torch.zeros(len(rows), self.elements)
+            (losses_P,) = fill(*inputs, *self._views(grad_PN))
             self.grad_PN[list(rows)] = grad_PN
         return losses_P.detach()
 
     def _inputs(self, batches: Sequence[Batch], rows: Sequence[int]) -> list[Tensor]:
         """The chosen peers' parameters, tensor by tensor, and then their batches, all stacked."""
-        theta_PN = self.theta_PN if len(rows) == self.peers else self.theta_PN[list(rows)]
+        whole = len(rows) == self.peers
+        thetas = self._thetas if whole else self._views(self.theta_PN[list(rows)])
         if not isinstance(batches, Batches):
             batches = stacked(batches)
-        return [*self._views(theta_PN), *batches.columns]
+        return [*thetas, *batches.columns]
 
     def _views(self, flat_PN: Tensor) -> list[Tensor]:
         return [self.view_P(flat_PN, part) for part in self.parts]

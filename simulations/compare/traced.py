@@ -14,7 +14,7 @@ from typing import TypeAlias
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from simulations.compare.graphs import CHEAPER, simplify, write_to
+from simulations.compare.graphs import CHEAPER, call_directly, simplify, write_to
 
 Flat: TypeAlias = Callable[..., Sequence[Tensor]]
 """Takes tensors one by one, gives several."""
@@ -52,5 +52,6 @@ def traced(function: Flat, inputs: Sequence[Tensor], into: Sequence[Tensor] = ()
         return None
     simplify(recorded)
     write_to(recorded.graph, into)
+    call_directly(recorded, [*inputs, *into])
     recorded.recompile()
     return recorded

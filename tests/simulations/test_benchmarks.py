@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -141,6 +141,7 @@ def test_a_wrong_result_prints_no_time(
         (throughput.main, ["--device=tpu"]),
         (throughput.main, ["--device=cuda"]),
         (stacking.main, ["--threads=0"]),
+        (stacking.main, ["--in-a-row=0"]),
     ],
 )
 def test_what_cannot_be_measured_is_said_in_one_line(
@@ -180,14 +181,26 @@ def test_steps_of_many_threads_are_told_in_wall_time(
     """CPU time of all threads together says nothing of how long a step takes."""
     before = torch.get_num_threads()
     try:
-        words = ["--task=line", "--peers=2", "--repeats=1", f"--threads={threads}"]
+        words = ["--task=line", "--peers=2", "--repeats=1", "--in-a-row=2"]
+        words.append(f"--threads={threads}")
         assert 0 == stacking.main(words)
         assert threads == torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
     printed = capsys.readouterr().out
-    assert printed.startswith(f"line: {clock} time, torch's threads: {threads}\n")
+    told = f"line: {clock} time, torch's threads: {threads}, steps in a row: 2\n"
+    assert printed.startswith(told)
     assert "whole steps: together" in printed
+
+
+def test_steps_in_a_row_are_told_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way takes as many in its turn, and the seconds are those of one."""
+    taken: list[str] = []
+    monkeypatch.setattr(stacking.time, "process_time", lambda: 3.0 * len(taken))
+    monkeypatch.setattr(stacking.time, "perf_counter", lambda: 3.0 * len(taken))
+    ways = {name: partial(taken.append, name) for name in "ab"}
+    assert {"a": 3.0, "b": 3.0} == stacking._best_s(ways, repeats=2, in_a_row=2)
+    assert list("aabbaabb") == taken
 
 
 def test_both_sides_know_what_the_other_filled_in() -> None:

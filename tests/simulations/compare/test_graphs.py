@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 
 from peers.tasks.digits import DigitsTask
 from peers.tasks.line import LineTask
 from peers.tasks.recommender import RecommenderTask
 from peers.tasks.task import Task
 from simulations.compare.feed import Feed, Split, stacked, stream_seed
+from simulations.compare.graphs import _VECTOR, _done
 from simulations.compare.stack import Form, Stack
 from simulations.compare.traced import Flat, traced
 
 
-def operations(recording: Flat) -> list[str]:
-    """What a recording calls, by name, in its order."""
+def operations(recording: Flat, *inputs: Tensor) -> list[str]:
+    """What a recording makes torch do, by name, in its order."""
+    return [str(operation) for operation in _done(recording, inputs, {})]
+
+
+def by_long_names(recording: Flat) -> list[str]:
+    """The operations that a recording calls as such, not by what Python calls them."""
     graph: Any = recording
-    return [str(call.target) for call in graph.graph.nodes if call.op == "call_function"]
+    targets = [call.target for call in graph.graph.nodes if call.op == "call_function"]
+    return [str(target) for target in targets if isinstance(target, OpOverload)]
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3], [0, 2]])
@@ -51,9 +60,13 @@ def test_the_operations_themselves_write_where_gradients_belong() -> None:
     inputs, into = stack._inputs(batches, range(3)), stack._views(stack.grad_PN)
     recording = traced(stack._stacked, inputs, into)
     assert recording is not None
-    called = operations(recording)
+    called = operations(recording, *inputs, *into)
     assert not any("copy_" in name for name in called)
     assert called.count("aten.bmm.out") == called.count("aten.sum.IntList_out") == 3
+    assert set(by_long_names(recording)) == {
+        "aten._to_copy.default",
+        "aten.threshold_backward.grad_input",
+    }
 
 
 RESULTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -106,7 +119,7 @@ def test_what_is_the_same_is_computed_once_and_constants_never() -> None:
     x = torch.randn(2, 3, 3)
     recording = traced(lambda x: ((x @ x) + (x @ x) * torch.arange(3.0),), [x])
     assert recording is not None
-    called = operations(recording)
+    called = operations(recording, x)
     assert called.count("aten.bmm.default") == 1
     assert not any("arange" in name for name in called)
 
@@ -120,6 +133,45 @@ def test_what_is_returned_may_be_written_to() -> None:
         assert (zeros.tolist(), ones.tolist()) == ([0.0] * 3, [1.0] * 3)
         for each in (zeros, ones):
             each.add_(5.0)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7, 8, 10, 15, 16, 17])
+@pytest.mark.parametrize("samples", [1, 6, 8, 16, 20, 32, 48])
+def test_short_rows_of_log_softmax_are_turned_where_the_bits_are_the_same(
+    classes: int, samples: int
+) -> None:
+    """Forward and backward, and of sums over the results, which depend on their order in memory."""
+    forward, backward = torch.ops.aten._log_softmax, torch.ops.aten._log_softmax_backward_data
+
+    def function(scores: Tensor, grads: Tensor) -> tuple[Tensor, ...]:
+        logs = forward(scores, 2, False)
+        found = backward(grads, logs, 2, torch.float32)
+        return logs, found, *(each.sum(dim) for each in (logs, found) for dim in (0, 1, 2, (1, 2)))
+
+    def inputs() -> tuple[Tensor, Tensor]:
+        places = torch.randint(classes, (5, samples, 1))
+        hit = torch.zeros(5, samples, classes).scatter(2, places, -1 / samples)
+        return 4 * torch.randn(hit.shape), hit
+
+    recording: Any = traced(function, inputs())
+    calls = [each for each in recording.graph.nodes if "log_softmax" in str(each.target)]
+    turned = 1 < classes < _VECTOR and samples % _VECTOR == 0
+    assert [dim for each in calls for dim in each.args if dim in (1, 2)] == [2 - turned] * 2
+    for _ in range(20):
+        others = inputs()
+        for mine, its in zip(recording(*others), function(*others), strict=True):
+            assert torch.equal(mine, its)
+            assert mine.stride() == its.stride()
+
+
+def test_relu_makes_no_copy_and_treats_every_number_alike() -> None:
+    """What is no number stays so."""
+    inputs = torch.tensor([-math.inf, -2.0, -0.0, 0.0, 3.0, math.inf, math.nan] * 9)
+    recording = traced(lambda x: ((x + 0.0).relu(),), [inputs], [torch.empty(63)])
+    assert recording is not None
+    found = torch.empty(63)
+    assert operations(recording, inputs, found) == ["aten.add.Tensor", "aten.clamp_min.out"]
+    assert torch.equal(found.view(torch.int32), (inputs + 0.0).relu().view(torch.int32))
 
 
 def test_what_is_random_is_drawn_each_time() -> None:
@@ -139,7 +191,18 @@ def test_times_one_is_left_out_where_it_changes_nothing() -> None:
     whole, halves = recording(*inputs)
     assert whole.dtype == torch.float32
     assert torch.equal(halves, inputs[1] + 2 * inputs[1])
-    assert operations(recording).count("aten.mul.Scalar") == 2
+    assert operations(recording, *inputs).count("aten.mul.Scalar") == 2
+    assert by_long_names(recording) == ["aten.mul.Scalar"] * 2  # torch.mul takes another way
+
+
+def test_what_values_decide_is_recorded_as_it_is() -> None:
+    """How many are above 0 is not known without them; the calls before that have short names."""
+    inputs = torch.tensor([-1.0, 2.0, 3.0])
+    recording = traced(lambda x: ((x + 1.0)[x > 0.0].neg(),), [inputs])
+    assert recording is not None
+    assert recording(-inputs)[0].tolist() == [-2.0]
+    assert by_long_names(recording)
+    assert "aten.add.Tensor" not in by_long_names(recording)
 
 
 def test_samples_are_drawn_as_they_always_were() -> None:
