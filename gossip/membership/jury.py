@@ -300,8 +300,7 @@ class Jury:
     ) -> list[Effect]:
         view, config = self._view, self._config
         is_new = view.suspicions.get(suspect.peer) is None
-        min_s = config.suspicion_s(view.roster.others + 1)
-        max_s = min_s * config.suspicion_max_factor
+        min_s, max_s = config.suspicion_s(view.roster.others + 1), view.verdicts.longest_s
         enough = self._enough(suspect.peer, now)
         began_at = self._began_at(suspect.peer, now)
         ends_at = began_at + max_s
