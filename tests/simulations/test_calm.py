@@ -35,6 +35,12 @@ def _begin(scene: Scene) -> None:
     scene.world.start(4, (0,))
 
 
+def _begin_unheard(scene: Scene) -> None:
+    """It only dials out, and those that it could dial are here: it should have joined."""
+    scene.world.plan = replace(scene.world.plan, dial_out_share=1.0)
+    assert scene.world.start(4).only_dials_out
+
+
 def _rise(scene: Scene) -> None:
     puppet(scene.life(1)).swim.me = scene.of(1, incarnation=1)
 
@@ -56,6 +62,7 @@ def _know_too_many(scene: Scene) -> None:
         (_crash, "M10"),
         (_leave, "M19"),
         (_begin, "M23"),
+        (_begin_unheard, "M23"),
         (_rise, "M23"),
         (_forget_a_boot, "M8"),
         (_know_too_many, "M27"),
