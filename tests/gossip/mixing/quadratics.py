@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -199,7 +199,7 @@ class Event:
     left out where it is I. A round of swaps (``swapped``) pushes by what its codecs leave undone.
     ``undone``: of any element, as a share of what may be (see ``undone``); ``coarse``: of how far
     codes reach, as a share of how far they may (see ``Memory``); ``drift``: by how much the
-    round moved the mean, as a share of all values."""
+    round moved the mean, as a share of all values; ``forgot``: a peer had no steps."""
 
     w_PP: Tensor | None
     push: float
@@ -207,19 +207,18 @@ class Event:
     undone: float = 0.0
     coarse: float = 0.0
     drift: float = 0.0
+    forgot: bool = False
 
 
 @dataclass(slots=True)
 class Story:
     """What the laws need of a run. ``mean_bound`` and ``mean_error``: of every step.
-    ``remembered``: the largest disagreement, each less by DECAY with every round after it.
     ``slip``: what applying corrections does to any value beside what they say, as a share of the
     largest."""
 
     events: list[list[Event]] = field(default_factory=list)
     mean_bound: list[float] = field(default_factory=list)
     mean_error: list[float] = field(default_factory=list)
-    remembered: float = 0.0
     slip: float = 0.0
 
 
@@ -240,6 +239,8 @@ class Quadratics:
         self.spans = self._peers[0].replica.spans
         self._rounds = [self._pairs() for _ in range(conditions.fragments)]
         self._late: list[_Late] = []
+        self._seen_P = torch.zeros(peers, dtype=torch.float64)
+        self._rested = 0
 
     def run(self) -> None:
         """All steps, then what is still under way."""
@@ -258,24 +259,27 @@ class Quadratics:
             self.story.mean_error.append(self._mean_error())
         self._apply(self._rate.steps + self._c.delay)
 
-    def rest(self, shares: Sequence[float]) -> list[float]:
-        """Swap without training, after ``run``, where there is one fragment. What peers disagree
-        by when exact means would have left each share (falling) of any disagreement, and a step
-        that shrinks by DECAY with each of a peer's swaps that share of itself."""
-        left_PP = torch.eye(len(self._peers), dtype=torch.float64) - 1 / len(self._peers)
-        events, swaps_P = self.story.events[0], torch.zeros(len(self._peers))
-        step, done, found = self._rate.steps + self._c.delay, len(self.story.events[0]), []
-        for share in shares:
-            while max(norm_of(left_PP), DECAY ** float(swaps_P.min())) > share:
-                step += 1
-                self._swap(step)
-                self._apply(step)
-                for event in events[done:]:
-                    left_PP = event.w_PP @ left_PP
-                    swaps_P += event.w_PP.diagonal() < 1
-                done = len(events)
-            found.append(disagreement(self.settled_PN()))
-        return found
+    def rest(self, share: float) -> tuple[float, float]:
+        """Swap without training, after ``run``, where there is one fragment: until exact means
+        would have left ``share`` of any disagreement, and a step that shrinks by DECAY with each of
+        a peer's swaps that share of itself. The disagreement that is remembered where that
+        begins, and what is left. It begins anew where a peer forgot its steps, as what it then
+        offers is rounded by the size of its values."""
+        events, peers = self.story.events[0], len(self._peers)
+        left_PP = eye_PP = torch.eye(peers, dtype=torch.float64)
+        swaps_P, apart = torch.zeros(peers), float(self._seen_P.max())
+        while max(norm_of(left_PP - left_PP.mean(dim=0)), DECAY ** float(swaps_P.min())) > share:
+            done = len(events)
+            self._rested += 1
+            self._swap(self._rate.steps + self._c.delay + self._rested)
+            self._apply(self._rate.steps + self._c.delay + self._rested)
+            for event in events[done:]:
+                left_PP = event.w_PP @ left_PP
+                swaps_P += event.w_PP.diagonal() < 1
+                if event.forgot:
+                    left_PP, swaps_P = eye_PP, torch.zeros(peers)
+                    apart = max(float(self._seen_P.max()), disagreement(self.settled_PN()))
+        return apart, disagreement(self.settled_PN())
 
     @property
     def start_error(self) -> float:
@@ -364,8 +368,8 @@ class Quadratics:
             event.push = float(moved_PN.norm())
             event.undone = float((moved_PN.abs() / most_PN).amax())
             self.story.events[fragment].append(event)
-            remembered = DECAY * self.story.remembered
-            self.story.remembered = max(disagreement(before_PN), remembered)
+            self._seen_P[w_PP.diagonal() < 1] *= DECAY
+            self._seen_P.clamp_(min=disagreement(before_PN))
 
     def _swap_pair(self, step: int, first: int, second: int, fragment: int, event: Event) -> Tensor:
         """How far from their mean it may leave the two, by element."""
@@ -374,6 +378,7 @@ class Quadratics:
         anchors = one.replica.phi_N[here].double(), two.replica.phi_N[here].double()
         codec, code = one.offer(fragment)
         event.coarse = max(event.coarse, one.memories[fragment].used(codec, code, anchors[0]))
+        event.forgot |= codec.name != self._c.codecs[0]
         correction = two.answer(fragment, codec, code)
         for peer, own in ((first, True), (second, False)):
             c_n, skipped_B = self._peers[peer].read_n(fragment, correction, own)
