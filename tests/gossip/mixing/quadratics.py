@@ -400,13 +400,14 @@ class Quadratics:
             yield self._maximal(sorted(edges))
 
     def _maximal(self, edges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Edges in random order, each taken whose ends are free."""
+        """Edges in random order, each taken whose ends are free; who opens is drawn, too."""
         self._rng.shuffle(edges)
         taken: list[tuple[int, int]] = []
         met: set[int] = set()
         for edge in edges:
             if met.isdisjoint(edge):
-                taken.append(edge)
+                low, high = edge
+                taken.append((low, high) if self._rng.random() < 0.5 else (high, low))
                 met.update(edge)
         return taken
 
