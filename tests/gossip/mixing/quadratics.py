@@ -198,7 +198,8 @@ class Event:
     """What happened to a fragment of all peers: x = W x + (something of norm ``push``), W being
     left out where it is I. A round of swaps (``swapped``) pushes by what its codecs leave undone.
     ``undone``: of any element, as a share of what may be (see ``undone``); ``coarse``: of how far
-    codes reach, as a share of how far they may (see ``Memory``); ``drift``: by how much the
+    codes reach, as a share of how far they may; ``fine``: of how far they must, as a share of how
+    far they do (see ``Memory``); ``drift``: by how much the
     round moved the mean, as a share of all values; ``forgot``: a peer had no steps."""
 
     w_PP: Tensor | None
@@ -206,6 +207,7 @@ class Event:
     swapped: bool = False
     undone: float = 0.0
     coarse: float = 0.0
+    fine: float = 0.0
     drift: float = 0.0
     forgot: bool = False
 
@@ -377,7 +379,8 @@ class Quadratics:
         here = slice(*self.spans[fragment])
         anchors = one.replica.phi_N[here].double(), two.replica.phi_N[here].double()
         codec, code = one.offer(fragment)
-        event.coarse = max(event.coarse, one.memories[fragment].used(codec, code, anchors[0]))
+        coarse, fine = one.memories[fragment].used(codec, code, anchors[0])
+        event.coarse, event.fine = max(event.coarse, coarse), max(event.fine, fine)
         event.forgot |= codec.name != self._c.codecs[0]
         correction = two.answer(fragment, codec, code)
         for peer, own in ((first, True), (second, False)):

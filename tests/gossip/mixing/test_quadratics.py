@@ -77,7 +77,7 @@ def check_optimum(
     rounds = [event for events in story.events for event in events if event.swapped]
     for event in rounds:
         assert event.undone <= 1
-        assert event.coarse <= 1 + ROUNDING
+        assert max(event.coarse, event.fine) <= 1 + ROUNDING
         assert event.drift <= ROUNDING
     assert story.slip <= ROUNDING
     assert disagreement(swarm.theta_PN.double()) <= disagreement_bound(swarm) + ROUNDING * start

@@ -14,8 +14,9 @@ apart. Where one element of a block is farther it is read as ``2^(b - 1)`` steps
 ``d`` is left; the reply says so. Where two are, all is left. Of three and more the checksum tells
 no more than by chance, and what is read may be that far off in the wrong direction.
 
-So what is left in all is as small as steps are fine. They are learned: ``Memory`` bounds them by
-the differences that a peer's swaps have shown, each swap's less by DECAY with every swap after it.
+So what is left in all is as small as steps are fine. They are learned: ``Memory`` bounds them from
+both sides by the differences that a peer's swaps have shown, each swap's less by DECAY with every
+swap after it.
 No constant here was measured; fp32 rounds all of this by a few units of its last place. All these
 bounds are attained: of 315 drawn swarms (183,000 rounds) the worst came to 1.000 of them with
 wrap-around codes (the median round to 0.95 with wrap4), to 0.9997 with int8.
@@ -36,7 +37,7 @@ from gossip.codecs.blocks import (
     STEPS_PER_OCTAVE,
     step_table,
 )
-from gossip.mixing.steps import FORGET_SHARE, PEAKS, SHARE_MIN
+from gossip.mixing.steps import FORGET_SHARE, PEAKS, REACH, SHARE_MIN
 
 BF16 = 1 + 2.0**-7
 """Scales of replies are rounded up to bf16."""
@@ -127,29 +128,33 @@ def _levels_n(x_n: Tensor, elements: int, top: int) -> Tensor:
 
 
 class Memory:
-    """The differences that one peer's swaps of a fragment have shown, and so how coarse its steps
-    may be: how far its codes of so many
-    bits may reach.
+    """The differences that one peer's swaps of a fragment have shown, and so how far its codes of
+    so many bits may reach, and must.
 
-    That is SAFETY times the largest difference of a block, and GROWTH times that while they grow;
-    with every swap this is less by DECAY. A skipped block of its own code was farther away than
-    that reached, and its step grows by GROWTH; of a partner's it says nothing. No block
+    They reach SAFETY times the largest difference of a block, and up to GROWTH times that while
+    those grow; with every swap that is less by DECAY. A skipped block of its own code was farther
+    away than that reached, and its step grows by GROWTH; of a partner's it says nothing. No block
     reaches less far than SHARE_MIN of the mean. When more than FORGET_SHARE of its own code was
-    skipped nothing is remembered, nor by who became another.
+    skipped nothing is remembered, nor by who became another, until a swap skips nothing.
     """
 
     def __init__(self, blocks: int, bits: int, reply: str) -> None:
-        self._reach_B = torch.zeros(blocks, dtype=torch.float64)
+        self._most_B = torch.zeros(blocks, dtype=torch.float64)
+        self._least_B = torch.zeros(blocks, dtype=torch.float64)
         self._steps = 2.0 ** (bits - 1)
-        self._grows = SAFETY * GROWTH * PEAKS.get(reply, 1.0)
+        self._safety = SAFETY * PEAKS.get(reply, 1.0)
 
-    def used(self, offer: OfferCodec, code: bytearray, values_n: Tensor) -> float:
-        """How far a code of these values reaches, as the largest share of how far it may. Steps
-        travel as whole powers of 2^(1/4), and are never below what keeps quotients exact."""
-        step_B = sent_step_B(offer, code, values_n.numel())
+    def used(self, offer: OfferCodec, code: bytearray, values_n: Tensor) -> tuple[float, float]:
+        """How far a code of these values reaches, as the largest share of how far it may; and how
+        far it must, as the largest share of that. Both are at most 1, but for what fp32 rounds.
+        Steps travel as whole powers of 2^(1/4), and are never below what keeps quotients exact."""
+        if not isinstance(offer, WrapCodec):
+            return 0.0, 0.0
+        reach_B = self._steps * sent_step_B(offer, code, values_n.numel())
         finest_B = self._steps * STEP_RESOLUTION * peak_B(values_n)
-        most_B = 2 ** (1 / STEPS_PER_OCTAVE) * torch.maximum(self._reach_B, finest_B)
-        return float((self._steps * step_B / most_B).amax())
+        most_B = 2 ** (1 / STEPS_PER_OCTAVE) * torch.maximum(self._most_B, finest_B)
+        self._least_B.clamp_(max=REACH * float(values_n.abs().amax()))
+        return float((reach_B / most_B).amax()), float((self._least_B / reach_B).amax())
 
     def note(
         self, c_n: Tensor, anchors: tuple[Tensor, Tensor], skipped_B: Tensor, own: bool
@@ -158,15 +163,20 @@ class Memory:
         if own and float(skipped_B.double().mean()) > FORGET_SHARE:
             self.forget()
             return
-        kept_B, shown_B = DECAY * self._reach_B, self._grows * peak_B(c_n).double()
+        shown_B = self._safety * peak_B(c_n).double()
+        beyond_B = peak_B(anchors[1] - anchors[0]) * self._steps / (self._steps - 0.5)
+        skips = GROWTH if own else 1.0
+        most_B = torch.maximum(DECAY * self._most_B, GROWTH * shown_B)
         if own:
-            far_B = GROWTH * peak_B(anchors[1] - anchors[0]) * self._steps / (self._steps - 0.5)
-            shown_B = torch.where(skipped_B, far_B, shown_B)
+            most_B = torch.where(skipped_B, torch.maximum(most_B, GROWTH * beyond_B), most_B)
         else:
-            kept_B = torch.where(skipped_B, self._reach_B, kept_B)
-        self._reach_B = torch.maximum(kept_B, shown_B)
-        self._reach_B.clamp_(min=SHARE_MIN * float(self._reach_B.mean()))
+            most_B = torch.where(skipped_B, self._most_B, most_B)
+        self._most_B = most_B.clamp_(min=SHARE_MIN * float(most_B.mean()))
+        if bool(self._least_B.any()) or not bool(skipped_B.any()):
+            least_B = torch.maximum(DECAY * self._least_B, shown_B)
+            self._least_B = torch.where(skipped_B, skips * self._least_B, least_B)
 
     def forget(self) -> None:
         """This peer became another."""
-        self._reach_B.zero_()
+        self._most_B.zero_()
+        self._least_B.zero_()
