@@ -22,26 +22,27 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from gossip.codecs import WRAP_CODECS, OfferCodec, chunk_spans, make_codec, make_wrap_codec
-from gossip.codecs.blocks import DECAY, GROWTH, SAFETY
+from gossip.codecs import (
+    STEP_ELEMENTS,
+    WRAP_CODECS,
+    OfferCodec,
+    chunk_spans,
+    make_codec,
+    make_wrap_codec,
+)
+from gossip.codecs.blocks import DECAY
 from gossip.mixing.flat import FlatModel
 from gossip.mixing.replica import Replica
 from gossip.mixing.scratch import Scratch
 from gossip.mixing.steps import FIRST_CODEC, Sighting, StepBook
 from simulations.compare.partners import Meeting, Meetings
+from tests.gossip.mixing.undone import Memory, undone_at_most_n
 
 ELEMENTS = 512
 CURVATURE_MIN, CURVATURE_MAX = 0.3, 1.0
 
-LOST = {"fp32": (1e-6, 1e-6), "int8": (0.01, 0.01), "wrap4": (0.01, 1.0)}
-"""By its offer's codec, what a round of swaps may leave undone: a share of what all peers' values
-measure, and one of their disagreement. Wrap-around codes begin with int8, and skip what wrapped."""
-
-REMEMBERED = {"wrap4": 4 * SAFETY * GROWTH / 2**3 / math.sqrt(12)}
-"""And a share of the disagreement at swaps before, which DECAY makes less with each: where peers
-come together at once, as two do that had lost swaps, steps stay as coarse as it took. A step is
-so large that 2^3 of them reach SAFETY times the largest difference seen, or that times GROWTH;
-largest is 4 deviations, and rounding leaves the twelfth part of a step's square."""
+FP64 = 1e-14
+"""Of the largest value: what sums of halves round by here."""
 
 
 class Topology(Enum):
@@ -107,8 +108,13 @@ class Gossiper:
         self._wrap = make_wrap_codec(offer) if offer in WRAP_CODECS else None
         self._plain = make_codec(FIRST_CODEC if self._wrap else offer)
         self._reply = make_codec(reply)
-        self._steps = StepBook(self._wrap.bits if self._wrap else 8)
+        bits = self._wrap.bits if self._wrap else 8
+        self._steps = StepBook(bits)
         self._scratch = Scratch()
+        self.memories = [
+            Memory(self.replica.elements(each) // STEP_ELEMENTS, bits, reply)
+            for each in range(fragments)
+        ]
 
     def offer(self, fragment: int) -> tuple[OfferCodec, bytearray]:
         """The anchor's code, plain while nothing is known of the distance to others."""
@@ -129,8 +135,8 @@ class Gossiper:
         )
         return out
 
-    def read_n(self, fragment: int, correction: bytearray, own_code: bool) -> Tensor:
-        """The correction's values; steps learn from them."""
+    def read_n(self, fragment: int, correction: bytearray, own_code: bool) -> tuple[Tensor, Tensor]:
+        """The correction's values, and which of its blocks were skipped; steps learn from them."""
         c_n = torch.empty(self.replica.elements(fragment))
         view = memoryview(correction)
         self.replica.decode_correction(fragment, self._reply, view, c_n)
@@ -138,12 +144,14 @@ class Gossiper:
         for part, span in chunk_spans(self._reply, c_n.numel()):
             seen.note(part, self._reply, view[span], c_n[part])
         self._steps.learn(fragment, seen, own_code)
-        return c_n
+        return c_n, seen.skipped_B
 
     def become(self, snapshot_N: Tensor) -> None:
         """Adopt another's anchor."""
         self.replica.replace(snapshot_N)
         self._steps.forget_all()
+        for memory in self.memories:
+            memory.forget()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,23 +196,32 @@ class _Late:
 @dataclass(slots=True)
 class Event:
     """What happened to a fragment of all peers: x = W x + (something of norm ``push``), W being
-    left out where it is I. A round of swaps pushes by what its codecs leave undone, ``allowed`` at
-    most; ``drift``: by how much it moved the mean, as a share of all values."""
+    left out where it is I. A round of swaps (``swapped``) pushes by what its codecs leave undone.
+    ``undone``: of any element, as a share of what may be (see ``undone``); ``coarse``: of how far
+    codes reach, as a share of how far they may; ``fine``: of how far they must, as a share of how
+    far they do (see ``Memory``); ``drift``: by how much the
+    round moved the mean, as a share of all values; ``forgot``: a peer had no steps."""
 
     w_PP: Tensor | None
     push: float
-    allowed: float = math.inf
+    swapped: bool = False
+    undone: float = 0.0
+    coarse: float = 0.0
+    fine: float = 0.0
     drift: float = 0.0
+    forgot: bool = False
 
 
 @dataclass(slots=True)
 class Story:
-    """What the laws need of a run. ``mean_bound`` and ``mean_error``: of every step."""
+    """What the laws need of a run. ``mean_bound`` and ``mean_error``: of every step.
+    ``slip``: what applying corrections does to any value beside what they say, as a share of the
+    largest."""
 
     events: list[list[Event]] = field(default_factory=list)
     mean_bound: list[float] = field(default_factory=list)
     mean_error: list[float] = field(default_factory=list)
-    swaps: int = 0
+    slip: float = 0.0
 
 
 class Quadratics:
@@ -224,7 +241,8 @@ class Quadratics:
         self.spans = self._peers[0].replica.spans
         self._rounds = [self._pairs() for _ in range(conditions.fragments)]
         self._late: list[_Late] = []
-        self._seen = [[0.0] * peers for _ in range(conditions.fragments)]
+        self._seen_P = torch.zeros(peers, dtype=torch.float64)
+        self._rested = 0
 
     def run(self) -> None:
         """All steps, then what is still under way."""
@@ -242,6 +260,28 @@ class Quadratics:
                 self._apply(step)
             self.story.mean_error.append(self._mean_error())
         self._apply(self._rate.steps + self._c.delay)
+
+    def rest(self, share: float) -> tuple[float, float]:
+        """Swap without training, after ``run``, where there is one fragment: until exact means
+        would have left ``share`` of any disagreement, and a step that shrinks by DECAY with each of
+        a peer's swaps that share of itself. The disagreement that is remembered where that
+        begins, and what is left. It begins anew where a peer forgot its steps, as what it then
+        offers is rounded by the size of its values."""
+        events, peers = self.story.events[0], len(self._peers)
+        left_PP = eye_PP = torch.eye(peers, dtype=torch.float64)
+        swaps_P, apart = torch.zeros(peers), float(self._seen_P.max())
+        while max(norm_of(left_PP - left_PP.mean(dim=0)), DECAY ** float(swaps_P.min())) > share:
+            done = len(events)
+            self._rested += 1
+            self._swap(self._rate.steps + self._c.delay + self._rested)
+            self._apply(self._rate.steps + self._c.delay + self._rested)
+            for event in events[done:]:
+                left_PP = event.w_PP @ left_PP
+                swaps_P += event.w_PP.diagonal() < 1
+                if event.forgot:
+                    left_PP, swaps_P = eye_PP, torch.zeros(peers)
+                    apart = max(float(self._seen_P.max()), disagreement(self.settled_PN()))
+        return apart, disagreement(self.settled_PN())
 
     @property
     def start_error(self) -> float:
@@ -287,10 +327,15 @@ class Quadratics:
 
     def _apply(self, step: int) -> None:
         due = [late for late in self._late if late.due <= step]
+        if not due:
+            return
+        settled_PN = self.settled_PN()
         self._late = [late for late in self._late if late.due > step]
         for late in due:
             replica = self._peers[late.peer].replica
             replica.apply_correction(late.fragment, late.c_n, late.signed_weight)
+        slip = float((self.settled_PN() - settled_PN).abs().amax() / settled_PN.abs().amax())
+        self.story.slip = max(self.story.slip, slip)
 
     def _churn(self, step: int) -> None:
         for when, who, source in self._c.churn:
@@ -309,39 +354,41 @@ class Quadratics:
         for peer in self._peers if free else ():
             peer.replica.publish()
         for fragment in free:
-            w_PP = torch.eye(len(self._peers), dtype=torch.float64)
             before_PN = self.settled_PN()
+            w_PP = torch.eye(len(self._peers), dtype=torch.float64)
+            event = Event(w_PP, 0.0, swapped=True)
+            most_PN = torch.full_like(before_PN, FP64 * float(before_PN.abs().amax()))
             for first, second in next(self._rounds[fragment]):
                 if self._rng.random() >= self._c.loss:
-                    self._swap_pair(step, first, second, fragment)
-                    w_PP[[first, second]] = w_PP[[first, second]].mean(dim=0, keepdim=True)
-            self.story.events[fragment].append(self._undone(fragment, w_PP, before_PN))
+                    pair, here = [first, second], slice(*self.spans[fragment])
+                    most_PN[pair, here] += self._swap_pair(step, first, second, fragment, event)
+                    w_PP[pair] = w_PP[pair].mean(dim=0, keepdim=True)
+            moved_PN = self.settled_PN() - before_PN
+            event.drift = float(moved_PN.mean(dim=0).norm() / before_PN.norm())
+            here = slice(*self.spans[fragment])
+            moved_PN[:, here] -= w_PP @ before_PN[:, here] - before_PN[:, here]
+            event.push = float(moved_PN.norm())
+            event.undone = float((moved_PN.abs() / most_PN).amax())
+            self.story.events[fragment].append(event)
+            self._seen_P[w_PP.diagonal() < 1] *= DECAY
+            self._seen_P.clamp_(min=disagreement(before_PN))
 
-    def _undone(self, fragment: int, w_PP: Tensor, before_PN: Tensor) -> Event:
-        """A round of swaps of one fragment; of the others nothing may have moved."""
-        moved_PN = self.settled_PN() - before_PN
-        drift = float(moved_PN.mean(dim=0).norm() / before_PN.norm())
-        start, stop = self.spans[fragment]
-        before_Pn = before_PN[:, start:stop]
-        moved_PN[:, start:stop] -= w_PP @ before_Pn - before_Pn
-        size_share, apart_share = LOST[self._c.codecs[0]]
-        apart, seen = disagreement(before_Pn), self._seen[fragment]
-        swapped = (w_PP.diagonal() < 1).nonzero()[:, 0].tolist()
-        remembered = max((seen[peer] for peer in swapped), default=0.0)
-        for peer in swapped:
-            seen[peer] = max(apart, DECAY * seen[peer])
-        allowed = size_share * float(before_PN.norm()) + apart_share * apart
-        allowed += REMEMBERED.get(self._c.codecs[0], 0.0) * remembered
-        return Event(w_PP, float(moved_PN.norm()), allowed, drift)
-
-    def _swap_pair(self, step: int, first: int, second: int, fragment: int) -> None:
+    def _swap_pair(self, step: int, first: int, second: int, fragment: int, event: Event) -> Tensor:
+        """How far from their mean it may leave the two, by element."""
         one, two = self._peers[first], self._peers[second]
-        correction = two.answer(fragment, *one.offer(fragment))
-        self.story.swaps += 1
-        for peer, weight in ((first, 0.5), (second, -0.5)):
-            c_n = self._peers[peer].read_n(fragment, correction, own_code=weight > 0)
+        here = slice(*self.spans[fragment])
+        anchors = one.replica.phi_N[here].double(), two.replica.phi_N[here].double()
+        codec, code = one.offer(fragment)
+        coarse, fine = one.memories[fragment].used(codec, code, anchors[0])
+        event.coarse, event.fine = max(event.coarse, coarse), max(event.fine, fine)
+        event.forgot |= codec.name != self._c.codecs[0]
+        correction = two.answer(fragment, codec, code)
+        for peer, own in ((first, True), (second, False)):
+            c_n, skipped_B = self._peers[peer].read_n(fragment, correction, own)
+            self._peers[peer].memories[fragment].note(c_n, anchors, skipped_B, own)
             due = step + self._rng.randint(0, self._c.delay)
-            self._late.append(_Late(due, peer, fragment, c_n, weight))
+            self._late.append(_Late(due, peer, fragment, c_n, 0.5 if own else -0.5))
+        return undone_at_most_n(codec, code, self._c.codecs[1], skipped_B, anchors) / 2
 
     def _pairs(self) -> Iterator[list[tuple[int, int]]]:
         peers = len(self._peers)
@@ -356,15 +403,21 @@ class Quadratics:
             yield self._maximal(sorted(edges))
 
     def _maximal(self, edges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Edges in random order, each taken whose ends are free."""
+        """Edges in random order, each taken whose ends are free; who opens is drawn, too."""
         self._rng.shuffle(edges)
         taken: list[tuple[int, int]] = []
         met: set[int] = set()
         for edge in edges:
             if met.isdisjoint(edge):
-                taken.append(edge)
+                low, high = edge
+                taken.append((low, high) if self._rng.random() < 0.5 else (high, low))
                 met.update(edge)
         return taken
+
+
+def norm_of(w_PP: Tensor) -> float:
+    """By how much a matrix lengthens what it lengthens most."""
+    return float(torch.linalg.matrix_norm(w_PP, ord=2))
 
 
 def disagreement(x_PN: Tensor) -> float:
@@ -386,7 +439,7 @@ def disagreement_bound(swarm: Quadratics) -> float:
             bound += size * event.push
             if event.w_PP is not None:
                 left_PP = left_PP @ event.w_PP
-                size = float(torch.linalg.matrix_norm(left_PP, ord=2))
+                size = norm_of(left_PP)
         bound += size * disagreement(swarm.start_PN[:, start:stop].double())
         total += bound**2
     return math.sqrt(total)
