@@ -119,6 +119,7 @@ class Guard:
             assert life.me.boot > last, "M7 is the world's here"
         self.truth.began(life)
         self._measuring.began(life)
+        self._spreading.began(life)
         self._watching += not life.only_dials_out
         self.figures.dial_out += life.only_dials_out
 

@@ -62,4 +62,4 @@ def accusers_hide_their_doubt() -> list[Replacement]:
 @bug(LONG_BRIDGE, "M11")
 def bridges_ask_nobody() -> list[Replacement]:
     """Whoever sees nothing of a split that others see believes them in the end."""
-    return [(Judgment, "_may_stand_between", lambda *_: False)]
+    return [(Judgment, "_sees_less_than_tellers", lambda *_: False)]

@@ -1,7 +1,8 @@
 """How news gets about: from the first peer that hears a claim until each other one does (M22).
 
 News is that somebody came, refuted what was said of it, left, or is down. Its subject is not
-counted, nor who was not there yet, or did not run or hear all the while since.
+counted, nor who was not there yet, or did not run or hear all the while since. Who never hears of
+it is what the calm looks for (M10, M19, M23). Peers behind a split count like any other.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ class Spreading:
         self._world = world
         self._figures = figures
         self._first_at_s: dict[tuple[PeerId, tuple[int, int, int]], Seconds] = {}
+
+    def began(self, life: SimulatedPeer) -> None:
+        """What was said of its lives before may be said again, where it lost its disk."""
+        old = [key for key in self._first_at_s if key[0] == life.me.peer]
+        for key in old:
+            del self._first_at_s[key]
 
     def heard(
         self,

@@ -1,9 +1,9 @@
 """The group's verdicts as this peer hears them: believed now, after a while, or not yet.
 
 ``verdicts`` counts; here is what follows from the count. Whoever has heard the subject itself just
-now, or stands in a link with it, gives it time to refute; a claim that nobody confirms is
-inquired about once and given up. That a member has left is contested in the same way, unless it
-says so itself.
+now, or stands in a link with it, gives it time to refute; whoever is told of a split that it sees
+no sign of asks the subject; a claim that nobody confirms is inquired about once and given up. That
+a member has left is contested in the same way, unless it says so itself.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Judgment:
         about = None if about is None or evidence_flaw(about) else about
         accusers = () if about is None else about.accusers
         doubted = about is not None and about.doubted
-        # A telling that proves nothing by itself ends no doubt.
+        # A telling that proves nothing by itself ends no doubt; it may bring one, as several that
+        # are doubted may prove it together.
         plainly = about is not None and not doubted and view.verdicts.proves(about, now)
         waiting = view.verdicts.waiting_about(record.peer)
         known = 0 if waiting is None else len(waiting.accusers)
@@ -91,7 +92,7 @@ class Judgment:
             return self._ask_around(claim, now)
         if not claim.asked and self._never_meets(record.peer):
             return self._ask_around(claim, now)
-        if not claim.asked and self._may_stand_between(claim, now):
+        if not claim.asked and self._sees_less_than_tellers(claim, now):
             return self._ask_around(claim, now)
         if not self._contests(record, now):
             claim.apply_at = now
@@ -130,7 +131,7 @@ class Judgment:
         hidden = not view.roster.me.control_address and not view.roster.is_dialable(peer)
         return hidden and view.watch.dial_all()
 
-    def _may_stand_between(self, claim: Claim, now: Seconds) -> bool:
+    def _sees_less_than_tellers(self, claim: Claim, now: Seconds) -> bool:
         """Whether those that tell it see a split that I see no sign of, as on both sides of it:
         then the subject is within my reach, and is asked."""
         view, peer = self._view, claim.record.peer
@@ -164,6 +165,8 @@ class Judgment:
                 view.owe_notice(peer, now)
             elif not claim.asked and claim.record.status == Status.DOWN:
                 effects += self._ask_around(claim, now)
+            elif claim.is_doubtful and self._speaks_for(peer):
+                claim.apply_at = now + config.contested_s  # it is held up, and cannot refute yet
             else:
                 effects += self.believe(claim.record, "not refuted in time", now)
             if claim.apply_at > now and now - claim.since > longest_s:
@@ -179,18 +182,21 @@ class Judgment:
         weight = view.verdicts.weigh(claim.record, accusers, now, claim.is_doubtful)
         claim.apply_at = now + self._config.contested_s
         effects: list[Effect] = []
-        if self._may_stand_between(claim, now):
+        if self._sees_less_than_tellers(claim, now):
             effects += view.watch.link(claim.record.peer)
         self._tell_subject(claim.record.peer, now)
-        seen = view.sightings.of(claim.record.peer)
-        linked = seen is not None and seen.witness in (Witness.UP, Witness.FROZEN)
-        if linked and weight != Weight.ENOUGH:
+        if self._speaks_for(claim.record.peer) and weight != Weight.ENOUGH:
             return effects  # my own link knows better than peers that are not live here
         peers = self._whom_to_ask()
         claim.asked = bool(peers)  # with nobody to ask it waits, until it is given up
         evidence = self._evidence(claim.record, accusers, now)
         asked = Gossip(Rumors((claim.record,), (), (evidence,)))
         return effects + [Send(peer, asked) for peer in peers]
+
+    def _speaks_for(self, peer: PeerId) -> bool:
+        """Whether a link of mine witnesses that a member's process, or its host, is there."""
+        seen = self._view.sightings.of(peer)
+        return seen is not None and seen.witness in (Witness.UP, Witness.FROZEN)
 
     def _tell_subject(self, peer: PeerId, now: Seconds) -> None:
         """Nobody knows better than the subject. News may not reach it: those that watch it in the
@@ -224,7 +230,8 @@ class Judgment:
         believed it long ago accuse no more, and what I heard of them may be old."""
         view = self._view
         suspect = replace(claim.record, status=Status.SUSPECT)
-        asked = Gossip(Rumors((suspect,), (), (evidence_for(suspect, claim.accusers),)))
+        accusers = [each for each in claim.accusers if each != view.roster.me.peer]  # I only ask
+        asked = Gossip(Rumors((suspect,), (), (evidence_for(suspect, accusers),)))
         effects: list[Effect] = []
         for peer in view.roster.observers(suspect.peer):
             if peer != view.roster.me.peer:
@@ -232,8 +239,8 @@ class Judgment:
         return effects
 
     def _evidence(self, record: Record, accusers: Iterable[PeerId], now: Seconds) -> Evidence:
-        """What to tell with a verdict: whom it stands on, and whether all who told me doubted it,
-        or I do, since I see signs of a split, which whoever hears of it from me may not see."""
+        """What to tell with a verdict: whom it stands on, and whether it is in doubt. It is where I
+        see signs of a split, or all who told me did, or too few accuse it to me without a doubt."""
         verdicts = self._view.verdicts
         claim = verdicts.waiting_about(record.peer)
         if claim is not None and claim.record.key != record.key:
@@ -244,13 +251,16 @@ class Judgment:
         return evidence_for(record, accusers, doubted or verdicts.is_doubtful(record.peer, now))
 
     def _is_tried_in_doubt(self, record: Record, now: Seconds) -> bool:
-        """Whether those that accuse it to me without a doubt are too few. Some see no split that
-        others see, since most of their own paths happen to lie on their side of it."""
+        """Whether of those that accuse it to me some doubt it, and those that do not are too few.
+        Some see no split that others see, since most of their own paths happen to lie on their side
+        of it."""
         trial = self._view.suspicions.get(record.peer)
         if trial is None or trial.suspect.key[:2] != record.key[:2]:
             return False
         observers = self._view.roster.observers(record.peer)
-        return trial.plain < self._view.verdicts.quorum(observers, now)
+        doubts = [doubts for each, doubts in trial.accusers.items() if each in observers]
+        quorum = self._view.verdicts.quorum(observers, now)
+        return any(doubts) and doubts.count(False) < quorum
 
     def believe(self, record: Record, why: str, now: Seconds) -> list[Effect]:
         """The group's verdict holds here too, on what is known against the member."""

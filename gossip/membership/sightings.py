@@ -44,7 +44,7 @@ GONE_AFTER_S: Final = 5.0
 _GONE: Final = (Witness.CLOSED, Witness.REFUSED, Witness.SILENT)
 
 SPLIT_MIN: Final = 3
-SPLIT_SHARE: Final = 5
+SPLIT_SHARE: Final = 4
 """So many paths, and one in ``SPLIT_SHARE`` of all, that fell silent together are a split, or many
 hosts lost at once; nobody can tell which from one side."""
 
@@ -178,15 +178,17 @@ class Sightings:
             del self._silenced[next(iter(self._silenced))]
 
     def is_splitting(self, within_s: Seconds, now: Seconds, but: PeerId) -> bool:
-        """Whether a large part of all paths, the one to this peer aside, fell silent so recently
-        and carries nothing yet: as in a split, of which the far side may speak to me before any
-        path of mine has come to itself."""
+        """Whether a large part of all paths fell silent so recently, several beside the one to this
+        peer, and carries nothing yet: as in a split, of which the far side may speak to me before
+        any path of mine has come to itself."""
         if len(self._silenced) < SPLIT_MIN:
             return False
-        silent = 0
+        silent = others = 0
         for peer, since in self._silenced.items():
-            silent += now - since < within_s and peer != but
-        if silent < SPLIT_MIN:
+            if now - since < within_s:
+                silent += 1
+                others += peer != but
+        if others < SPLIT_MIN:
             return False
         if self._linked_at != now:
             self._linked = sum([each.witness == Witness.UP for each in self.seen.values()])

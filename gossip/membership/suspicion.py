@@ -43,11 +43,6 @@ class Trial:
         self.tell_pause_s *= 2
         return True
 
-    @property
-    def plain(self) -> int:
-        """How many accuse without a doubt."""
-        return list(self.accusers.values()).count(False)
-
     def timeout_s(self) -> Seconds:
         """How long the suspect has, counted from ``began_at``."""
         confirmations = len(self.accusers) - 1
@@ -73,7 +68,7 @@ class Suspicions:
         """The trial of a peer."""
         return self.open.get(peer)
 
-    def accuse(self, trial: Trial, accuser: PeerId, doubts: bool = False) -> bool:
+    def accuse(self, trial: Trial, accuser: PeerId, doubts: bool) -> bool:
         """Hear an accuser in this trial, opening it if there is none of that life; whether the
         accuser is a new one. What it said last of its doubt holds."""
         peer = trial.suspect.peer

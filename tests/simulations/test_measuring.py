@@ -1,10 +1,15 @@
-"""How soon a lost host is known, measured host by host."""
+"""How soon lost hosts are known, measured host by host."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from gossip.messages import Status
+from simulations.execution import Execution
+from simulations.scenario import Expected, Fault, FaultKind
+from simulations.small_scenarios import SHORT
 from tests.simulations.scenes import Scene, fresh, guard_subject, heard
 
 
@@ -71,3 +76,12 @@ def test_who_ends_meanwhile_is_not_waited_for(scene: Scene) -> None:
 
     scene.world.start(3, (0,))
     assert (1, 0) == (figures.known.count, figures.not_known)
+
+
+@pytest.mark.parametrize("peers, lost", [(24, 4), (100, 8)])
+def test_a_few_hosts_lost_at_once_are_not_taken_for_a_split(peers: int, lost: int) -> None:
+    """A rack is the commonest loss of many; the doubt that a split deserves would cost 7 s more."""
+    at_once = Fault(FaultKind.LOSE_HOST, at_s=20.0, count=lost)
+    scenario = replace(SHORT, peers=peers, seconds=75.0, faults=(at_once,), expect=Expected())
+    half_s = [Execution(scenario, seed).run().figures.known.quantile_s(0.5) for seed in (1, 2, 3)]
+    assert sorted(half_s)[1] < 11.0

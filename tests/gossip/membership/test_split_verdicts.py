@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gossip.machine import LinkCause, Send
-from gossip.messages import Evidence, Gossip, Notice, Rumors, Status
+from gossip.machine import Effect, LinkCause, Send
+from gossip.membership.swim import Swim
+from gossip.messages import Evidence, Gossip, Notice, Rumors, Seconds, Status
 from tests.gossip.membership.claims import down, evidence, peer, record, suspect
 from tests.gossip.membership.dialogue import (
     CONFIG,
@@ -156,8 +157,10 @@ def test_a_telling_that_proves_nothing_ends_no_doubt(
     assert record(4) == swim.record(peer(4))
 
 
-def test_a_subject_without_a_link_is_dialed_to_be_asked() -> None:
-    """M11: whoever stands on both sides of a split hears from each that the other is lost."""
+@pytest.mark.parametrize("held_up, held_up_s", [(False, 1.0), (True, 8.0)])
+def test_a_subject_without_a_link_is_dialed_to_be_asked(held_up: bool, held_up_s: float) -> None:
+    """M11: whoever stands on both sides of a split hears from each that the other is lost. A link
+    that comes up speaks for a process that cannot."""
     swim, now = machine(*map(record, range(2, 13)), config=FEW), 20.0
     subject = next(each for each in range(2, 13) if not swim._view.watch.is_dialed(peer(each)))
     observers = [int(each, 16) for each in swim.observers(peer(subject))][:3]
@@ -169,7 +172,11 @@ def test_a_subject_without_a_link_is_dialed_to_be_asked() -> None:
     effects = say(swim, observers[0], Gossip(told), now)
     assert peer(subject) in dials(effects)
     assert [Notice(down(subject))] == sent(effects, Notice, peer(subject))
-    say(swim, subject, Gossip(Rumors((record(subject, incarnation=1),))), now + 1.0)
+    if held_up:
+        swim.link_up(peer(subject), now + 0.3)
+        run(swim, now + held_up_s, answering=others)
+        assert record(subject) == swim.record(peer(subject))
+    say(swim, subject, Gossip(Rumors((record(subject, incarnation=1),))), now + held_up_s)
     run(swim, now + 20.0, answering=others)
     assert record(subject, incarnation=1) == swim.record(peer(subject))
 
@@ -180,24 +187,110 @@ FELLOWS = (4, 5, 6, 8, 10, 11)
 REST = tuple(each for each in range(2, 13) if each != OBSERVED)
 
 
+def juror(now: Seconds) -> Swim:
+    """Peer 1 accuses the one that it observes, whose host is lost since second 10."""
+    swim = machine(*map(record, range(2, 13)))
+    assert {*map(peer, FELLOWS), peer(1)} == set(swim.observers(peer(OBSERVED)))
+    swim.link_up(peer(OBSERVED), 0.0)
+    run(swim, 10.0, answering=(OBSERVED, *REST))
+    swim.link_lost(peer(OBSERVED), LinkCause.SILENT, 10.0)
+    run(swim, now, answering=REST)
+    return swim
+
+
+def accuse_as(swim: Swim, fellow: int, doubted: bool, now: Seconds) -> list[Effect]:
+    """A fellow observer accuses the same one."""
+    about = evidence(OBSERVED, fellow, doubted=doubted)
+    return say(swim, fellow, Gossip(Rumors((suspect(OBSERVED),), (), (about,))), now)
+
+
+def say_down(swim: Swim, by: int, *accusers: int, doubted: bool, now: Seconds) -> list[Effect]:
+    """Somebody says that it is down."""
+    about = evidence(OBSERVED, *accusers, doubted=doubted)
+    return say(swim, by, Gossip(Rumors((down(OBSERVED),), (), (about,))), now)
+
+
+def doubt_told(effects: list[Effect]) -> bool:
+    """Whether the verdict is told with doubt, when it is told last."""
+    verdicts = [each for each in carried(effects) if down(OBSERVED) in each.records]
+    return verdicts[-1].evidence[0].doubted
+
+
 @pytest.mark.parametrize("doubting, doubted", [(4, True), (1, False)])
 def test_a_verdict_is_doubted_where_too_few_accuse_without_doubt(
     doubting: int, doubted: bool
 ) -> None:
     """M24: some observers have hardly a path across a split. They learn of it from the others, and
     one bad accuser that feigns a doubt changes nothing."""
-    swim = machine(*map(record, range(2, 13)))
-    assert {*map(peer, FELLOWS), peer(1)} == set(swim.observers(peer(OBSERVED)))
-    swim.link_up(peer(OBSERVED), 0.0)
-    run(swim, 10.0, answering=(OBSERVED, *REST))
-    swim.link_lost(peer(OBSERVED), LinkCause.SILENT, 10.0)
-    run(swim, 11.0, answering=REST)
+    swim = juror(11.0)
     for number, fellow in enumerate(FELLOWS[:5]):
-        about = evidence(OBSERVED, fellow, doubted=number < doubting)
-        say(swim, fellow, Gossip(Rumors((suspect(OBSERVED),), (), (about,))), 11.0)
-    tellings = carried(only(run(swim, 30.0, answering=REST)))
-    verdicts = [each for each in tellings if down(OBSERVED) in each.records]
-    assert {doubted} == {about.doubted for each in verdicts for about in each.evidence}
+        accuse_as(swim, fellow, number < doubting, 11.0)
+    assert doubted is doubt_told(only(run(swim, 30.0, answering=REST)))
+
+
+def test_doubted_tellings_that_prove_only_together_are_doubted() -> None:
+    """M11: each names few, where the quorum is smaller than here."""
+    swim = machine(*map(record, range(2, 13)))
+    run(swim, 10.0, answering=(OBSERVED, *REST))
+    for accusers in (4, 5), (5, 6):
+        say_down(swim, 9, *accusers, doubted=True, now=10.0)
+    assert record(OBSERVED) == swim.record(peer(OBSERVED))
+
+
+def test_what_an_accuser_says_last_of_its_doubt_holds() -> None:
+    """It may see the split, or that there is none, only later."""
+    swim = juror(11.0)
+    for doubted in (True, False):
+        for fellow in FELLOWS[:5]:
+            accuse_as(swim, fellow, doubted, 11.0)
+    assert not doubt_told(only(run(swim, 30.0, answering=REST)))
+
+
+@pytest.mark.parametrize("accusers, doubting", [((4, 5, 6), (8,)), ((4, 5), ())])
+def test_a_verdict_told_plainly_is_told_on_plainly(
+    accusers: tuple[int, ...], doubting: tuple[int, ...]
+) -> None:
+    """Though few have accused it to me, or with doubt: those that told it knew more."""
+    swim = juror(17.0)
+    effects = [each for fellow in doubting for each in accuse_as(swim, fellow, True, 17.0)]
+    effects += say_down(swim, 4, *accusers, doubted=False, now=18.0)
+    assert not doubt_told(effects + only(run(swim, 24.0, answering=REST)))
+    assert down(OBSERVED) == swim.record(peer(OBSERVED))
+
+
+def test_whoever_stands_by_a_verdict_or_an_accusation_says_its_doubt() -> None:
+    """M24: answers to those that ask must not end what they ask because of."""
+    asking = Gossip(Rumors((suspect(OBSERVED),), (), (evidence(OBSERVED, 99),)))
+    swim = juror(17.0)
+    for number in REST[:3]:
+        swim.link_lost(peer(number), LinkCause.SILENT, 17.0)
+    run(swim, 30.0, answering=REST[3:])
+    trial = swim._view.suspicions.get(peer(OBSERVED))
+    assert trial is not None
+    trial.accusers[peer(1)] = True
+    (told,) = sent(say(swim, FELLOWS[-1], asking, 30.0), Gossip, peer(FELLOWS[-1]))
+    assert (evidence(OBSERVED, 1, doubted=True),) == told.rumors.evidence
+
+    swim = machine(*map(record, range(2, 13)))
+    say_down(swim, 4, 4, 5, 6, doubted=True, now=1.0)
+    run(swim, 30.0, answering=REST)
+    assert down(OBSERVED) == swim.record(peer(OBSERVED))
+    (told,) = sent(say(swim, 4, asking, 30.0), Gossip, peer(4))
+    assert (True,) == tuple(each.doubted for each in told.rumors.evidence)
+
+
+def test_whoever_inquires_about_a_claim_accuses_nobody_by_it() -> None:
+    """It may have taken its own accusation back meanwhile, or doubt it."""
+    swim = juror(15.0)
+    say_down(swim, 4, 1, doubted=False, now=15.0)
+    asked = [
+        about
+        for each in sent(only(run(swim, 60.0, answering=REST)), Gossip)
+        for about in each.rumors.evidence
+        if suspect(OBSERVED) in each.rumors.records and about.accusers != (peer(1),)
+    ]
+    assert asked
+    assert all(peer(1) not in about.accusers for about in asked)
 
 
 def test_whoever_sees_a_split_accuses_with_doubt() -> None:

@@ -31,7 +31,7 @@ def test_a_deadline_falls_with_independent_accusers_and_never_rises(
     doubts, ends = Suspicions(), []
     for number, accuser in enumerate(accusers):
         known = dict.fromkeys(accusers[:number])
-        assert (accuser not in known) == doubts.accuse(trial(enough=enough), accuser)
+        assert (accuser not in known) == doubts.accuse(trial(enough=enough), accuser, False)
         ends.append(doubts.deadline())
         different = len(dict.fromkeys(accusers[: number + 1]))
         assert MIN_S <= ends[-1] <= MAX_S
@@ -41,21 +41,21 @@ def test_a_deadline_falls_with_independent_accusers_and_never_rises(
 
     assert all(after <= before for before, after in pairwise(ends))
     doubts.retract(peer(2), accusers[0])
-    doubts.accuse(trial(enough=enough), peer(99))
+    doubts.accuse(trial(enough=enough), peer(99), False)
     assert doubts.deadline() <= ends[-1] or 1 == len(dict.fromkeys(accusers))
 
 
 def test_a_trial_is_due_once_and_stays_until_it_is_cleared() -> None:
     """One without enough accusers may still find them; then it is due at once."""
     doubts = Suspicions()
-    doubts.accuse(trial(), peer(3))
+    doubts.accuse(trial(), peer(3), False)
 
     assert [] == doubts.due(24.9)
     assert [suspect(2)] == [each.suspect for each in doubts.due(25.0)]
     assert [] == doubts.due(99.0)
     assert math.inf == doubts.deadline()
 
-    doubts.accuse(trial(99.0), peer(4))
+    doubts.accuse(trial(99.0), peer(4), False)
     assert doubts.deadline() <= 99.0
     assert [[peer(3), peer(4)]] == [list(each.accusers) for each in doubts.due(99.0)]
 
@@ -67,8 +67,8 @@ def test_a_trial_is_due_once_and_stays_until_it_is_cleared() -> None:
 def test_a_later_life_starts_a_new_trial() -> None:
     """The refutation of the older one bought the suspect its full time again."""
     doubts = Suspicions()
-    doubts.accuse(trial(), peer(3))
-    doubts.accuse(trial(10.0, incarnation=1), peer(4))
+    doubts.accuse(trial(), peer(3), False)
+    doubts.accuse(trial(10.0, incarnation=1), peer(4), False)
 
     held = doubts.get(peer(2))
     assert held is not None
@@ -79,7 +79,7 @@ def test_a_later_life_starts_a_new_trial() -> None:
 def test_a_trial_without_accusers_is_over() -> None:
     """Taking back what was never said is nothing."""
     doubts = Suspicions()
-    doubts.accuse(trial(), peer(3))
+    doubts.accuse(trial(), peer(3), False)
     doubts.retract(peer(2), peer(4))
     doubts.retract(peer(5), peer(4))
     assert None is not doubts.get(peer(2))
@@ -93,7 +93,7 @@ def test_a_trial_without_accusers_is_over() -> None:
 def test_a_starved_peer_gives_every_suspect_more_time() -> None:
     """M17: by as much as it was starved; one whose time was up gets some again."""
     doubts = Suspicions()
-    doubts.accuse(trial(), peer(3))
+    doubts.accuse(trial(), peer(3), False)
     doubts.extend(3.0, 0.0)
     doubts.extend(1.0, 0.0)
 
@@ -106,7 +106,7 @@ def test_a_starved_peer_gives_every_suspect_more_time() -> None:
     doubts.extend(2.0, 40.0)
     assert 40.0 == doubts.deadline()
     for accuser in range(4, 9):  # what waited in the inbox
-        doubts.accuse(trial(), peer(accuser))
+        doubts.accuse(trial(), peer(accuser), False)
     assert 40.0 == doubts.deadline()
 
     doubts.clear_all()
@@ -117,6 +117,6 @@ def test_two_of_three_accusers_shorten_by_the_logarithm() -> None:
     """Lifeguard's formula, with the first accuser for none."""
     doubts = Suspicions()
     for accuser in (3, 4):
-        doubts.accuse(trial(), peer(accuser))
+        doubts.accuse(trial(), peer(accuser), False)
 
     assert pytest.approx(MAX_S - (MAX_S - MIN_S) * math.log(2, 3)) == doubts.deadline()
