@@ -73,8 +73,8 @@ def each_accuser_starts_afresh() -> list[Replacement]:
     """With another accuser the suspect has its full time again."""
     accuse = Suspicions.accuse
 
-    def accuse_again(self: Suspicions, trial: Trial, accuser: PeerId) -> bool:
-        new = accuse(self, trial, accuser)
+    def accuse_again(self: Suspicions, trial: Trial, accuser: PeerId, doubts: bool) -> bool:
+        new = accuse(self, trial, accuser, doubts)
         self.deadlines.set(trial.suspect.peer, trial.ends_at)
         return new
 
