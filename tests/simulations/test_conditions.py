@@ -16,8 +16,7 @@ from simulations.scenario import Scenario, parse
 from simulations.simulated_peer import SimulatedPeer
 from simulations.traffic import framing_bytes
 from simulations.world import Plan, World
-
-SMALL = 'summary = "s"\npeers = 3\nseconds = 20\ncalm_s = 10\nquiet_s = 5\n'
+from tests.simulations.worlds import SMALL
 
 
 class Heard:

@@ -27,8 +27,7 @@ from simulations.scenario import (
     shipped,
 )
 from simulations.traffic import Meter, framing_bytes
-
-SMALL = 'summary = "s"\npeers = 3\nseconds = 20\ncalm_s = 10\nquiet_s = 5\n'
+from tests.simulations.worlds import SMALL
 
 
 def test_the_shipped_scenarios_are_whole() -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from peers.cli import main
 from simulations.execution import Execution
-
-SMALL = 'summary = "s"\npeers = 3\nseconds = 20\ncalm_s = 10\nquiet_s = 5\n'
+from tests.simulations.worlds import SMALL
 
 
 def small_file(folder: Path, extra: str = "") -> str:

@@ -11,6 +11,9 @@ from simulations.conditions import Conditions
 from simulations.simulated_peer import Pace, SimulatedPeer
 from simulations.world import Plan, World
 
+SMALL = 'summary = "s"\npeers = 3\nseconds = 20\ncalm_s = 10\nquiet_s = 5\n'
+"""A scenario file as short as can be."""
+
 TOLERANCE = {"fp32": 0.02, "bf16": 0.03, "int8": 0.05, "wrap8": 0.03, "wrap4": 0.05}
 """How near the known answer (weights up to 3) the worst peer must come: int8 codes of whole
 anchors are off by up to 3/254 each time, bf16 ones by 3/512. Wrap-around codes have no such floor,
