@@ -15,18 +15,17 @@ from simulations.world import World
 
 
 class Spreading:
-    """Writes into the figures how long news takes; each claim costs nothing that grows."""
+    """Writes into the figures how long news takes; nothing here costs more the more peers are."""
 
     def __init__(self, world: World, figures: Figures) -> None:
         self._world = world
         self._figures = figures
-        self._first_at_s: dict[tuple[PeerId, tuple[int, int, int]], Seconds] = {}
+        # Of each subject, when each of its claims was first heard.
+        self._first_at_s: dict[PeerId, dict[tuple[int, int, int], Seconds]] = {}
 
     def began(self, life: SimulatedPeer) -> None:
         """What was said of its lives before may be said again, where it lost its disk."""
-        old = [key for key in self._first_at_s if key[0] == life.me.peer]
-        for key in old:
-            del self._first_at_s[key]
+        self._first_at_s.pop(life.me.peer, None)
 
     def heard(
         self,
@@ -42,7 +41,7 @@ class Spreading:
         if news is None:
             return
         now = self._world.now
-        first_at_s = self._first_at_s.setdefault((record.peer, record.key), now)
+        first_at_s = self._first_at_s.setdefault(record.peer, {}).setdefault(record.key, now)
         there_since_s = max(life.started_at, life.well_since, deaf_at_s)
         if there_since_s < first_at_s < now and life.unwell_since is None:
             self._figures.news[news].add(now - first_at_s)
