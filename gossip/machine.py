@@ -215,7 +215,7 @@ class Compute:
 
     leg CODE: my anchor's code under ``codec``, or another that Computed names. leg CORRECTION:
     from the received code (``source``) the correction under ``reply_codec``, no longer than
-    ``clip_bound``. leg SNAPSHOT: everything.
+    ``clip_bound``. leg SNAPSHOT: everything. ``partner``: for whom.
     """
 
     transfer: Transfer
@@ -224,11 +224,13 @@ class Compute:
     source: Blob | None = None
     reply_codec: str = ""
     clip_bound: float = float("inf")
+    partner: PeerId = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
 class Apply:
     """Queue ``signed_weight`` times the correction on the fragment's theta and phi; answer Applied.
+    ``partner`` is whom the swap is with.
 
     ``undo`` marks a refund: its Applied is not awaited by an exchange. A correction that is longer
     than ``clip_bound``, though it was asked not to be, is not applied. ``clip`` is the factor by
@@ -243,6 +245,7 @@ class Apply:
     undo: bool = False
     clip_bound: float = float("inf")
     clip: float = 1.0
+    partner: PeerId = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

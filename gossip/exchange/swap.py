@@ -109,6 +109,7 @@ class Swap:
             self.code,
             self.reply_codec,
             self.clip_bound,
+            self.partner,
         )
 
     def apply(self, signed_weight: float, undo: bool = False) -> Apply:
@@ -124,4 +125,5 @@ class Swap:
             undo,
             self.clip_bound if self.role is Role.INITIATOR else math.inf,
             self.clip,
+            self.partner,
         )

@@ -49,6 +49,8 @@ class Attackers:
                 return 2 * start_n - values_PN[: self._first, start:stop].mean(dim=0)
             case Attack.STALE:
                 return start_n
+            case Attack.IDLE:
+                return values_PN[: self._first, start:stop].mean(dim=0)
 
 
 def attackers_of(field: Field) -> Attackers | None:

@@ -17,13 +17,15 @@ class Attack(Enum):
     NOISE: its model plus noise as large as the model. SIGN_FLIP: the start, and its progress
     backwards. INNER_PRODUCT: the start, and everybody's mean progress backwards, so that what it
     asks for points away from where the others go (Xie et al., "Fall of empires", UAI 2019, for
-    gradients). STALE: the start, for ever.
+    gradients). STALE: the start, for ever. IDLE: the mean of the others, so no attack at all: what
+    it costs that nobody learns from an attacker's samples, whatever it says.
     """
 
     NOISE = "noise"
     SIGN_FLIP = "sign-flip"
     INNER_PRODUCT = "inner-product"
     STALE = "stale"
+    IDLE = "idle"
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def test_an_initiator_says_offer_want_done() -> None:
     a = Bench()
     code, correction = Transfer(a.mine, Leg.CODE), Transfer(a.mine, Leg.CORRECTION)
 
-    assert [Compute(code, 0, "int8")] == a.start()
+    assert [Compute(code, 0, "int8", partner=HIGH)] == a.start()
     assert [Send(HIGH, Offer(a.mine, LINEAGE, 0, CODE, "int8", "int8", math.inf))] == (
         a.computed(a.mine, Leg.CODE, CODE)
     )
@@ -67,7 +67,7 @@ def test_an_initiator_says_offer_want_done() -> None:
         Reserve(correction, CORRECTION, 0, "int8", "int8", source=HIGH),
         Send(HIGH, Want(correction, 0, 600)),
     ] == a.hear(reply_of(a.mine))
-    assert [Apply(correction, 0, CORRECTION, "int8", 0.5)] == (
+    assert [Apply(correction, 0, CORRECTION, "int8", 0.5, partner=HIGH)] == (
         a.receive(a.mine, Leg.CORRECTION, CORRECTION)
     )
     a.now += 1.0
@@ -84,7 +84,7 @@ def test_an_offer_names_the_codec_its_code_was_made_in() -> None:
     a = Bench(config=replace(EIGHT_BITS, codec="wrap4", reply_codec="int4"))
     code = Transfer(a.mine, Leg.CODE)
 
-    assert [Compute(code, 0, "wrap4")] == a.start()
+    assert [Compute(code, 0, "wrap4", partner=HIGH)] == a.start()
     offered = a.swaps.computed(Computed(code, CODE, "int8"), a.now)
 
     assert [Send(HIGH, Offer(a.mine, LINEAGE, 0, CODE, "int8", "int4", math.inf))] == offered
@@ -99,11 +99,12 @@ def test_a_responder_says_want_reply_and_keeps_its_move() -> None:
     first = b.hear(offer_of(b.theirs))
     assert CODE == only(Reserve, first).blob
     assert [Want(code, 0, 700)] == sent(first, HIGH)
-    assert [Compute(correction, 0, "int8", CODE, "int8")] == b.receive(b.theirs, Leg.CODE, CODE)
+    answer = Compute(correction, 0, "int8", CODE, "int8", partner=HIGH)
+    assert [answer] == b.receive(b.theirs, Leg.CODE, CODE)
     assert [
         Release(code),
         Send(HIGH, Reply(b.theirs, 0, CORRECTION, "int8", 0.5)),
-        Apply(correction, 0, CORRECTION, "int8", -0.5),
+        Apply(correction, 0, CORRECTION, "int8", -0.5, partner=HIGH),
     ] == b.computed(b.theirs, Leg.CORRECTION, CORRECTION)
     assert 3 == len(sent(b.hear(Want(correction, 0, 600)), HIGH))
     assert [] == b.applied(b.theirs)

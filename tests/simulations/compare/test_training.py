@@ -13,6 +13,7 @@ import torch
 from gossip.errors import UsageError
 from peers.tasks.digits import DigitsTask
 from peers.tasks.line import LineTask
+from simulations.compare.attacks import Attackers
 from simulations.compare.baselines import (
     AsyncServer,
     DiLoCo,
@@ -20,7 +21,7 @@ from simulations.compare.baselines import (
     PeriodicAverage,
     SharedBatch,
 )
-from simulations.compare.conditions import Conditions
+from simulations.compare.conditions import Attack, Conditions
 from simulations.compare.feed import Feed, Split
 from simulations.compare.field import Field, Method, Schedule
 from simulations.compare.gossiping import Gossip, GossipSettings
@@ -423,6 +424,27 @@ def test_an_attacker_parts_honest_peers_less_when_corrections_are_clipped() -> N
             apart[attackers, clip] = float(field.stack.theta_PN[:3].std(dim=0).norm())
     assert apart[1, 2.0] < 0.3 * apart[1, 0.0]
     assert apart[0, 2.0] < 2.0 * apart[0, 0.0]
+
+
+@pytest.mark.parametrize("attack", [each for each in Attack if each is not Attack.NOISE])
+def test_attackers_claim_what_is_said_of_their_attack(attack: Attack) -> None:
+    """From the start that all share and from what three honest peers are now; of a slice, too."""
+    field = field_of(Gossip(GossipSettings()), conditions=Conditions(attackers=1, attack=attack))
+    attackers, theta_PN = Attackers(field), field.stack.theta_PN
+    start_N = theta_PN[0].clone()
+    with torch.no_grad():
+        theta_PN += torch.arange(1.0, 5.0)[:, None] * torch.ones_like(start_N)
+    claimed_N = {
+        Attack.SIGN_FLIP: start_N - 4,
+        Attack.INNER_PRODUCT: start_N - 2,
+        Attack.STALE: start_N,
+        Attack.IDLE: start_N + 2,
+    }[attack]
+    shown_PN = attackers.shown_PN()
+    assert torch.equal(shown_PN[:3], theta_PN[:3])
+    assert torch.allclose(shown_PN[3], claimed_N, atol=1e-5)
+    claim_n = attackers.claim_n(3, 64, 128, theta_PN)
+    assert torch.allclose(claim_n, claimed_N[64:128], atol=1e-5)
 
 
 def test_a_feed_depends_on_seed_peer_and_step_alone() -> None:
