@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from simulations.compare.conditions import conditions_of
+from simulations.compare.conditions import Attack, conditions_of
 from simulations.compare.inner import read_inner
 from simulations.compare.links import LINKS, Machine, run_s, seconds_to
 from simulations.compare.registry import SAME_CURVE, Spec, make_method
@@ -227,6 +227,11 @@ def remarks_on(plan: Plan, rows: Sequence[Row]) -> list[str]:
         spared = [spec.text for spec in plan.specs if spec.name not in hit]
         if share > 0 and spared:
             remarks.append(f"{', '.join(spared)}: as without {what}, which are not modelled there")
+    if conditions.attackers and conditions.attack is not Attack.IDLE:
+        remarks.append(
+            "nobody learns from an attacker's samples (with --split disjoint, nobody else has "
+            "them): --attack idle shows what that alone costs; the rest is the attack's"
+        )
     if len(plan.sizes) > 1:
         remarks += _on_sizes(plan, rows)
     return remarks

@@ -317,6 +317,19 @@ def test_runs_of_other_code_are_pointed_out(
     assert "other code" in capsys.readouterr().out
 
 
+def test_a_lie_is_told_from_the_samples_that_are_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where attackers lie, the table names the run without the lie; that run needs no remark."""
+    words = ["compare", "line", "--steps", "5", "--inner", "sgd", "--rates", "0.1", "--peers", "4"]
+    words += ["--methods", "gossip", "--processes", "1", "--resume", str(tmp_path)]
+    said = {}
+    for more in ("", "--attackers 1", "--attackers 1 --attack idle"):
+        assert main([*words, *more.split()]) == 0
+        said[more] = "--attack idle" in " ".join(capsys.readouterr().out.split())
+    assert list(said.values()) == [False, True, False]
+
+
 def test_a_page_that_cannot_be_written_costs_no_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
