@@ -59,6 +59,7 @@ from peers.journal import Journal
 from peers.mailbox import Mailbox, Replacement
 
 POLL_MAX_S = 0.5
+NOT_FOLLOWED = "its model is far apart from mine where nearly all others are near: left aside"
 VIEW_EVERY_S = 0.05
 """Other threads see what changed within this; in a large swarm, members a little later."""
 
@@ -254,6 +255,8 @@ class Daemon:
     def _apply(self, effect: Apply) -> None:
         work = None if self.hook.is_closed else self.desk.correction(effect)
         if work is not None:
+            if work.signed_weight == 0 and not work.undo:
+                self._fault(Fault(effect.partner, "apart", NOT_FOLLOWED))
             self.mailbox.to_hook(work)
         elif not effect.undo:
             self._inbox.append(Applied(effect.transfer.exchange, applied=False))

@@ -34,6 +34,7 @@ from gossip.messages import Blob, Chunk, Leg, PeerId, Transfer
 from gossip.mixing.correction import CorrectionStream
 from gossip.mixing.disagreement import squared_norm
 from gossip.mixing.dither import Seeds, seeds_of
+from gossip.mixing.outliers import Outliers
 from gossip.mixing.replica import Replica
 from gossip.mixing.scratch import Scratch
 from gossip.mixing.steps import CLIP_MIN, FIRST_CODEC, Sighting, StepBook
@@ -64,6 +65,7 @@ class _Held:
     made: _Made | None = None
     in_place: bool = False
     broken: bool = False
+    followed: bool = True
 
 
 @dataclass(slots=True)
@@ -86,7 +88,8 @@ class Desk:
 
     ``is_busy`` tells whether a transfer's bytes are in use; of ``config`` the codecs and ``dither``
     are read. Where codes wrap around, the desk keeps their steps (``gossip.mixing.steps``): it
-    sees every correction. Raises UsageError for codecs that do not go together.
+    sees every correction. So it does know whom ``outliers``, if given, does not let this peer
+    follow. Raises UsageError for codecs that do not go together.
     """
 
     def __init__(
@@ -94,8 +97,10 @@ class Desk:
         replica: Replica,
         is_busy: Callable[[Transfer], bool] = lambda _: False,
         config: ExchangeConfig | None = None,
+        outliers: Outliers | None = None,
     ) -> None:
         config = config or ExchangeConfig()
+        self._outliers = outliers
         self._replica = replica
         self._is_busy = is_busy
         self._dither = config.dither
@@ -191,7 +196,8 @@ class Desk:
         only after the hook has answered. An undo is not answered, so its vector is the hook's own
         to give back to the replica.
 
-        None when the bytes are not what was announced, not finite, or longer than the bound.
+        None when the bytes are not what was announced, not finite, or longer than the bound. One of
+        a peer that is not followed has weight 0, and so has its undo.
         """
         held = self._held.get(effect.transfer)
         if held is None or held.broken or blob_digest(held.digests) != effect.blob.digest:
@@ -211,11 +217,14 @@ class Desk:
         shown = self._replica.swap_disagreement(effect.fragment, values_n)
         apart = shown / max(effect.clip, CLIP_MIN)
         self.disagreement = math.inf if math.isnan(apart) else apart
+        if self._outliers is not None and not effect.undo:
+            of = (effect.fragment, effect.partner)
+            held.followed = self._outliers.follows(*of, self.disagreement)
         return Correction(
             effect.transfer.exchange,
             effect.fragment,
             values_n,
-            effect.signed_weight,
+            effect.signed_weight if held.followed else 0.0,
             effect.undo,
             self.disagreement,
         )
@@ -227,6 +236,8 @@ class Desk:
             return None
         if self._steps is not None:
             self._steps.forget_all()
+        if self._outliers is not None:
+            self._outliers.forget_all()
         return held.values_n
 
     def release(self, transfer: Transfer) -> None:

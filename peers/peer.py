@@ -39,6 +39,7 @@ from gossip.machine import (
 )
 from gossip.messages import Outcome, PeerId, Record, Status
 from gossip.mixing.flat import FlatModel
+from gossip.mixing.outliers import Outliers
 from gossip.mixing.replica import Replica
 from gossip.transport.transport import Transport
 from peers.contacts import load_contacts, save_contacts
@@ -271,7 +272,7 @@ class Peer:
         replica = Replica(flat, settings.outer, exchange.fragments, measures=clips)
         transport = open_transport(self.identity, self._config.run, settings)
         self._transport = transport
-        desk = Desk(replica, transport.busy, config.exchange)
+        desk = Desk(replica, transport.busy, config.exchange, Outliers() if clips else None)
         clip = Clip(settings.clip, exchange.weight, exchange.fragments) if clips else None
         hook = Hook(replica, self._mailbox, settings.cadence, clip=clip)
         record = Record(

@@ -16,9 +16,12 @@ from torch import Tensor
 
 from gossip.config import ExchangeConfig
 from gossip.errors import UsageError
+from gossip.messages import PeerId
 from gossip.mixing.flat import fragment_spans
 from gossip.mixing.outer import OuterStep
+from gossip.mixing.outliers import Outliers
 from gossip.mixing.robust import SelfClip, check_clip
+from gossip.mixing.steps import CLIP_MIN
 from simulations.compare.attacks import Attackers, attackers_of
 from simulations.compare.field import Field
 from simulations.compare.partners import Meeting, Meetings
@@ -32,9 +35,9 @@ class GossipSettings:
     offer, reply: codecs.
     a, b: the outer step; 0 and 1 is plain averaging. momentum: the inner optimizer's is swapped
     too, in codecs such as ``wrap8+int8``; empty: not. weight: both sides move this share. clip:
-    kappa, 0 for none. dither: stochastic rounding. delay: steps that a message takes one way; a
-    swap's two are over before the next swap. attempts: how often a swap that is lost is tried
-    before waiting for the next (the protocol's default).
+    kappa, 0 for none; with it, outliers are not followed either. dither: stochastic rounding.
+    delay: steps that a message takes one way; a swap's two are over before the next swap. attempts:
+    how often a swap that is lost is tried before waiting for the next (the protocol's default).
     """
 
     every: int = 1
@@ -111,6 +114,7 @@ class Gossip:
         self._m_PN: Tensor | None = None
         self._after_PN: Tensor | None = None
         self._clips: list[list[SelfClip]] = []
+        self._outliers: list[Outliers] = []
         self._attackers: Attackers | None = None
 
     def start(self, field: Field) -> None:
@@ -136,6 +140,7 @@ class Gossip:
         if s.clip > 0:
             self._after_PN = theta_PN.clone()
             self._clips = [[SelfClip(s.clip) for _ in self._spans] for _ in range(field.peers)]
+            self._outliers = [Outliers() for _ in range(field.peers)]
         self._attackers = attackers_of(field)
         field.traffic.messages = 2
         field.traffic.paired = True
@@ -169,6 +174,8 @@ class Gossip:
                 state_PN[row] = field.stack.theta_PN[source]
         if self._m_PN is not None:
             self._m_PN[row].zero_()
+        if self._outliers:
+            self._outliers[row].forget_all()
 
     @property
     def wrapped_share(self) -> float:
@@ -230,7 +237,7 @@ class Gossip:
         """The second of the pair codes its difference to the offer, and moves."""
         start, stop = offer.vector.spans[offer.fragment]
         y_n = self._told_n(offer.vector, offer.pair[1], offer.fragment)
-        c_n = offer.vector.swapper.correction_n(
+        c_n, clip = offer.vector.swapper.correction_n(
             offer.pair,
             start,
             stop,
@@ -239,9 +246,12 @@ class Gossip:
             lambda d_n: self._clip(offer.pair, offer.fragment, d_n),
         )
         moved_n = c_n * self.settings.weight
-        self._move(field, offer, offer.pair[1], -moved_n)
-        due = offer.due + self.settings.delay
-        self._replies.append(replace(offer, due=due, values_n=moved_n))
+        distance = float(c_n.norm()) / max(clip, CLIP_MIN)
+        if self._follows(offer.pair[1], offer.pair[0], offer.fragment, distance):
+            self._move(field, offer, offer.pair[1], -moved_n)
+        if self._follows(offer.pair[0], offer.pair[1], offer.fragment, distance):
+            due = offer.due + self.settings.delay
+            self._replies.append(replace(offer, due=due, values_n=moved_n))
 
     def _told_n(self, vector: _Vector, row: int, fragment: int) -> Tensor:
         """What a peer says that it is."""
@@ -267,6 +277,12 @@ class Gossip:
         moved_P = (field.stack.theta_PN - self._after_PN)[:, start:stop].norm(dim=1)
         for clips, moved in zip(self._clips, moved_P.tolist(), strict=True):
             clips[fragment].note(moved)
+
+    def _follows(self, row: int, other: int, fragment: int, distance: float) -> bool:
+        """Whether a peer moves towards another that is so far away (gossip.mixing.outliers)."""
+        if not self._outliers:
+            return True
+        return self._outliers[row].follows(fragment, PeerId(f"{other:016x}"), distance)
 
     def _clip(self, pair: tuple[int, int], fragment: int, d_n: Tensor) -> float:
         """At most 1, and such that neither side moves by more than kappa times its own update."""

@@ -86,9 +86,9 @@ class Swapper:
         x_n: Tensor,
         y_n: Tensor,
         clip: Callable[[Tensor], float],
-    ) -> Tensor:
-        """Returns c = Q(clip (y - est(x))), as both sides decode it; the steps of both learn from
-        it. ``clip`` is what both sides allow of a difference, at most 1."""
+    ) -> tuple[Tensor, float]:
+        """Returns c = Q(clip (y - est(x))), as both sides decode it, and that clip; the steps of
+        both learn from it. ``clip`` is what both sides allow of a difference, at most 1."""
         self._swaps += 1
         x_n, y_n = x_n.contiguous(), y_n.contiguous()
         est_n = torch.empty_like(x_n)
@@ -100,12 +100,13 @@ class Swapper:
         else:
             self._through(self._plain, x_n, est_n, None)
         d_n, c_n = y_n - est_n, torch.empty_like(y_n)
-        d_n.mul_(clip(d_n))
+        factor = clip(d_n)
+        d_n.mul_(factor)
         self._through(self._reply, d_n, c_n, wrapped_B if own_code else None)
         if self._wrap is not None:
             self._owed.pop((*pair, start), None)
             self._learn(pair, start, stop, c_n, wrapped_B, own_code)
-        return c_n
+        return c_n, factor
 
     def _wraps(self, pair: tuple[int, int], start: int, stop: int) -> bool:
         """Whether the opener has steps for a code, and owes the other no plain one."""

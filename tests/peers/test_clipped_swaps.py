@@ -24,6 +24,7 @@ from gossip.exchange.uploads import Uploads
 from gossip.machine import Applied, Apply, Compute, Effect, Release, Reserve, Send
 from gossip.messages import Chunk, Offer, PeerId, Reply, Seconds
 from gossip.mixing.flat import FlatModel
+from gossip.mixing.outliers import Outliers
 from gossip.mixing.replica import Replica
 from peers.desk import Desk
 
@@ -40,6 +41,7 @@ class Side:
     config: ExchangeConfig
     apart: float
     clip_bound: float = math.inf
+    outliers: Outliers | None = None
     said: list[SwapMessage] = field(default_factory=list)
     moved: list[Tensor] = field(default_factory=list)
 
@@ -48,7 +50,7 @@ class Side:
         noise_N = torch.randn(ELEMENTS, generator=torch.Generator().manual_seed(2))
         theta_N += self.apart * noise_N
         self.replica = Replica(FlatModel([("theta", theta_N)]))
-        self.desk = Desk(self.replica, config=self.config)
+        self.desk = Desk(self.replica, config=self.config, outliers=self.outliers)
         self.uploads = Uploads(math.inf, NOW)
         self.swaps = Swaps(self.me, 1, self.config, self.uploads)
 
@@ -195,3 +197,21 @@ def test_an_answer_says_how_far_it_was_shortened() -> None:
     [reply] = [each for each in b.said if isinstance(each, Reply)]
     d_N = b.replica.phi_N - a.replica.phi_N
     assert reply.clip == pytest.approx(0.5 / float(d_N.norm()), rel=0.05)
+
+
+def test_who_stands_apart_is_not_followed_whoever_opens() -> None:
+    """A long difference says so however short the correction is; the others are followed on."""
+    config = ExchangeConfig(codec="int8", reply_codec="int8")
+    names = [PeerId(letter * 16) for letter in "abcdef"]
+    mine = Side(names[0], config, 0.0, clip_bound=0.5, outliers=Outliers())
+    others = [Side(name, config, 0.01 * at) for at, name in enumerate(names[1:-1], start=1)]
+    liar = Side(names[-1], config, 5.0)
+    for each in others:
+        swap(mine, each)
+        assert float(mine.moved[-1].norm()) > 0.1
+    for a, b in ((mine, liar), (liar, mine)):
+        swap(a, b)
+        assert float(mine.moved[-1].abs().max()) == 0.0
+        assert float(liar.moved[-1].norm()) == pytest.approx(0.25, rel=0.05), "as mine allows"
+    swap(others[0], mine)
+    assert float(mine.moved[-1].norm()) > 0.1

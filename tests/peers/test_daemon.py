@@ -9,14 +9,30 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+import torch
+
 from gossip.config import Config, Layout
 from gossip.core import Core
-from gossip.machine import Input, PhaseChanged
+from gossip.machine import Apply, Input, PhaseChanged
 from gossip.membership.known import Known
 from gossip.membership.swim import Swim
-from gossip.messages import Gossip, PeerId, Phase, Ping, Progress, Record, Rumors, Status
+from gossip.messages import (
+    Blob,
+    ExchangeId,
+    Gossip,
+    Leg,
+    PeerId,
+    Phase,
+    Ping,
+    Progress,
+    Record,
+    Rumors,
+    Status,
+    Transfer,
+)
 from gossip.transport.transport import Arrived, Event
 from peers.daemon import MEMBERS_EVERY_S, VIEW_EVERY_S, Daemon
+from peers.mailbox import Correction
 
 LINEAGE = b"lineage!"
 
@@ -141,6 +157,21 @@ def test_a_change_is_seen_soon_in_a_small_swarm() -> None:
     assert 3 == census.alive + census.busy + census.lost
     assert tuple(record(number).peer for number in range(4)) == bench.daemon.view.mates
     assert [1.0] * 4 == [share for _, share in bench.daemon.view.shares]
+
+
+def test_who_is_not_followed_is_counted_among_the_faults() -> None:
+    """And the hook hears of the swap all the same, so that it ends; an undo is none of its own."""
+    daemon, done = Bench(3, cost_s=0.0).daemon, []
+    exchange = ExchangeId(record(1).peer, 1, 1)
+    there, blob = Transfer(exchange, Leg.CORRECTION), Blob(b"", 0, 1)
+    daemon.hook = cast(Any, SimpleNamespace(is_closed=False))
+    daemon.mailbox = cast(Any, SimpleNamespace(to_hook=done.append))
+    for weight, undo in ((0.5, False), (0.0, False), (0.0, True)):
+        work = Correction(exchange, 0, torch.zeros(1), weight, undo, 0.0)
+        daemon.desk = cast(Any, SimpleNamespace(correction=lambda _, work=work: work))
+        daemon._do(Apply(there, 0, blob, "int8", weight, undo, partner=record(1).peer))
+        assert done[-1] is work
+    assert dict(daemon.faults) == {"apart": 1}
 
 
 def test_what_nobody_reports_is_seen_too() -> None:

@@ -16,6 +16,7 @@ from gossip.errors import UsageError
 from gossip.machine import Applied, Apply, Compute, Computed, Release, Replace, Reserve
 from gossip.messages import NOBODY, Blob, Chunk, ExchangeId, Leg, PeerId, Transfer
 from gossip.mixing.flat import FlatModel
+from gossip.mixing.outliers import Outliers
 from gossip.mixing.replica import Replica
 from peers.desk import Desk, within
 
@@ -299,6 +300,29 @@ def test_a_correction_stays_as_it_is_until_it_is_released(codec: str) -> None:
         another_swap()
     assert torch.equal(as_lent_n, undo_n)
     assert not torch.equal(as_lent_n, lent_n), "its memory is used again"
+
+
+def test_an_undo_of_what_was_not_followed_undoes_nothing() -> None:
+    """The refund has the weight that the move had."""
+    outliers = Outliers()
+    for number in range(3):
+        outliers.follows(0, PeerId(f"{number:016x}"), 1e-6)
+    for follows in (True, False):
+        a = Desk(a_replica(1))
+        b = Desk(a_replica(2), outliers=None if follows else outliers)
+        code = offer(a, "fp32")
+        assert b.reserve(reserve(CODE, code, "int8")) is None
+        assert copy_blob(a, b, CODE, code)
+        correction = b.compute(Compute(CORRECTION, 0, "fp32", code, "int8")).blob
+        assert correction is not None
+        move = Apply(CORRECTION, 0, correction, "int8", -0.5, partner=STRANGER)
+        moved, undone = (
+            b.correction(move),
+            b.correction(replace(move, signed_weight=0.5, undo=True)),
+        )
+        assert moved is not None
+        assert undone is not None
+        assert (moved.signed_weight, undone.signed_weight) == ((-0.5, 0.5) if follows else (0, 0))
 
 
 def near_desks(

@@ -35,12 +35,16 @@ TASK = DigitsTask(hidden=(16, 12), batch=8)
 
 
 def field_of(
-    method: Method, peers: int = 4, steps: int = 20, conditions: Conditions | None = None
+    method: Method,
+    peers: int = 4,
+    steps: int = 20,
+    conditions: Conditions | None = None,
+    split: Split = Split.DISJOINT,
 ) -> Field:
     """A small field on digits, started."""
     stack = Stack(TASK, method.models or peers, 0)
     inner = make_inner(stack, InnerSettings("sgd", 0.05))
-    feed = Feed(TASK, peers, Split.DISJOINT, 0)
+    feed = Feed(TASK, peers, split, 0)
     field = Field(stack, inner, feed, Schedule(steps), peers, 0, conditions or Conditions())
     method.start(field)
     return field
@@ -424,6 +428,24 @@ def test_an_attacker_parts_honest_peers_less_when_corrections_are_clipped() -> N
             apart[attackers, clip] = float(field.stack.theta_PN[:3].std(dim=0).norm())
     assert apart[1, 2.0] < 0.3 * apart[1, 0.0]
     assert apart[0, 2.0] < 2.0 * apart[0, 0.0]
+
+
+@pytest.mark.parametrize("attack", [each for each in Attack if each is not Attack.IDLE])
+def test_one_liar_in_eight_that_stands_apart_is_not_followed(attack: Attack) -> None:
+    """The honest end nearer to where they do beside one that lies about nothing than if they
+    followed the liar, clipped: two to ten times as near."""
+    ends = {}
+    for lie, follows in ((Attack.IDLE, False), (attack, False), (attack, True)):
+        method = Gossip(GossipSettings(clip=2.0, offer="int8", meeting=Meeting.RECENT))
+        conditions = Conditions(attackers=1, attack=lie)
+        field = field_of(method, 8, 60, conditions, Split.SHARED)
+        if follows:
+            method._outliers = []
+        for step in range(60):
+            method.advance(field, step)
+        ends[lie, follows] = field.stack.theta_PN[:7].mean(dim=0)
+    alone_N, left_aside_N, followed_N = ends.values()
+    assert float((left_aside_N - alone_N).norm()) < 0.7 * float((followed_N - alone_N).norm())
 
 
 @pytest.mark.parametrize("attack", [each for each in Attack if each is not Attack.NOISE])
