@@ -50,7 +50,8 @@ class PeerConfig:
     clip            kappa: no correction moves this peer by more than so many times its own usual
                     update (for swarms with strangers; 2.0 costs little where peers hold like
                     data; not with wrap codecs of its own, so the default protocol then offers
-                    int8, while others may still offer theirs); 0: no bound.
+                    int8, while others may still offer theirs), and none from a peer that stands
+                    apart where nearly all others are near; 0: no bound.
     rate            what happens to the optimizer's learning rate while others share the model; see
                     ``peers.rate``.
     capacity        this peer's share of the data beside others' (2.0: twice as much).

@@ -161,7 +161,8 @@ def _add_swap_flags(parser: argparse.ArgumentParser) -> None:
         "--clip",
         type=positive,
         metavar="KAPPA",
-        help="take no correction beyond KAPPA times this peer's own usual update (default: any); "
+        help="take no correction beyond KAPPA times this peer's own usual update, nor any from a "
+        "peer that stands apart where nearly all others are near (default: any); "
         f"this peer then offers {CLIPPED_CODEC}, and others may do as they like",
     )
     parser.add_argument(
