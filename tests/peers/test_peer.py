@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
+from gossip.config import ExchangeConfig
 from gossip.errors import JoinError, LayoutMismatch, TransportError, UsageError
 from gossip.messages import Status
 from peers.contacts import load_contacts, save_contacts
@@ -20,6 +21,8 @@ from peers.journal import replay
 from peers.peer import join
 from peers.settings import PeerConfig, hookable
 from tests.lab.peers import QUICK, a_peer, parameters_N, small_model, train_step, wait_until
+
+PLAIN = ExchangeConfig(codec="int8", reply_codec="int8")
 
 
 def test_a_lone_peer_trains_bit_for_bit_as_without_us() -> None:
@@ -72,6 +75,35 @@ def test_peers_that_train_on_and_finalise_agree_exactly() -> None:
         assert not finishing.is_alive()
         torch.testing.assert_close(parameters_N(first), parameters_N(second), rtol=0, atol=1e-6)
         assert 0 == one.tally.one_sided + two.tally.one_sided
+
+
+def test_one_of_five_whose_model_is_no_model_moves_nobody(tmp_path: Path) -> None:
+    """Its parameters are one large number, whatever it learns: the others stay together where the
+    data wants them, and their counts and events name why."""
+    settings = PeerConfig(protocol=replace(QUICK, exchange=PLAIN), clip=2.0)
+    with ExitStack() as stack:
+        models, peers, optimizers = [small_model(seed) for seed in range(5)], [], []
+        for number, model in enumerate(models):
+            contacts = tuple(each.address for each in peers[:1])
+            folder = tmp_path if number == 1 else None
+            made = a_peer(model, contacts, folder, settings=settings)
+            peers.append(stack.enter_context(made))
+            optimizers.append(made._optimizer)
+        assert all(each.wait_for_peers(5, 10.0) for each in peers)
+
+        def all_have_noticed() -> bool:
+            with torch.no_grad():
+                for each in models[4].parameters():
+                    each.fill_(50.0)
+            for number, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
+                train_step(model, optimizer, 10 * peers[number].hook.steps + number)
+            return all(each.faults.get("apart", 0) >= 3 for each in peers[:4])
+
+        wait_until(all_have_noticed, "three swaps of each with the one that stands apart")
+        honest_PN = torch.stack([parameters_N(each) for each in models[:4]])
+    assert float(honest_PN.abs().max()) < 5
+    assert float(honest_PN.std(dim=0).norm()) < 1
+    assert '"kind": "apart"' in (tmp_path / "events.jsonl").read_text()
 
 
 def test_a_correction_waits_for_the_hook() -> None:
