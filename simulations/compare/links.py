@@ -106,14 +106,15 @@ def run_s(outcome: Outcome, link: Link, machine: Machine, at_step: float | None 
 
 def _parts(outcome: Outcome, until: float) -> Iterator[tuple[float, float]]:
     """Steps and exchanges between the points of the curve, until a step; of all exchanges as many
-    as bytes were sent of all. Some methods swap more often at first."""
+    as bytes were sent of all. Some methods swap more often at first. In a short run of peers that
+    differ in speed several points fall on one step: the last of them says what was sent by then."""
     curve = outcome.curve
     if not curve or curve[-1].sent_bytes == 0:
         yield until, outcome.events * until / outcome.job.steps
         return
     per_byte = outcome.events / curve[-1].sent_bytes
-    points = [(0.0, 0.0), *((float(each.step), each.sent_bytes) for each in curve)]
-    for (before, before_bytes), (step, step_bytes) in pairwise(points):
+    sent_bytes = {0: 0.0} | {each.step: each.sent_bytes for each in curve if each.step}
+    for (before, before_bytes), (step, step_bytes) in pairwise(sent_bytes.items()):
         if before < until:
             share = min(1.0, (until - before) / (step - before))
             yield share * (step - before), share * (step_bytes - before_bytes) * per_byte

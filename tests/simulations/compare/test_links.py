@@ -57,6 +57,19 @@ def test_swaps_that_are_denser_early_are_charged_early() -> None:
     assert run_s(early, slow, machine) == pytest.approx(200 / 3 * 0.1 + 50 * 0.1, rel=0.01)
 
 
+def test_points_of_a_curve_may_fall_on_one_step() -> None:
+    """As in a short run of slow and fast peers: they cost what the last of them says, no more."""
+    once = outcome_of(JOB, sent=1e9)
+    first, *others = once.curve
+    early = replace(first, step=0, sent_bytes=0.4 * first.sent_bytes)
+    twice = replace(first, sent_bytes=0.7 * first.sent_bytes)
+    often = replace(once, curve=(early, twice, first, *others))
+    for link in LINKS:
+        assert run_s(often, link, Machine()) == run_s(once, link, Machine())
+        assert run_s(often, link, Machine(), 7.5) == run_s(once, link, Machine(), 7.5)
+        assert math.isfinite(seconds_to(often, 1.2, link, Machine()))
+
+
 def test_seconds_to_a_target_are_read_off_the_curve() -> None:
     """Half-way down an even fall is half the time; what is never reached takes for ever."""
     run = outcome_of(JOB)
