@@ -26,7 +26,7 @@ from simulations.compare.cadence import with_cadence
 from simulations.compare.conditions import Attack, conditions_of
 from simulations.compare.feed import Split
 from simulations.compare.inner import INNER_NAMES, inner_named, read_inner
-from simulations.compare.links import LINKS, Link, Machine, link_named
+from simulations.compare.links import LINKS, Link, Machine, link_of, links_with
 from simulations.compare.registry import DEFAULT_METHODS, METHODS, make_method, read_specs
 from simulations.compare.report import Report, write_report
 from simulations.compare.results import Job, Outcome, Store
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.target is not None and not 0 < options.target < math.inf:
         raise UsageError(f"--target {options.target}: a loss to reach must be above 0")
     machine = Machine(options.step_ms / 1000, options.straggle)
-    link = link_named(options.link)
+    link = link_of(options.link)
     plan = _plan(options, machine, link)
     store = Store(options.resume)
     watch = _Watch(plan, Console(stderr=True), quiet=options.json)
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(_how_to_go_on(options.resume))
         return INTERRUPTED
-    rows = rows_of(plan, store, groups, machine, options.target)
+    rows = rows_of(plan, store, groups, machine, options.target, links_with(link))
     remarks = remarks_on(plan, rows)
     if options.html is not None:
         typed = ["gossip", "compare", *arguments]
@@ -98,8 +98,10 @@ def _parser() -> Parser:
                         help="share of peers replaced every 25 steps")  # fmt: skip
     parser.add_argument("--attackers", type=int, default=0)
     parser.add_argument("--attack", choices=[each.value for each in Attack], default="noise")
-    parser.add_argument("--link", choices=[each.name for each in LINKS], default="wan",
-                        help="for the modelled seconds shown, and for every=auto")  # fmt: skip
+    parser.add_argument("--link", default="wan", metavar="LINK",
+                        help="for the modelled seconds shown, and for every=auto: "
+                        f"{', '.join(each.name for each in LINKS)}, or your own as Mbit/s and "
+                        "milliseconds one way, 20/40 (default: wan)")  # fmt: skip
     parser.add_argument("--target", type=float, metavar="LOSS",
                         help="a loss to time; without: 5 %% above DDP's")  # fmt: skip
     parser.add_argument("--step-ms", type=float, default=100.0, help="a local step, modelled")

@@ -59,12 +59,31 @@ class Machine:
             raise UsageError("a modelled step must take some time, and its sigma be 0 to 10")
 
 
-def link_named(name: str) -> Link:
-    """Raises UsageError on other names."""
+def link_of(text: str) -> Link:
+    """One of LINKS by name, or one's own: Mbit/s and milliseconds one way, as in ``20/40``.
+
+    Raises UsageError on anything else, and on bandwidths and latencies that no line has.
+    """
     for link in LINKS:
-        if link.name == name:
+        if link.name == text:
             return link
-    raise UsageError(f"unknown link {name!r}; known are {', '.join(each.name for each in LINKS)}")
+    known = ", ".join(each.name for each in LINKS)
+    try:
+        mbit_per_s, latency_ms = map(float, text.split("/"))
+    except ValueError:
+        raise UsageError(
+            f"unknown link {text!r}; known are {known}, and any as Mbit/s and ms one way: 20/40"
+        ) from None
+    if not (0 < mbit_per_s < math.inf and 0 <= latency_ms < math.inf):
+        raise UsageError(
+            f"link {text}: Mbit/s must be above 0, milliseconds 0 or more, both finite"
+        )
+    return Link(text, mbit_per_s * 1e6, latency_ms / 1000)
+
+
+def links_with(link: Link) -> tuple[Link, ...]:
+    """LINKS, and this one beside them if it is none of them."""
+    return LINKS if link in LINKS else (*LINKS, link)
 
 
 def slowest_of(peers: int, steps: float, machine: Machine) -> float:

@@ -15,7 +15,7 @@ import torch
 
 from gossip.errors import UsageError
 from simulations.compare.chart import Axis, Series, draw
-from simulations.compare.links import LINKS, Link, Machine, run_s
+from simulations.compare.links import Link, Machine, links_with, run_s
 from simulations.compare.results import Outcome, Point
 from simulations.compare.summary import Row, front_of, interval
 from simulations.compare.sweep import Plan
@@ -253,8 +253,8 @@ def _peers(rows: Sequence[Row]) -> str:
 
 def _table(rows: Sequence[Row]) -> str:
     heads = ["method", "rate", "loss", "against ddp", "MB per peer", "fewer bytes"]
-    heads += ["worst peer", "finished", *(f"{each.name} s" for each in LINKS)]
-    heads += [f"{each.name} s to {rows[0].target:.3f}" for each in LINKS]
+    heads += ["worst peer", "finished", *(f"{name} s" for name in rows[0].seconds)]
+    heads += [f"{name} s to {rows[0].target:.3f}" for name in rows[0].target_s]
     return _html_table(heads, [_cells(row) for row in rows])
 
 
@@ -288,8 +288,8 @@ def _cells(row: Row) -> list[str]:
         "" if math.isinf(row.fewer_bytes) else f"{row.fewer_bytes:.1f}",
         f"{row.worst:.4f}",
         f"{row.finished:.4f}",
-        *(f"{row.seconds[each.name]:.0f}" for each in LINKS),
-        *(_seconds(row.target_s[each.name]) for each in LINKS),
+        *(f"{seconds:.0f}" for seconds in row.seconds.values()),
+        *map(_seconds, row.target_s.values()),
     ]
 
 
@@ -309,7 +309,7 @@ def _settings(report: Report) -> str:
         f"seeds {', '.join(map(str, plan.seeds))}; the rate swept on the first",
         f"data: {base.split} shards; " + ", ".join(f"{k} {v}" for k, v in base.conditions),
         f"modelled step {machine.step_s * 1000:g} ms, spread {machine.spread:g}; links "
-        + "; ".join(f"{each.name}: {_of(each)}" for each in LINKS),
+        + "; ".join(f"{each.name}: {_of(each)}" for each in links_with(report.link)),
         f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores",
     ]
     return "<ul>" + "".join(f"<li><code>{escape(line)}</code></li>" for line in lines) + "</ul>"

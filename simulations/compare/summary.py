@@ -9,7 +9,7 @@ from typing import Final
 
 from simulations.compare.conditions import Attack, conditions_of
 from simulations.compare.inner import read_inner
-from simulations.compare.links import LINKS, Machine, run_s, seconds_to
+from simulations.compare.links import LINKS, Link, Machine, run_s, seconds_to
 from simulations.compare.registry import SAME_CURVE, Spec, make_method
 from simulations.compare.results import Outcome, Store
 from simulations.compare.sweep import Group, GroupKey, Plan
@@ -72,12 +72,13 @@ def rows_of(
     groups: Mapping[GroupKey, Group],
     machine: Machine,
     target: float | None = None,
+    links: Sequence[Link] = LINKS,
 ) -> list[Row]:
     """A row for each method, inner optimizer and number of peers whose runs are all there.
 
     ``target``: a loss that is timed; without one, DDP's own final loss under the ``rest`` that
     suits it best (the best of all where DDP is not compared) and TARGET_ROOM, per inner optimizer
-    and number of peers.
+    and number of peers. ``links``: whose seconds are counted.
     """
     rows: list[Row] = []
     for peers in plan.sizes:
@@ -90,7 +91,7 @@ def rows_of(
                     found.append((spec, _with_bytes(peers, spec, outcomes)))
             if found:
                 aim = _aim(shared, [each for _, each in found]) if target is None else target
-                rows += [_row(spec, each, shared, machine, aim) for spec, each in found]
+                rows += [_row(spec, each, shared, machine, links, aim) for spec, each in found]
     return rows
 
 
@@ -174,6 +175,7 @@ def _row(
     outcomes: list[Outcome],
     shared: list[Outcome],
     machine: Machine,
+    links: Sequence[Link],
     target: float,
 ) -> Row:
     loss, loss_half = interval([each.loss for each in outcomes])
@@ -184,7 +186,7 @@ def _row(
     sent_bytes = sum(each.sent_bytes for each in outcomes) / len(outcomes)
     times: dict[str, float] = {}
     target_s: dict[str, float] = {}
-    for link in LINKS:
+    for link in links:
         times[link.name] = interval([run_s(each, link, machine) for each in outcomes])[0]
         reached_s = [seconds_to(each, target, link, machine) for each in outcomes]
         target_s[link.name] = interval(reached_s)[0]

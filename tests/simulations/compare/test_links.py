@@ -7,9 +7,19 @@ from dataclasses import replace
 
 import pytest
 
+from gossip.errors import UsageError
 from peers.tasks.digits import DigitsTask
 from simulations.compare.cadence import auto_every, with_cadence
-from simulations.compare.links import LINKS, Link, Machine, run_s, seconds_to, slowest_of
+from simulations.compare.links import (
+    LINKS,
+    Link,
+    Machine,
+    link_of,
+    links_with,
+    run_s,
+    seconds_to,
+    slowest_of,
+)
 from simulations.compare.registry import read_spec
 from tests.simulations.compare.outcomes import JOB, outcome_of
 
@@ -55,6 +65,21 @@ def test_swaps_that_are_denser_early_are_charged_early() -> None:
     assert run_s(evenly, slow, machine) == pytest.approx(100 * 0.1, rel=0.01)
     assert run_s(early, slow, machine, 50) == pytest.approx(200 / 3 * 0.1, rel=0.01)
     assert run_s(early, slow, machine) == pytest.approx(200 / 3 * 0.1 + 50 * 0.1, rel=0.01)
+
+
+def test_a_link_has_a_name_or_a_bandwidth_and_a_latency() -> None:
+    """Own ones come beside the three that all tables show."""
+    assert link_of("slow") == LINKS[2]
+    assert link_of("20/40") == Link("20/40", 20e6, 0.04)
+    assert links_with(LINKS[1]) == LINKS
+    assert links_with(link_of("0.5/0")) == (*LINKS, Link("0.5/0", 5e5, 0.0))
+
+
+@pytest.mark.parametrize("text", ["", "fast", "20", "20/40/1", "0/40", "20/-1", "nan/1", "inf/0"])
+def test_no_other_text_is_a_link(text: str) -> None:
+    """And what is said names what would be."""
+    with pytest.raises(UsageError, match="link"):
+        link_of(text)
 
 
 def test_points_of_a_curve_may_fall_on_one_step() -> None:
