@@ -4,31 +4,57 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from gossip.messages import Seconds
 
 Name = TypeVar("Name", bound=Hashable)
 
 
-class Deadlines(Generic[Name]):
+class Earliest:
+    """The earliest of some deadlines, and who is told when it moves."""
+
+    __slots__ = ("_alarm", "at")
+
+    def __init__(self) -> None:
+        self._alarm: Alarm | None = None
+        self.at: Seconds = math.inf
+        """The same as ``earliest()``, to be read: it is asked for after every input."""
+
+    def earliest(self) -> Seconds:
+        """The next time something is due, or ``math.inf``."""
+        return self.at
+
+    def _move(self, at: Seconds) -> None:
+        before, self.at = self.at, at
+        alarm = self._alarm
+        if alarm is None:
+            return
+        if at < alarm.at:
+            alarm.at = at
+        elif before <= alarm.at:
+            alarm.is_stale = True
+
+    def heard_by(self, alarm: Alarm) -> None:
+        """Tell this alarm of every change from now on."""
+        self._alarm = alarm
+
+
+class Deadlines(Earliest, Generic[Name]):
     """At most one deadline a name. Setting a name again moves it; ties ring in the order set.
 
     Invariant: ``earliest()`` is the minimum over the names set and not cleared, or ``math.inf``.
     Most are moved or cleared long before they come up, so they are kept in no order: when the
     earliest is over, the next is looked for among all. That costs as much as names are set, which
-    are few, or many but seldom due (tombstones); a heap costs more each time that one is set. Worst
-    are n names cleared in the order set, n^2 / 2 looks: 0.5 s for 10,000, interpreted.
+    are few (else see ``ManyDeadlines``); a heap costs more each time that one is set.
     """
 
-    __slots__ = ("_alarm", "_times", "at")
+    __slots__ = ("_times",)
 
     def __init__(self) -> None:
+        super().__init__()
         # In the order set.
         self._times: dict[Name, Seconds] = {}
-        self._alarm: Alarm | None = None
-        self.at: Seconds = math.inf
-        """The same as ``earliest()``, to be read: it is asked for after every input."""
 
     def set(self, name: Name, at: Seconds) -> None:
         """Ring ``name`` at ``at``, whatever was set before."""
@@ -46,10 +72,6 @@ class Deadlines(Generic[Name]):
 
     def __contains__(self, name: Name) -> bool:
         return name in self._times
-
-    def earliest(self) -> Seconds:
-        """The next time something is due, or ``math.inf``."""
-        return self.at
 
     def due(self, now: Seconds) -> list[Name]:
         """Names whose time has come, earliest first; they are cleared."""
@@ -72,19 +94,88 @@ class Deadlines(Generic[Name]):
                 earliest = at
         self._move(earliest)
 
-    def _move(self, at: Seconds) -> None:
-        before, self.at = self.at, at
-        alarm = self._alarm
-        if alarm is None:
-            return
-        if at < alarm.at:
-            alarm.at = at
-        elif before <= alarm.at:
-            alarm.is_stale = True
 
-    def heard_by(self, alarm: Alarm) -> None:
-        """Tell this alarm of every change from now on."""
-        self._alarm = alarm
+class Moment:
+    """A time that so many names share."""
+
+    __slots__ = ("at", "count")
+
+    def __init__(self, at: Seconds) -> None:
+        self.at = at
+        self.count = 0
+
+
+class ManyDeadlines(Earliest, Generic[Name]):
+    """The same for thousands of names that are set at a few times, as tombstones are when a split
+    takes half of a large group away: names set for one time share it.
+
+    Invariant: ``_order`` are the times of all names, rising; the first has a name, or there is
+    none. Setting a name costs nothing that grows unless it comes before others that were set
+    earlier; nor does clearing one.
+    """
+
+    __slots__ = ("_moments", "_order")
+
+    def __init__(self) -> None:
+        super().__init__()
+        # In the order set.
+        self._moments: dict[Name, Moment] = {}
+        self._order: list[Moment] = []
+
+    def set(self, name: Name, at: Seconds) -> None:
+        """Ring ``name`` at ``at``, whatever was set before."""
+        before = self._moments.pop(name, None)
+        moment = self._moment(at)
+        moment.count += 1
+        self._moments[name] = moment
+        if before is not None:
+            before.count -= 1
+        self._pass_over()
+
+    def clear(self, name: Name) -> None:
+        """Forget ``name``; clearing an unset name is allowed."""
+        moment = self._moments.pop(name, None)
+        if moment is not None:
+            moment.count -= 1
+            self._pass_over()
+
+    def __contains__(self, name: Name) -> bool:
+        return name in self._moments
+
+    def due(self, now: Seconds) -> list[Name]:
+        """Names whose time has come, earliest first; they are cleared."""
+        if self.at > now:
+            return []
+        found = [(name, moment) for name, moment in self._moments.items() if moment.at <= now]
+        found.sort(key=lambda each: each[1].at)
+        for name, moment in found:
+            del self._moments[name]
+            moment.count -= 1
+        self._pass_over()
+        return [name for name, _ in found]
+
+    def _moment(self, at: Seconds) -> Moment:
+        """The moment of this time, made if there is none."""
+        order = self._order
+        place = len(order)
+        while place and order[place - 1].at > at:
+            place -= 1
+        if place and order[place - 1].at == at:
+            return order[place - 1]
+        moment = Moment(at)
+        order.insert(place, moment)
+        return moment
+
+    def _pass_over(self) -> None:
+        """Drop the first times that nobody is set for any more."""
+        order, passed = self._order, 0
+        while passed < len(order) and not order[passed].count:
+            passed += 1
+        if passed:
+            del order[:passed]
+        earliest = order[0].at if order else math.inf
+        if earliest != self.at:
+            self._move(earliest)
 
 
 class Alarm:
@@ -96,7 +187,7 @@ class Alarm:
 
     __slots__ = ("_heard", "at", "is_stale")
 
-    def __init__(self, *heard: Deadlines[Any]) -> None:
+    def __init__(self, *heard: Earliest) -> None:
         self._heard = heard
         self.at: Seconds = math.inf
         self.is_stale = True

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gossip.config import MembershipConfig
-from gossip.deadlines import Deadlines
+from gossip.deadlines import ManyDeadlines
 from gossip.machine import Effect, Fault, MemberChanged, Reach, ReachChanged, Send, Tell
 from gossip.membership.account import Account
 from gossip.membership.flaps import Flaps
@@ -93,8 +93,8 @@ class View:
         self.verdicts = Verdicts(self.roster, config, self.flaps, self.sightings)
         self.trips = RoundTrips(config.probe_timeout_min_s, config.probe_timeout_max_s)
         self.prober = Prober(self.trips)
-        self.tombstones: Deadlines[PeerId] = Deadlines()
-        self.told: Deadlines[PeerId] = Deadlines()
+        self.tombstones: ManyDeadlines[PeerId] = ManyDeadlines()
+        self.told: ManyDeadlines[PeerId] = ManyDeadlines()
         self.addresses_changed = False
         self.is_welcomed = False
         """Whether anybody has welcomed me; to be written by ``rounds`` alone."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossip.deadlines import Alarm, Deadlines
+from gossip.deadlines import Alarm, Deadlines, ManyDeadlines
 
+KINDS = (Deadlines, ManyDeadlines)
+Kind = type[Deadlines[str]] | type[ManyDeadlines[str]]
 NAMES = st.sampled_from("abcde")
 TIMES = st.integers(0, 20).map(float)
 STEPS = st.lists(
@@ -21,10 +24,13 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @given(steps=STEPS)
-def test_deadlines_are_a_sorted_list_of_names(steps: list[tuple[str, str, float]]) -> None:
+def test_deadlines_are_a_sorted_list_of_names(
+    kind: Kind, steps: list[tuple[str, str, float]]
+) -> None:
     """Setting moves, clearing forgets, ringing takes out in order; ties in the order set."""
-    real: Deadlines[str] = Deadlines()
+    real = kind()
     model: list[tuple[float, str]] = []  # in the order set
     for step, name, at in steps:
         if step == "due":
@@ -43,9 +49,10 @@ def test_deadlines_are_a_sorted_list_of_names(steps: list[tuple[str, str, float]
             assert (each in [name for _, name in model]) == (each in real)
 
 
-def test_nothing_set_is_never_due() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_set_is_never_due(kind: Kind) -> None:
     """Infinity, and an empty list at any time."""
-    empty: Deadlines[str] = Deadlines()
+    empty = kind()
 
     assert math.inf == empty.earliest()
     assert [] == empty.due(1e300)
@@ -65,6 +72,21 @@ def test_a_deadline_that_moves_often_costs_no_memory() -> None:
     assert 10_009.0 == real.earliest()
 
 
+def test_names_set_for_one_time_share_it_until_it_is_over() -> None:
+    """Thousands of tombstones are set in a few moments, and end or are cleared together."""
+    real: ManyDeadlines[int] = ManyDeadlines()
+    for name in range(1000):
+        real.set(name, float(name // 100))
+
+    assert len(real._order) == 10
+    for name in range(100):
+        real.clear(name)
+    assert len(real._order) == 9
+    assert 1.0 == real.earliest()
+    assert list(range(100, 700)) == real.due(6.0)
+    assert len(real._order) == 3
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 3)),
@@ -74,7 +96,7 @@ def test_a_deadline_that_moves_often_costs_no_memory() -> None:
 @settings(deadline=None, max_examples=100)
 def test_an_alarm_is_the_earliest_of_what_it_hears(steps: list[tuple[int, str, int, int]]) -> None:
     """However they are set, moved, cleared and rung, and however seldom it is asked."""
-    heard: list[Deadlines[str]] = [Deadlines(), Deadlines(), Deadlines()]
+    heard: list[Deadlines[str] | ManyDeadlines[str]] = [Deadlines(), ManyDeadlines(), Deadlines()]
     alarm = Alarm(*heard)
     for which, name, at, action in steps:
         if action < 2:
