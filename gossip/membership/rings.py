@@ -159,6 +159,11 @@ class Standing:
             for ring in self._joined:
                 ring.remove(peer)
 
+    @property
+    def gone_count(self) -> int:
+        """How many of the ground are gone."""
+        return len(self._gone)
+
     def _seated(self) -> tuple[Ring, ...]:
         """Who joined, on rings of their own."""
         if not self._joined:
@@ -213,14 +218,19 @@ class Standing:
     def is_between(self, peer: PeerId, neighbors: list[PeerId], place_of: PeerId) -> bool:
         """Whether ``peer`` stands nearer to ``place_of`` than one of its neighbors does, on some
         ring and side: then it would be one itself."""
-        there, mine = places(peer), places(place_of)
-        others = [places(each) for each in neighbors]
-        for ring in self._ground:
-            number = ring.number
-            ahead = (there[number] - mine[number]) & _CIRCLE
-            behind = (mine[number] - there[number]) & _CIRCLE
-            if all(ahead < (each[number] - mine[number]) & _CIRCLE for each in others):
-                return True
-            if all(behind < (mine[number] - each[number]) & _CIRCLE for each in others):
-                return True
-        return False
+        return _is_between(peer, tuple(neighbors), place_of, len(self._ground))
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_between(peer: PeerId, neighbors: tuple[PeerId, ...], place_of: PeerId, rings: int) -> bool:
+    """See ``Standing``. Remembered: a claim that waits is weighed again and again."""
+    there, mine = places(peer), places(place_of)
+    others = [places(each) for each in neighbors]
+    for number in range(rings):
+        ahead = (there[number] - mine[number]) & _CIRCLE
+        behind = (mine[number] - there[number]) & _CIRCLE
+        if all(ahead < (each[number] - mine[number]) & _CIRCLE for each in others):
+            return True
+        if all(behind < (mine[number] - each[number]) & _CIRCLE for each in others):
+            return True
+    return False

@@ -20,7 +20,8 @@ from gossip.membership.rings import Standing
 from gossip.messages import PeerId, Record, Status
 
 CHANGES_MAX: Final = 512
-"""So many changes are kept beside the ground; a quarter of the ground's size, when that is more."""
+"""So many may come and go beside the ground; three quarters of its live members, if that is more:
+half of a group comes and goes with a split, and all stand on the same ground again."""
 
 
 class Roster:
@@ -45,6 +46,7 @@ class Roster:
         "_me",
         "_members_max",
         "_observers",
+        "_outside",
         "_records",
         "_standing",
         "_undialable",
@@ -68,6 +70,8 @@ class Roster:
         self._down = list(self._ground.down)
         self._undialable: dict[PeerId, None] = dict(self._ground.undialable)
         self._hearsay: dict[PeerId, None] = {}
+        # Whom the ground does not know.
+        self._outside: dict[PeerId, None] = {}
         self.gone: dict[PeerId, None] = self._ground.gone()
         """Who is down or has left; to be read."""
         self.me = me
@@ -139,7 +143,7 @@ class Roster:
         if self.others == 0:
             return None
         ground, joined = self._ground.live, self._joined
-        # Most of the ground is live (see _settle), so few draws fail.
+        # A quarter of the ground, at least, is live (see _settle), so few draws fail.
         while True:
             at = rng.randrange(len(ground) + len(joined))
             peer = ground[at] if at < len(ground) else joined[at - len(ground)]
@@ -164,7 +168,7 @@ class Roster:
         """The records to pass on in some buckets, sorted by peer."""
         wanted = set(buckets)
         peers = {peer: None for bucket in buckets for peer in self._ground.in_bucket[bucket]}
-        peers |= {peer: None for peer in self._records if bucket_of(peer) in wanted}
+        peers |= {peer: None for peer in self._outside if bucket_of(peer) in wanted}
         records = [self.get(peer) for peer in sorted(peers) if peer not in self._hearsay]
         return [record for record in records if record is not None]
 
@@ -219,6 +223,8 @@ class Roster:
     def _put(self, record: Record, before: Record | None) -> None:
         peer = record.peer
         self._records[peer] = record
+        if peer not in self._ground.records:
+            self._outside[peer] = None
         if peer == self._me:
             self.me = record
             self._am_live = record.status < Status.DOWN
@@ -276,7 +282,9 @@ class Roster:
         if peer not in self._hearsay:
             self._buckets[bucket_of(peer)] ^= fingerprint(record)
         self._records.pop(peer, None)
-        self._forgotten[peer] = None
+        self._outside.pop(peer, None)
+        if peer in self._ground.records:
+            self._forgotten[peer] = None
         self._hearsay.pop(peer, None)
         self.gone.pop(peer, None)
         self._count -= 1
@@ -292,11 +300,10 @@ class Roster:
         self._hearsay[peer] = None
 
     def _settle(self) -> None:
-        """Make a ground of one's own once the changes have become many."""
-        changes = len(self._records) - len(self._hearsay) + len(self._forgotten)
-        if changes <= max(CHANGES_MAX, len(self._ground.records) // 4):
-            return
-        self._stand_on(list(self._all()))
+        """Make a ground of one's own once many have come and gone for good."""
+        came, went = len(self._joined), self._standing.gone_count
+        if came + went > max(CHANGES_MAX, len(self._ground.live) * 3 // 4):
+            self._stand_on(list(self._all()))
 
     def _stand_on(self, records: list[Record]) -> None:
         """Make these the ground, hearsay aside, and keep no changes."""
@@ -306,6 +313,7 @@ class Roster:
         self._ground = Ground.of(mine, self._observers // 2)
         self._records = {**hearsay, me.peer: me}
         self._forgotten = {}
+        self._outside = dict.fromkeys(hearsay)
         self._standing = Standing(self._ground.rings)
         self._buckets = array("Q", self._ground.buckets)
         self._count = len(records)

@@ -177,3 +177,48 @@ def test_a_ground_is_made_only_once_in_many_changes(monkeypatch: pytest.MonkeyPa
         grounds.append(id(roster._ground))
 
     assert 10 >= len(dict.fromkeys(grounds))
+
+
+def test_a_split_of_halves_leaves_all_on_the_ground_that_they_share() -> None:
+    """Else each would keep a ground of its own: half of ten thousand, ten thousand times. What one
+    of them holds is nothing to the other."""
+    with few_changes():
+        ground = Ground.of([record(number) for number in range(1, 101)], OBSERVERS // 2)
+        one, other = (Roster(record(number), 1000, OBSERVERS, ground) for number in (1, 2))
+        for number in range(51, 101):
+            one.put(down(number))
+        assert 49 == one.others
+        assert 99 == other.others
+        assert peer(60) in other.live
+        for number in range(3, 101):
+            one.put(record(number, incarnation=1))
+
+    assert one._ground is other._ground is ground
+    assert 99 == one.others
+    assert record(60) == other.get(peer(60))
+
+
+def test_a_ground_that_most_have_left_is_left_too() -> None:
+    """Else members to talk to would have to be looked for among the dead."""
+    with few_changes():
+        ground = Ground.of([record(number) for number in range(1, 101)], OBSERVERS // 2)
+        roster = Roster(record(1), 1000, OBSERVERS, ground)
+        for number in range(20, 101):
+            roster.put(down(number))
+
+    assert len(roster._ground.live) <= 4 * (roster.others + 1)
+
+
+def test_strangers_that_come_and_go_for_years_leave_nothing() -> None:
+    """M27: whom the ground never knew need not be remembered as forgotten."""
+    ground = Ground.of([record(number) for number in range(1, 11)], OBSERVERS // 2)
+    roster = Roster(record(1), 100, OBSERVERS, ground)
+    for number in range(100, 2100):
+        roster.put(record(number))
+        roster.put(down(number))
+        roster.forget(peer(number))
+
+    assert roster._ground is ground
+    assert 9 == roster.others
+    left = (roster._records, roster._forgotten, roster._outside, roster.gone, roster._joined)
+    assert sum(map(len, left)) <= 10
