@@ -34,10 +34,13 @@ class Claims:
         stale: list[Record] = []
         if not spread and len(rumors.records) > CHANGES_MAX:
             effects += self._learn_everyone(rumors.records, why)
-        roster, account = view.roster, view.account
+        roster, account, verdicts = view.roster, view.account, view.verdicts
+        told = by_subject(rumors.evidence)
         for record in rumors.records:
             known = roster.get(record.peer)
             if known is record or record.status is Status.SUSPECT or known == record:
+                continue
+            if known is not None and verdicts.have_heard(record, about_whom(record, told)):
                 continue
             flaw = record_flaw(record)
             if flaw is not None:
@@ -53,7 +56,7 @@ class Claims:
                 elif record.status > Status.ALIVE:
                     stale.append(known)
             else:
-                about = about_whom(record, rumors.evidence)
+                about = about_whom(record, told)
                 effects += self._take(sender, record, known, about, why, now, spread)
         for progress in rumors.progress:
             if account.newest(progress.peer) is not progress:
@@ -124,13 +127,17 @@ class Claims:
         return effects
 
 
-def about_whom(record: Record, told: tuple[Evidence, ...]) -> Evidence | None:
-    """The evidence beside a record, the last that is given, if it is of the same life."""
-    for about in reversed(told):
-        if about.subject == record.peer:
-            is_same_life = about.boot == record.boot and about.incarnation == record.incarnation
-            return about if is_same_life else None
-    return None
+def by_subject(told: tuple[Evidence, ...]) -> dict[PeerId, Evidence]:
+    """What one message gives as evidence, the last about each subject."""
+    return {about.subject: about for about in told}
+
+
+def about_whom(record: Record, told: dict[PeerId, Evidence]) -> Evidence | None:
+    """The evidence beside a record, if it is of the same life."""
+    about = told.get(record.peer)
+    if about is None or about.boot != record.boot or about.incarnation != record.incarnation:
+        return None
+    return about
 
 
 def _fault_of(sender: PeerId, faults: list[tuple[str, str]]) -> Effect:

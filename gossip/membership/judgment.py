@@ -17,7 +17,7 @@ from gossip.config import MembershipConfig
 from gossip.machine import Effect, Reach, Send
 from gossip.membership.records import evidence_flaw
 from gossip.membership.sightings import Witness
-from gossip.membership.verdicts import Claim, Weight, evidence_for
+from gossip.membership.verdicts import Claim, Weight, evidence_for, joined
 from gossip.membership.view import View
 from gossip.messages import Evidence, Gossip, PeerId, Record, Rumors, Seconds, Status
 
@@ -139,15 +139,15 @@ class Judgment:
             return False
         return not view.verdicts.is_doubtful(peer, now)
 
-    def accusers_of(self, record: Record) -> dict[PeerId, None]:
+    def accusers_of(self, record: Record) -> tuple[PeerId, ...]:
         """Who accuses a member in this life: to me in a trial, or in a verdict that waits."""
         view = self._view
         trial, claim = view.suspicions.get(record.peer), view.verdicts.waiting_about(record.peer)
-        accusers: dict[PeerId, None] = {}
-        if claim is not None and claim.record.key[:2] == record.key[:2]:
-            accusers |= claim.accusers
-        if trial is not None and trial.suspect.key[:2] == record.key[:2]:
-            accusers |= dict.fromkeys(trial.accusers)
+        accusers: tuple[PeerId, ...] = ()
+        if claim is not None and _is_same_life(claim.record, record):
+            accusers = claim.accusers
+        if trial is not None and _is_same_life(trial.suspect, record):
+            accusers = joined(accusers, tuple(trial.accusers))
         return accusers
 
     def weigh_again(self, now: Seconds) -> list[Effect]:
@@ -268,3 +268,8 @@ class Judgment:
         if record.status == Status.DOWN:
             evidence = self._evidence(record, self.accusers_of(record), now)
         return self._view.take(record, why, now, evidence=evidence)
+
+
+def _is_same_life(one: Record, other: Record) -> bool:
+    """Whether two claims about a member are of the same boot and incarnation."""
+    return one.boot == other.boot and one.incarnation == other.incarnation

@@ -122,7 +122,10 @@ class Sighting:
 class Sightings:
     """Sightings of the peers met, in the order met."""
 
-    __slots__ = ("_linked", "_linked_at", "_mended", "_silenced", "_standing", "seen")
+    __slots__ = (
+        "_linked", "_linked_at", "_mended", "_silenced", "_silent", "_silent_at",
+        "_silent_within_s", "_standing", "seen",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.seen: dict[PeerId, Sighting] = {}
@@ -136,6 +139,10 @@ class Sightings:
         # How many links stood when they were last counted: many claims are weighed at one time.
         self._linked = 0
         self._linked_at: Seconds = -math.inf
+        # The same of paths that had fallen silent within so long.
+        self._silent = 0
+        self._silent_at: Seconds = -math.inf
+        self._silent_within_s: Seconds = 0.0
 
     def of(self, peer: PeerId) -> Sighting | None:
         """What was seen of a peer."""
@@ -170,10 +177,11 @@ class Sightings:
         self.at(peer).lose(witness, last_probe, now)
         self._linked_at = -math.inf
         if witness in (Witness.REFUSED, Witness.FROZEN):
-            self._silenced.pop(peer, None)  # its host answers, so the path is open
+            self._speaks(peer)  # its host answers, so the path is open
         if witness != Witness.SILENT or peer in self._silenced:
             return
         self._silenced[peer] = now
+        self._silent_at = -math.inf
         if len(self._silenced) > SILENCED_MAX:
             del self._silenced[next(iter(self._silenced))]
 
@@ -183,17 +191,22 @@ class Sightings:
         any path of mine has come to itself."""
         if len(self._silenced) < SPLIT_MIN:
             return False
-        silent = others = 0
-        for peer, since in self._silenced.items():
-            if now - since < within_s:
-                silent += 1
-                others += peer != but
-        if others < SPLIT_MIN:
+        silent = self._silent_within(within_s, now)
+        its_own = self._silenced.get(but)
+        if silent - (its_own is not None and now - its_own < within_s) < SPLIT_MIN:
             return False
         if self._linked_at != now:
             self._linked = sum([each.witness == Witness.UP for each in self.seen.values()])
             self._linked_at = now
         return silent * SPLIT_SHARE >= silent + self._linked
+
+    def _silent_within(self, within_s: Seconds, now: Seconds) -> int:
+        """How many paths fell silent so recently; counted once for all claims weighed at a time."""
+        if self._silent_at != now or self._silent_within_s != within_s:
+            ages_s = [now - since for since in self._silenced.values()]
+            self._silent = len([age_s for age_s in ages_s if age_s < within_s])
+            self._silent_at, self._silent_within_s = now, within_s
+        return self._silent
 
     def came_up(self, peer: PeerId, now: Seconds) -> None:
         """The link to it is open."""
@@ -212,12 +225,14 @@ class Sightings:
         """The path to it was silent, and is not any more."""
         self._mended.pop(peer, None)
         self._mended[peer] = now
-        self._silenced.pop(peer, None)
+        self._speaks(peer)
 
     def mended_within(self, age_s: Seconds, now: Seconds, but: PeerId) -> bool:
         """Whether any path but the one to this peer was mended so recently: as after a split."""
-        newest = next((each for each in reversed(self._mended) if each != but), None)
-        return newest is not None and now - self._mended[newest] < age_s
+        for each in reversed(self._mended):
+            if each != but:
+                return now - self._mended[each] < age_s
+        return False
 
     def begins_anew(self, peer: PeerId) -> bool:
         """It is in a new life: it was its host that was silent, not the path. Whether anything had
@@ -226,8 +241,13 @@ class Sightings:
         if seen is not None:
             seen.begin_anew()
         self._mended.pop(peer, None)
-        self._silenced.pop(peer, None)
+        self._speaks(peer)
         return seen is not None
+
+    def _speaks(self, peer: PeerId) -> None:
+        """Its path is not silent any more."""
+        self._silenced.pop(peer, None)
+        self._silent_at = -math.inf
 
     def extend(self, by_s: Seconds) -> None:
         """I could hear nobody for so long: that time does not count against them."""
@@ -241,6 +261,7 @@ class Sightings:
             self._mended[peer] += by_s
         for peer in self._silenced:
             self._silenced[peer] += by_s
+        self._silent_at = -math.inf
 
     def unlinked(self, peer: PeerId) -> None:
         """I gave up the link to it, which speaks for it no more."""

@@ -21,7 +21,7 @@ from typing import Final
 from gossip.config import MembershipConfig
 from gossip.deadlines import Alarm
 from gossip.machine import Effect, Fault, LinkCause, Send, Tell
-from gossip.membership.claims import Claims, about_whom
+from gossip.membership.claims import Claims, about_whom, by_subject
 from gossip.membership.health import Health
 from gossip.membership.judgment import Judgment
 from gossip.membership.jury import Jury
@@ -337,7 +337,7 @@ class Swim:
         effects = self._claims.learn(sender, rumors, why, now, spread)
         for record in rumors.records:
             if record.status is Status.SUSPECT:
-                about = about_whom(record, rumors.evidence)
+                about = about_whom(record, by_subject(rumors.evidence))
                 effects += self._jury.hear_accusation(sender, record, about, now)
         return effects
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from gossip.config import MembershipConfig
@@ -21,7 +22,7 @@ from gossip.membership.flaps import Flaps
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.roster import Roster
 from gossip.membership.sightings import Sightings, Witness
-from gossip.messages import Evidence, PeerId, Record, Seconds
+from gossip.messages import Evidence, PeerId, Record, Seconds, Status
 
 CLAIMS_MAX: Final = 1024
 """Claims that wait at once."""
@@ -45,7 +46,7 @@ class Claim:
     """
 
     record: Record
-    accusers: dict[PeerId, None]
+    accusers: tuple[PeerId, ...]
     since: Seconds
     apply_at: Seconds = math.inf
     asked: bool = False
@@ -57,6 +58,19 @@ class Claim:
     def is_doubtful(self) -> bool:
         """Whether all who told it with accusers enough doubted it."""
         return self.told_doubted and not self.told_plainly
+
+    def says_already(self, record: Record, about: Evidence | None) -> bool:
+        """Whether to be told that this member is down, on this evidence, says nothing new: news
+        comes from every neighbor, and most of it has been heard."""
+        if record.status is not Status.DOWN:
+            return False
+        if record is not self.record and record != self.record:
+            return False
+        if about is None:
+            return True
+        if not (self.told_doubted if about.doubted else self.told_plainly):
+            return False
+        return all(each in self.accusers for each in about.accusers)
 
 
 @dataclass(slots=True)
@@ -146,7 +160,7 @@ class Verdicts:
         """How many must accuse, of those that I can hear of, myself included: behind a split the
         others say nothing, whatever they think."""
         seen = self.sightings.seen
-        gone = sum(each in seen and seen[each].is_gone(now) for each in observers)
+        gone = sum([each in seen and seen[each].is_gone(now) for each in observers])
         return self.config.quorum(len(observers) - gone)
 
     # ---------------------------------------------------------------- claims that wait
@@ -168,17 +182,17 @@ class Verdicts:
         if claim is None and len(self.open) >= CLAIMS_MAX:
             return None
         if claim is None or is_new:
-            claim = self.open[record.peer] = Claim(record, {}, now)
+            claim = self.open[record.peer] = Claim(record, (), now)
         if claim.record.key == record.key:
             if claim.is_doubtful and plainly and not claim.asked:  # it waited for that alone
                 claim.doubted, claim.apply_at = False, math.inf
             claim.told_doubted |= doubted
             claim.told_plainly |= plainly
-            claim.accusers |= dict.fromkeys(accusers)
+            claim.accusers = joined(claim.accusers, tuple(accusers))
             if len(claim.accusers) > ACCUSERS_MAX:  # names that prove nothing make room
                 observers = self.roster.observers(record.peer)
                 apt = [each for each in claim.accusers if each in observers]
-                claim.accusers = dict.fromkeys(apt[:ACCUSERS_MAX])
+                claim.accusers = tuple(apt[:ACCUSERS_MAX])
         return claim, is_new
 
     @property
@@ -194,6 +208,11 @@ class Verdicts:
     def waiting_about(self, peer: PeerId) -> Claim | None:
         """The claim about this peer that waits."""
         return self.open.get(peer)
+
+    def have_heard(self, record: Record, about: Evidence | None) -> bool:
+        """Whether a claim about this member waits, and being told this says nothing new."""
+        claim = self.open.get(record.peer)
+        return claim is not None and claim.says_already(record, about)
 
     def extend(self, by_s: Seconds) -> None:
         """Give every subject ``by_s`` more: this peer could not hear refutations meanwhile."""
@@ -230,4 +249,18 @@ class Verdicts:
 def evidence_for(record: Record, accusers: Iterable[PeerId], doubted: bool = False) -> Evidence:
     """Evidence in its one form: accusers sorted."""
     names = tuple(sorted(accusers))
-    return Evidence(record.peer, record.boot, record.incarnation, names, doubted)
+    return _evidence_of(record.peer, record.boot, record.incarnation, names, doubted)
+
+
+@lru_cache(maxsize=1 << 16)
+def _evidence_of(
+    peer: PeerId, boot: int, incarnation: int, accusers: tuple[PeerId, ...], doubted: bool
+) -> Evidence:
+    """Remembered, so that all that believe a verdict on the same grounds keep one object."""
+    return Evidence(peer, boot, incarnation, accusers, doubted)
+
+
+@lru_cache(maxsize=1 << 16)
+def joined(names: tuple[PeerId, ...], more: tuple[PeerId, ...]) -> tuple[PeerId, ...]:
+    """Each name once, in the order given. Remembered: news makes all hear of the same accusers."""
+    return tuple(dict.fromkeys((*names, *more)))

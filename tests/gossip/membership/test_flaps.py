@@ -59,3 +59,16 @@ def test_a_split_that_heals_is_held_against_nobody() -> None:
             flaps.returned(peer(number), 100.0 * split + number / 100, 100)
 
     assert all(flaps.is_steady(peer(number), 600.0) for number in range(50))
+
+
+def test_those_that_come_back_at_once_share_one_score() -> None:
+    """Half of a large group; what one of them does later is its own."""
+    flaps = Flaps(600.0, 3.0)
+    for number in range(2, 40):
+        flaps.returned(peer(number), 5.0, 60)
+
+    scores = {id(flaps._points[peer(number)]) for number in range(2, 40)}
+    assert len(scores) == 1
+    flaps.returned(peer(2), 100.0, 60)
+    assert 0.0 == flaps.points(peer(3), 100.0)
+    assert 1.0 == flaps.points(peer(2), 100.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gossip.machine import Reach
 from gossip.membership.sightings import (
@@ -154,3 +156,36 @@ def test_a_dial_that_has_not_told_yet_excuses_silence_for_a_while() -> None:
     assert Sighting(0.0, Witness.NONE).is_excused(True, 99.0)
     assert not Sighting(0.0, Witness.NONE, failing_since=1.0).is_excused(False, 1.1)
     assert not Sighting(0.0, Witness.REFUSED, closed_at=1.0).is_excused(True, 1.1)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("lose", "refused", "mended", "new life", "starved")),
+            st.integers(2, 8),
+            st.integers(0, 2),
+        ),
+        max_size=30,
+    )
+)
+def test_silent_paths_are_counted_anew_whenever_one_falls_silent_or_speaks(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    """Many claims are weighed at one time, and the paths counted once for all of them."""
+    seen, now = Sightings(), 0.0
+    for what, number, pause_s in steps:
+        now += pause_s
+        who = peer(number)
+        match what:
+            case "lose" | "refused":
+                witness = Witness.SILENT if what == "lose" else Witness.REFUSED
+                seen.lose(who, witness, 0, now)
+            case "mended":
+                seen.mended(who, now)
+            case "new life":
+                seen.begins_anew(who)
+            case _:
+                seen.extend(1.0)
+        for within_s in (2.0, 5.0):
+            silent = sum(now - since < within_s for since in seen._silenced.values())
+            assert silent == seen._silent_within(within_s, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,64 @@ def heard(held: Verdicts, claimed: Record, *accusers: int) -> tuple[Claim, bool]
     told = held.hear(claimed, map(peer, accusers), 5.0)
     assert told is not None
     return told
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 15), st.booleans(), st.booleans())),
+    st.tuples(st.integers(0, 1), st.integers(0, 15), st.booleans(), st.booleans()),
+)
+def test_what_has_been_heard_changes_nothing_when_it_is_heard_again(
+    before: list[tuple[int, int, bool, bool]], again: tuple[int, int, bool, bool]
+) -> None:
+    """So a message need not be looked at any closer where a claim says already what it says."""
+    held = verdicts(6)
+
+    def told(life: int, who: int, doubted: bool, plainly: bool) -> Claim:
+        claimed = down(2, incarnation=life)
+        heard = held.hear(claimed, named(who), 5.0, doubted, plainly and not doubted)
+        assert heard is not None
+        return heard[0]
+
+    for each in before:
+        told(*each)
+    life, who, doubted, _ = again
+    claimed = down(2, incarnation=life)
+    about = Evidence(peer(2), 1, life, named(who), doubted)
+    if held.have_heard(claimed, about):
+        (waiting,) = held.waiting
+        unchanged = replace(waiting)
+        assert unchanged == told(*again)
+    assert not held.have_heard(down(3), None)
+
+
+def named(bits: int) -> tuple[PeerId, ...]:
+    """Some of four accusers."""
+    return tuple(peer(3 + at) for at in range(4) if bits >> at & 1)
+
+
+def test_what_is_heard_again_is_known_and_what_is_new_is_not() -> None:
+    """Another accuser, another life, a doubt, and the end of one are news."""
+    held = verdicts(6)
+    held.hear(down(2), named(3), 5.0, doubted=True)
+
+    def knows(claimed: Record, who: int, doubted: bool) -> bool:
+        about = Evidence(claimed.peer, claimed.boot, claimed.incarnation, named(who), doubted)
+        return held.have_heard(claimed, about)
+
+    assert knows(down(2), 3, True)
+    assert knows(down(2), 1, True)
+    assert held.have_heard(down(2), None)
+    assert not knows(down(2), 7, True)
+    assert not knows(down(2), 3, False)
+    assert not knows(down(2, incarnation=1), 3, True)
+
+
+def test_all_that_believe_a_verdict_on_the_same_grounds_keep_one_object() -> None:
+    """Half of a large group down is the same evidence with every peer of the other half."""
+    first, second = (evidence_for(down(2), each) for each in ([peer(3), peer(4)], named(3)[::-1]))
+
+    assert first is second
+    assert first is not evidence_for(down(2), named(3), doubted=True)
 
 
 def test_a_claim_gathers_accusers_over_several_messages() -> None:
