@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ class SimulatedPeer:
     and ``well_since`` is when the last one was.
     ``issued`` is the last record of its own that a check has seen, ``told`` what it last told its
     owner about others, ``doubts`` since when it suspects them, ``passed_on`` how often it told
-    others of each claim, by the name that a check gave it. ``kept`` are the addresses on disk.
+    others of each claim, by the number that a check gave it. ``kept`` are the addresses on disk.
     """
 
     __slots__ = (
@@ -206,7 +207,7 @@ class SimulatedPeer:
         self.kept: tuple[str, ...] = ()
         self.told: dict[PeerId, Record] = {}
         self.doubts: dict[PeerId, Doubt] = {}
-        self.passed_on: dict[str, int] = {}
+        self.passed_on = array("H")
         self.inbox: deque[Input | Sent] = deque()
         self.wakes_at: Seconds = math.inf
         self.control_bytes = 0.0

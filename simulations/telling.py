@@ -24,7 +24,6 @@ welcomed itself is an answer too.
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
 from typing import Final
 
@@ -47,11 +46,12 @@ class Telling:
         self._world = world
         self._truth = truth
         self._config = world.plan.config.membership
-        self._names: dict[int, str] = {}
-        self._named: list[Record] = []
-        self._first_at_s: dict[str, Seconds] = {}
+        self._numbers: dict[int, int] = {}
+        self._numbered: list[Record] = []
+        self._number_of: dict[tuple[PeerId, int, int, int], int] = {}
+        self._first_at_s: list[Seconds] = []
         self._answered: tuple[SimulatedPeer, Input] | None = None
-        self._answers: Counter[tuple[PeerId, str]] = Counter()
+        self._answers: Counter[tuple[PeerId, int]] = Counter()
 
     def excess(
         self, life: SimulatedPeer, happened: Input, to: PeerId, rumors: Rumors, copies: int
@@ -64,11 +64,14 @@ class Telling:
         for record in rumors.records:
             if record.peer == me:
                 continue
-            name = self._names.get(id(record)) or self._name(record)
-            times = passed_on[name] = passed_on.get(name, 0) + copies
+            number = self._number(record)
+            if number >= len(passed_on):
+                passed_on.extend(bytes(number + 1 - len(passed_on)))
+            times = passed_on[number] + copies
+            passed_on[number] = times
             if times <= usual and record.status is not Status.SUSPECT:
                 continue
-            most = self._told_max(life, record, name)
+            most = self._told_max(life, record, number)
             if times > most:
                 return f"told {record.key} of {record.peer} {times} times, {most:g} are right"
         return ""
@@ -83,29 +86,34 @@ class Telling:
         for record in rumors.records:
             if record.peer == life.me.peer:
                 continue
-            key = (to, self._names.get(id(record)) or self._name(record))
+            key = (to, self._number(record))
             self._answers[key] += 1
             if self._answers[key] > ANSWERS_MAX:
                 what = f"{record.key} of {record.peer} {self._answers[key]} times"
                 return f"answered one message of {to} with {what}, {ANSWERS_MAX} are right"
         return ""
 
-    def _told_max(self, life: SimulatedPeer, record: Record, name: str) -> float:
+    def _told_max(self, life: SimulatedPeer, record: Record, number: int) -> float:
         """How often this claim may have been told by now."""
         ever, neighbors = len(self._truth.subjects), 0
         if self._world.plan.dial_out_share:
             neighbors = len(life.core.swim.neighbors()) + ever - self._world.running_count
-        age_s = self._world.now - self._first_at_s[name]
+        age_s = self._world.now - self._first_at_s[number]
         return told_max(self._config, record.status, age_s, ever, neighbors)
 
-    def _name(self, record: Record) -> str:
-        """A claim by a name: equal ones have the same, as one object, since all lives count by it.
-        Each record is named only once, and kept, so that no other may take its place in memory."""
-        name = sys.intern(f"{record.peer} {record.key}")
-        self._first_at_s.setdefault(name, self._world.now)
-        self._names[id(record)] = name
-        self._named.append(record)
-        return name
+    def _number(self, record: Record) -> int:
+        """A claim by a number, from 0 on: equal ones have the same, since all lives count by it.
+        Each record is numbered only once, and kept, so that no other may take its place in
+        memory."""
+        number = self._numbers.get(id(record))
+        if number is None:
+            claim = (record.peer, *record.key)
+            number = self._number_of.setdefault(claim, len(self._number_of))
+            if number == len(self._first_at_s):
+                self._first_at_s.append(self._world.now)
+            self._numbers[id(record)] = number
+            self._numbered.append(record)
+        return number
 
 
 def answers(happened: Input, to: PeerId) -> bool:
