@@ -73,3 +73,14 @@ def test_settings_of_join() -> None:
         assert peer.hook.cadence.swap_every == RARE_EVERY
     with peers.join(model, None, settings=outer, every="auto") as peer:
         assert peer.hook.cadence.swap_every == AUTO
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "fragments"),
+    [(4, 1), (50_000_000, 1), (50_000_004, 2), (500_000_000, 10), (4_000_000_000, 16)],
+)
+def test_models_above_50_mb_are_swapped_in_fragments(size_bytes: int, fragments: int) -> None:
+    """Of at most 50 MB of fp32 each, 16 at most; unless somebody says how many."""
+    elements = size_bytes // 4
+    assert PeerConfig().protocol_for(elements).exchange.fragments == fragments
+    assert PeerConfig(fragments=3).protocol_for(elements).exchange.fragments == 3

@@ -60,6 +60,15 @@ def test_steps_are_larger_among_others_and_the_rate_stays_the_users() -> None:
     assert seen[-1] == optimizer.param_groups[0]["lr"]
 
 
+@pytest.mark.parametrize(
+    ("peers", "factor"), [(1, 1), (2, 4), (8, 4), (12, 4), (16, 3), (24, 2), (48, 1), (1000, 1)]
+)
+def test_the_rule_is_what_the_comparison_found(peers: int, factor: float) -> None:
+    """Four times a lone machine's rate from two peers on, 48 / N beyond twelve, never less than
+    that machine's own."""
+    assert rate_factor(AdamW([a_parameter()]), peers) == factor
+
+
 def test_alone_and_under_sgd_nothing_is_scaled() -> None:
     """One peer is a machine alone; SGD's steps are as large as its gradients."""
     optimizer = AdamW([a_parameter()], lr=0.01)

@@ -51,6 +51,7 @@ class Topology(Enum):
     chords, without which a tree may mix more slowly than any rate falls."""
 
     ALL = Meeting.RANDOM
+    NEIGHBORS = Meeting.NEIGHBORS
     RECENT = Meeting.RECENT
     RING = Meeting.RING
     EXPONENTIAL = Meeting.EXPONENTIAL

@@ -334,6 +334,23 @@ def test_all_are_asked_before_anybody_is_asked_again() -> None:
     assert rest == sorted(asked[:4]) == sorted(asked[4:])
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_each_fragment_has_turns_of_its_own(seed: int) -> None:
+    """Two fragments go round all four others each, whoever the other fragments met meanwhile."""
+    me, *rest = swarm(5)
+    turns = Turns(ExchangeConfig(fragments=2), me, random.Random(seed))
+    turns.grant(16)
+    asked: dict[int, list[PeerId]] = {0: [], 1: []}
+    for _ in range(16):
+        turn = turns.next(lambda _: True, rest, anybody=True)
+        assert turn is not None
+        asked[turn.fragment].append(turn.partner)
+
+    for met in asked.values():
+        assert rest == sorted(met[:4])
+        assert met[:4] == met[4:]
+
+
 def test_parts_that_one_path_joins_still_mix() -> None:
     """Of six peers with paths cut for good, 2 and 3 alone join the two halves, and neither is the
     other's neighbor in the list of those that it reaches."""

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gossip.config import Partners
+from gossip.topology.schedule import exponential_neighbors
 from tests.gossip.topology.mixing import (
     SCHEDULES,
     drawn_RSN,
@@ -28,6 +29,7 @@ from tests.gossip.topology.mixing import (
     product_NN,
     rounds_of,
     sampling_error,
+    swarm,
 )
 
 LAW = settings(max_examples=40, deadline=None)
@@ -171,6 +173,35 @@ def test_who_remembers_more_mixes_better_one_swap_at_a_time(count: int) -> None:
     for (more, _), (less, error) in itertools.pairwise([(bound, 0.0), random, recent]):
         assert less <= more + 3 * error
     assert recent[0] < 0.9 * bound
+
+
+def neighbor_factor(count: int) -> float:
+    """Of one swap between a random peer and a random neighbor of its in the exponential graph: the
+    second largest eigenvalue of the mean matrix, which is the identity less a part of the graph's
+    Laplacian (Boyd et al. 2006, theorem 3)."""
+    peers, mean_NN = swarm(count), torch.eye(count, dtype=torch.float64)
+    for place, me in enumerate(peers):
+        neighbors = exponential_neighbors([peer for peer in peers if peer != me], me)
+        for neighbor in neighbors:
+            apart_N = torch.zeros(count, dtype=torch.float64)
+            apart_N[place], apart_N[int(neighbor, 16)] = 1.0, -1.0
+            mean_NN -= torch.outer(apart_N, apart_N) / (2 * len(neighbors) * count)
+    return float(torch.linalg.eigvalsh(mean_NN)[-2])
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 7, 8, 12, 16])
+def test_neighbors_met_longest_ago_mix_better_than_chance_does_among_them(count: int) -> None:
+    """As peers do by default. In the worst direction R swaps leave no more than lambda^R of chance
+    on the same graph; and in the mean of all, over 2 N, less than chance among everybody leaves,
+    though each meets no more than 2 log2 N others."""
+    chance = neighbor_factor(count)
+    for rounds in (1, count, 2 * count):
+        samples_SNN = left("neighbor-turns", count, rounds)
+        worst = float(torch.linalg.matrix_norm(samples_SNN.mean(dim=0), ord=2))
+        assert worst <= chance**rounds + sampling_error(samples_SNN)
+    if count > 2:
+        share, error = mean_and_error(left("neighbor-turns", count, 2 * count))
+        assert share + 3 * error < 0.85 * single_factor(count) ** (2 * count)
 
 
 @pytest.mark.parametrize("count", range(2, 25, 2))
