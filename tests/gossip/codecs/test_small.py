@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -23,6 +24,7 @@ from gossip.codecs import (
     make_codec,
     make_wrap_codec,
 )
+from gossip.codecs.blocks import step_table
 from gossip.errors import CodeError, UsageError
 
 LAW = settings(max_examples=40, deadline=None)
@@ -228,24 +230,60 @@ def test_values_no_step_can_code_are_refused(name: str) -> None:
             wrap_trip(codec, x_N, torch.zeros(256), torch.ones(4), None)
 
 
+FORMS = [pytest.param(True, marks=needs_loops, id="compiled"), pytest.param(False, id="torch")]
+
+
+@pytest.mark.parametrize("compiled", FORMS)
 @pytest.mark.parametrize("name", WRAP_CODECS)
 @LAW
 @given(data=st.data(), seed=st.integers(0, 2**32))
 def test_any_bytes_stay_within_reach_of_the_own_values(
-    name: str, data: st.DataObject, seed: int
+    compiled: bool, name: str, data: st.DataObject, seed: int
 ) -> None:
-    """A stranger's code moves no value by more than its step allows, and never to infinity."""
-    codec = make_wrap_codec(name)
-    size = codec.code_bytes(256)
-    code = bytearray(random.Random(seed).randbytes(size))
-    code[: data.draw(st.integers(0, 8))] = b""
-    code += bytes(size - len(code))
-    own_N = awkward(seed, 4)
-    est_N = torch.full_like(own_N, math.nan)
-    wrapped_B = torch.zeros(4, dtype=torch.bool)
-    codec.decode(memoryview(code), own_N, est_N, wrapped_B)
+    """A stranger's code moves no value by more than half of its reach, 2^(b - 1) steps, and never
+    to infinity; where own values lie too far off to be compared with its steps, by nothing."""
+    rng = random.Random(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "AVAILABLE", compiled)
+        codec = make_wrap_codec(name)
+        code = bytearray(rng.randbytes(codec.code_bytes(256)))
+        for block in range(data.draw(st.integers(0, 4))):
+            code[block] = rng.choice((0, 255))
+        own_N = awkward(seed, 4)
+        est_N = torch.full_like(own_N, math.nan)
+        wrapped_B = torch.zeros(4, dtype=torch.bool)
+        codec.decode(memoryview(code), own_N, est_N, wrapped_B)
+    step_B = step_table()[torch.tensor(list(code[:4]))]
+    reach_N = ((1 << (codec.bits - 1)) * step_B).repeat_interleave(64)
     assert bool(est_N.isfinite().all())
     assert torch.equal(est_N.view(4, 64)[wrapped_B], own_N.view(4, 64)[wrapped_B])
+    assert bool(((est_N - own_N).abs() <= reach_N * (1 + 1e-6) + own_N.abs() * 1e-6).all())
+    far_B = own_N.view(4, 64).abs().amax(dim=1) > 2.0**23 * step_B
+    assert bool(wrapped_B[far_B].all())
+
+
+@pytest.mark.parametrize("compiled", FORMS)
+def test_every_code_at_every_distance_is_read_within_reach(compiled: bool) -> None:
+    """One element of a block in three bits, all others agreeing: each of 8 codes, own values up to
+    16 steps away in quarters, each checksum of a block."""
+    step, elements = 0.5, 256 * STEP_ELEMENTS
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "AVAILABLE", compiled)
+        codec = make_wrap_codec("wrap3")
+        out = bytearray(codec.code_bytes(elements))
+        est_N, wrapped_B = torch.empty(elements), torch.empty(256, dtype=torch.bool)
+        for number, quarters in itertools.product(range(8), range(-64, 65)):
+            there_N, own_N = torch.zeros(2, elements)
+            there_N[7::STEP_ELEMENTS] = number * step
+            own_N[7::STEP_ELEMENTS] = quarters * step / 4
+            codec.encode(there_N, torch.full((256,), step), memoryview(out), None)
+            out[256:512] = bytes(range(256))
+            est_N.fill_(math.nan)
+            codec.decode(memoryview(out), own_N, est_N, wrapped_B)
+            assert float((est_N - own_N).abs().max()) <= 4 * step * (1 + 1e-6)
+            kept_BE = (est_N == own_N).view(256, STEP_ELEMENTS)
+            assert bool(kept_BE[wrapped_B].all())
+            assert wrapped_B.any()
 
 
 @needs_loops
