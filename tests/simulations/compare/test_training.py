@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from gossip.errors import UsageError
-from peers.tasks.digits import DigitsTask
 from peers.tasks.line import LineTask
 from simulations.compare.attacks import Attackers
 from simulations.compare.baselines import (
@@ -23,31 +22,14 @@ from simulations.compare.baselines import (
 )
 from simulations.compare.conditions import Attack, Conditions
 from simulations.compare.feed import Feed, Split
-from simulations.compare.field import Field, Method, Schedule
+from simulations.compare.field import Method
 from simulations.compare.gossiping import Gossip, GossipSettings
 from simulations.compare.inner import InnerSettings, hidden_matrices, make_inner, read_inner
 from simulations.compare.partners import Meeting, Meetings
 from simulations.compare.registry import METHODS, make_method, read_spec
 from simulations.compare.stack import Form, Stack
 from simulations.compare.summary import HIT_BY_ATTACKS, HIT_BY_LOSS
-
-TASK = DigitsTask(hidden=(16, 12), batch=8)
-
-
-def field_of(
-    method: Method,
-    peers: int = 4,
-    steps: int = 20,
-    conditions: Conditions | None = None,
-    split: Split = Split.DISJOINT,
-) -> Field:
-    """A small field on digits, started."""
-    stack = Stack(TASK, method.models or peers, 0)
-    inner = make_inner(stack, InnerSettings("sgd", 0.05))
-    feed = Feed(TASK, peers, split, 0)
-    field = Field(stack, inner, feed, Schedule(steps), peers, 0, conditions or Conditions())
-    method.start(field)
-    return field
+from tests.simulations.compare.fields import TASK, field_of
 
 
 def test_both_forms_give_the_gradients_that_torch_gives() -> None:
