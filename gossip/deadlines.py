@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -109,9 +110,9 @@ class ManyDeadlines(Earliest, Generic[Name]):
     """The same for thousands of names that are set at a few times, as tombstones are when a split
     takes half of a large group away: names set for one time share it.
 
-    Invariant: ``_order`` are the times of all names, rising; the first has a name, or there is
-    none. Setting a name costs nothing that grows unless it comes before others that were set
-    earlier; nor does clearing one.
+    Invariant: ``_order`` are the times of all names, rising, and of no others. Setting a name looks
+    through the times that are later, mostly none; clearing the last name of a time looks for it
+    among all, by halves.
     """
 
     __slots__ = ("_moments", "_order")
@@ -129,15 +130,15 @@ class ManyDeadlines(Earliest, Generic[Name]):
         moment.count += 1
         self._moments[name] = moment
         if before is not None:
-            before.count -= 1
-        self._pass_over()
+            self._leave(before)
+        self._look()
 
     def clear(self, name: Name) -> None:
         """Forget ``name``; clearing an unset name is allowed."""
         moment = self._moments.pop(name, None)
         if moment is not None:
-            moment.count -= 1
-            self._pass_over()
+            self._leave(moment)
+            self._look()
 
     def __contains__(self, name: Name) -> bool:
         return name in self._moments
@@ -150,8 +151,8 @@ class ManyDeadlines(Earliest, Generic[Name]):
         found.sort(key=lambda each: each[1].at)
         for name, moment in found:
             del self._moments[name]
-            moment.count -= 1
-        self._pass_over()
+            self._leave(moment)
+        self._look()
         return [name for name, _ in found]
 
     def _moment(self, at: Seconds) -> Moment:
@@ -166,16 +167,20 @@ class ManyDeadlines(Earliest, Generic[Name]):
         order.insert(place, moment)
         return moment
 
-    def _pass_over(self) -> None:
-        """Drop the first times that nobody is set for any more."""
-        order, passed = self._order, 0
-        while passed < len(order) and not order[passed].count:
-            passed += 1
-        if passed:
-            del order[:passed]
-        earliest = order[0].at if order else math.inf
+    def _leave(self, moment: Moment) -> None:
+        """One name fewer is set for this time."""
+        moment.count -= 1
+        if not moment.count:
+            del self._order[bisect_left(self._order, moment.at, key=_at)]
+
+    def _look(self) -> None:
+        earliest = self._order[0].at if self._order else math.inf
         if earliest != self.at:
             self._move(earliest)
+
+
+def _at(moment: Moment) -> Seconds:
+    return moment.at
 
 
 class Alarm:

@@ -87,6 +87,19 @@ def test_names_set_for_one_time_share_it_until_it_is_over() -> None:
     assert len(real._order) == 3
 
 
+def test_a_name_that_comes_and_goes_for_years_leaves_no_time_behind() -> None:
+    """A member that flaps, beside one that is gone for long."""
+    real: ManyDeadlines[str] = ManyDeadlines()
+    real.set("gone", 5.0)
+    for at in range(10, 10_000):
+        real.set("flaps", float(at))
+        if at % 2:
+            real.clear("flaps")
+
+    assert len(real._order) == 1
+    assert 5.0 == real.earliest()
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 3)),
