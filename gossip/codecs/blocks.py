@@ -141,7 +141,8 @@ def unwrap(
     far as a code reaches, its way. Where it disagrees otherwise, or the receiver's own quotient is
     beyond QUOTIENT_MAX, the block has wrapped: its estimate is the receiver's own values.
     Whatever is sent, no element is read farther than ``2^(bits - 1)`` steps from its own (and what
-    fp32 rounds: a third of a step where that is 2^22 of them away from zero). Blocks are of 64.
+    fp32 rounds: where that is 2^22 of them away from zero, two thirds of a step at most, and a
+    third was seen). Blocks are of 64.
     """
     near_B = own_BE.abs().amax(dim=1) < step_B * QUOTIENT_MAX
     y_BE = torch.where(near_B[:, None], own_BE * step_B.reciprocal()[:, None], 0.0)
