@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 
@@ -260,30 +259,6 @@ def test_any_bytes_stay_within_reach_of_the_own_values(
     assert bool(((est_N - own_N).abs() <= reach_N * (1 + 1e-6) + own_N.abs() * 1e-6).all())
     far_B = own_N.view(4, 64).abs().amax(dim=1) > 2.0**23 * step_B
     assert bool(wrapped_B[far_B].all())
-
-
-@pytest.mark.parametrize("compiled", FORMS)
-def test_every_code_at_every_distance_is_read_within_reach(compiled: bool) -> None:
-    """One element of a block in three bits, all others agreeing: each of 8 codes, own values up to
-    16 steps away in quarters, each checksum of a block."""
-    step, elements = 0.5, 256 * STEP_ELEMENTS
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "AVAILABLE", compiled)
-        codec = make_wrap_codec("wrap3")
-        out = bytearray(codec.code_bytes(elements))
-        est_N, wrapped_B = torch.empty(elements), torch.empty(256, dtype=torch.bool)
-        for number, quarters in itertools.product(range(8), range(-64, 65)):
-            there_N, own_N = torch.zeros(2, elements)
-            there_N[7::STEP_ELEMENTS] = number * step
-            own_N[7::STEP_ELEMENTS] = quarters * step / 4
-            codec.encode(there_N, torch.full((256,), step), memoryview(out), None)
-            out[256:512] = bytes(range(256))
-            est_N.fill_(math.nan)
-            codec.decode(memoryview(out), own_N, est_N, wrapped_B)
-            assert float((est_N - own_N).abs().max()) <= 4 * step * (1 + 1e-6)
-            kept_BE = (est_N == own_N).view(256, STEP_ELEMENTS)
-            assert bool(kept_BE[wrapped_B].all())
-            assert wrapped_B.any()
 
 
 @needs_loops
