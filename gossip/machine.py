@@ -215,7 +215,7 @@ class Compute:
 
     leg CODE: my anchor's code under ``codec``, or another that Computed names. leg CORRECTION:
     from the received code (``source``) the correction under ``reply_codec``, no longer than
-    ``clip_bound``. leg SNAPSHOT: everything. ``partner``: for whom.
+    ``clip_bound``. leg SNAPSHOT: everything.
     """
 
     transfer: Transfer
@@ -224,7 +224,6 @@ class Compute:
     source: Blob | None = None
     reply_codec: str = ""
     clip_bound: float = float("inf")
-    partner: PeerId = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,7 +212,7 @@ class Desk:
             return None
         if held.seen is not None and self._steps is not None and not effect.undo:
             own_code = held.source is not None
-            self._steps.learn(effect.fragment, held.seen, own_code, effect.clip, effect.partner)
+            self._steps.learn(effect.fragment, held.seen, own_code, effect.clip)
             held.seen = None
         shown = self._replica.swap_disagreement(effect.fragment, values_n)
         apart = shown / max(effect.clip, CLIP_MIN)
@@ -352,7 +352,7 @@ class Desk:
         step_B = None
         if name in WRAP_CODECS:
             assert self._steps is not None, f"{name} is not the codec of this peer's config"
-            step_B = self._steps.steps_of(fragment, effect.partner)
+            step_B = self._steps.steps_of(fragment)
             name = FIRST_CODEC if step_B is None else name
         codec = self._shelf.offer(name)
         assert codec is not None, f"our own codec {name!r} is unknown"

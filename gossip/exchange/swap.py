@@ -109,7 +109,6 @@ class Swap:
             self.code,
             self.reply_codec,
             self.clip_bound,
-            self.partner,
         )
 
     def apply(self, signed_weight: float, undo: bool = False) -> Apply:

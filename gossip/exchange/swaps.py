@@ -98,7 +98,7 @@ class Swaps:
             clip_bound=footing.clip_bound,
         )
         self._book.add(swap)
-        return [Compute(swap.transfer(Leg.CODE), fragment, swap.codec, partner=partner)]
+        return [Compute(swap.transfer(Leg.CODE), fragment, swap.codec)]
 
     def cancel(self, now: Seconds, keep_moved: bool) -> list[Effect]:
         """End what can be ended. With ``keep_moved``, responders that moved await their Done."""

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from gossip.codecs import STEP_ELEMENTS, Codec
 from gossip.codecs.blocks import GROWTH, STEP_OCTAVE_MIN, STEP_RESOLUTION, next_step
-from gossip.messages import NOBODY, PeerId
 from gossip.mixing.disagreement import PIECE_ELEMENTS
 from gossip.mixing.scratch import Scratch
 
@@ -34,14 +33,9 @@ block moves again; so they need four at most, and the error stays far below the 
 
 FORGET_SHARE: Final = 0.25
 """When more than this share of a code's blocks wrapped, its sender's steps are forgotten and the
-next code is a plain one, and so is the next to the neighbor that could not read it: others may come
-first, and two neighbors on a sparse graph stayed apart that agreed with all others.
-While the rate warms up, peers part faster than steps grow: doubling alone left half of all blocks
-unmixed for the first fifth of a run, and cost 4 % of loss. With a tenth instead, AdamW's large
-differences in few elements made a sixth of all codes plain ones."""
-
-OWED_MAX: Final = 1024
-"""Most neighbors and fragments remembered that a plain code is owed."""
+next code is a plain one. While the rate warms up, peers part faster than steps grow: doubling alone
+left half of all blocks unmixed for the first fifth of a run, and cost 4 % of loss. With a tenth
+instead, AdamW's large differences in few elements made a sixth of all codes plain ones."""
 
 CLIP_MIN: Final = 2.0**-20
 """A correction shortened further than this says nothing of the difference: it may round to 0."""
@@ -135,41 +129,26 @@ class StepBook:
         self._bits = bits
         self._step_B: dict[int, Tensor] = {}
         self._growing: dict[int, Growing] = defaultdict(Growing)
-        self._owed: dict[tuple[int, PeerId], None] = {}
 
-    def steps_of(self, fragment: int, partner: PeerId = NOBODY) -> Tensor | None:
-        """The steps for the next code of this fragment, to be used in place; None: a plain code is
-        due, as nothing is known, or as the partner could not read the last one it was sent."""
-        if (fragment, partner) in self._owed:
-            return None
+    def steps_of(self, fragment: int) -> Tensor | None:
+        """The steps for the next code of this fragment, to be used in place; None: not met yet."""
         return self._step_B.get(fragment)
 
-    def learn(
-        self,
-        fragment: int,
-        seen: Sighting,
-        own_code: bool,
-        clip: float = 1.0,
-        partner: PeerId = NOBODY,
-    ) -> None:
+    def learn(self, fragment: int, seen: Sighting, own_code: bool, clip: float = 1.0) -> None:
         """Take in a swap's correction; ``own_code``: it answers a code of this peer.
 
         ``clip`` is the factor by which the difference was shortened: a step has to reach all of it.
 
         Blocks of its own that were skipped have wrapped, so their steps double; those of a
         partner's code say nothing of this peer's steps. If more than FORGET_SHARE of its own have,
-        the peer has moved too far away: the steps are forgotten, and the next code is a plain one,
-        and so is the next to this ``partner``. What it shows is still compared with what was read
-        last: it grew.
+        the peer has moved too far away: the steps are forgotten, and the next code is a plain one.
+        What it shows is still compared with what was read last: it grew.
         """
         blocks = seen.skipped_B.numel()
         skipped = int(seen.skipped_B.sum())
         if own_code and skipped > FORGET_SHARE * blocks:
             self._step_B.pop(fragment, None)
-            self._owe(fragment, partner)
             return
-        if own_code:
-            self._owed.pop((fragment, partner), None)
         if clip < CLIP_MIN:
             return
         step_B = self._step_B.get(fragment)
@@ -186,13 +165,7 @@ class StepBook:
         new_B.clamp_(min=SHARE_MIN * float(new_B.mean(dtype=torch.float64)))
         self._step_B[fragment] = new_B
 
-    def _owe(self, fragment: int, partner: PeerId) -> None:
-        self._owed[fragment, partner] = None
-        if len(self._owed) > OWED_MAX:
-            del self._owed[next(iter(self._owed))]
-
     def forget_all(self) -> None:
         """This peer is another model now: what it knew of its distance to others is void."""
         self._step_B.clear()
-        self._owed.clear()
         self._growing.clear()

@@ -207,7 +207,7 @@ class Gossip:
                 meetings.forget(pair)
             for vector in self._vectors:
                 span = vector.spans[fragment]
-                sent_bytes += tries * vector.swapper.swap_bytes(pair, *span)
+                sent_bytes += tries * vector.swapper.swap_bytes(pair[0], *span)
                 if not lost:
                     x_n = self._told_n(vector, pair[0], fragment).clone()
                     due = step + self.settings.delay

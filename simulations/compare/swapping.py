@@ -2,7 +2,7 @@
 
 Per row and block of 64 a step is learned, as in real peers: from the corrections of its swaps in
 either role; doubled where its own code wrapped; all forgotten when too many did, so that the next
-offer is a plain int8 code again, and the next to the one that could not read it.
+offer is a plain int8 code again.
 """
 
 from __future__ import annotations
@@ -50,8 +50,6 @@ class Swapper:
         self._peak = PEAKS.get(reply, 1.0)
         self._step_PB = torch.zeros(values_PN.shape[0], values_PN.shape[1] // STEP_ELEMENTS)
         self._growing: dict[tuple[int, int], Growing] = defaultdict(Growing)
-        # Whose next offer to whom is a plain one: opener, answerer, where the fragment starts.
-        self._owed: dict[tuple[int, int, int], None] = {}
         self._seed = seed
         self._share_min = share_min
         self._swaps = 0
@@ -68,13 +66,11 @@ class Swapper:
         self._step_PB[row].zero_()
         for known in [key for key in self._growing if key[0] == row]:
             del self._growing[known]
-        for owed in [key for key in self._owed if key[0] == row]:
-            del self._owed[owed]
 
-    def swap_bytes(self, pair: tuple[int, int], start: int, stop: int) -> int:
-        """Both legs of a swap that the first of the pair opens now."""
+    def swap_bytes(self, first: int, start: int, stop: int) -> int:
+        """Both legs of a swap that ``first`` opens now."""
         offer: Codec | WrapCodec = self._plain
-        if self._wrap is not None and self._wraps(pair, start, stop):
+        if self._wrap is not None and self._knows(first, start, stop):
             offer = self._wrap
         return offer.code_bytes(stop - start) + self._reply.code_bytes(stop - start)
 
@@ -93,7 +89,7 @@ class Swapper:
         x_n, y_n = x_n.contiguous(), y_n.contiguous()
         est_n = torch.empty_like(x_n)
         wrapped_B = torch.zeros(x_n.numel() // STEP_ELEMENTS, dtype=torch.bool)
-        own_code = self._wrap is not None and self._wraps(pair, start, stop)
+        own_code = self._wrap is not None and self._knows(pair[0], start, stop)
         if own_code:
             assert self._wrap is not None
             self._read_wrap(self._wrap, pair[0], start, (x_n, y_n, est_n, wrapped_B))
@@ -104,14 +100,11 @@ class Swapper:
         d_n.mul_(factor)
         self._through(self._reply, d_n, c_n, wrapped_B if own_code else None)
         if self._wrap is not None:
-            self._owed.pop((*pair, start), None)
             self._learn(pair, start, stop, c_n, wrapped_B, own_code)
         return c_n, factor
 
-    def _wraps(self, pair: tuple[int, int], start: int, stop: int) -> bool:
-        """Whether the opener has steps for a code, and owes the other no plain one."""
-        blocks = slice(start // STEP_ELEMENTS, stop // STEP_ELEMENTS)
-        return (*pair, start) not in self._owed and bool(self._step_PB[pair[0], blocks].any())
+    def _knows(self, row: int, start: int, stop: int) -> bool:
+        return bool(self._step_PB[row, start // STEP_ELEMENTS : stop // STEP_ELEMENTS].any())
 
     def _read_wrap(
         self, codec: WrapCodec, row: int, start: int, tensors: tuple[Tensor, Tensor, Tensor, Tensor]
@@ -153,7 +146,6 @@ class Swapper:
             step_B = self._step_PB[row, blocks]
             if mine and float(wrapped_B.float().mean()) > FORGET_SHARE:
                 step_B.zero_()
-                self._owed[*pair, start] = None
                 continue
             growth = self._growing[row, start].note(peak_B, wrapped_B)
             new_B = next_step(step_B, peak_B * growth, self._wrap.bits, wrapped_B)

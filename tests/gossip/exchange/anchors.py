@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, Protocol
 
 from gossip.machine import Apply
-from gossip.messages import ExchangeId, PeerId
+from gossip.messages import ExchangeId
 
 Content = Hashable
 """What a blob says: a rational, or bytes. Equal contents decode alike."""
@@ -16,7 +16,7 @@ Content = Hashable
 class Anchor(Protocol):
     """One life's phi and its ledger."""
 
-    def encode(self, fragment: int, codec: str, partner: PeerId) -> tuple[Content, str]:
+    def encode(self, fragment: int, codec: str) -> tuple[Content, str]:
         """The code, and the codec it is in: the one asked for, or another."""
 
     def correct(self, fragment: int, code: Any, codec: str, reply_codec: str) -> Content: ...
@@ -43,7 +43,7 @@ class RationalAnchor:
         self.published = [Fraction(0)] * fragments
         self.corrections: list[tuple[ExchangeId, int, Fraction]] = []
 
-    def encode(self, fragment: int, codec: str, partner: PeerId) -> tuple[Fraction, str]:
+    def encode(self, fragment: int, codec: str) -> tuple[Fraction, str]:
         return self._rounded(self.phi[fragment], codec), codec
 
     def correct(self, fragment: int, code: Fraction, codec: str, reply_codec: str) -> Fraction:

@@ -170,7 +170,7 @@ class ModelPeer:
         content: Content = None
         codec = asked.codec
         if not fails and asked.transfer.leg is Leg.CODE:
-            content, codec = self.anchor.encode(asked.fragment, asked.codec, asked.partner)
+            content, codec = self.anchor.encode(asked.fragment, asked.codec)
         elif not fails:
             source = self._complete(Transfer(asked.transfer.exchange, Leg.CODE))
             if source is not None:

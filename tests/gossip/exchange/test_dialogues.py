@@ -58,7 +58,7 @@ def test_an_initiator_says_offer_want_done() -> None:
     a = Bench()
     code, correction = Transfer(a.mine, Leg.CODE), Transfer(a.mine, Leg.CORRECTION)
 
-    assert [Compute(code, 0, "int8", partner=HIGH)] == a.start()
+    assert [Compute(code, 0, "int8")] == a.start()
     assert [Send(HIGH, Offer(a.mine, LINEAGE, 0, CODE, "int8", "int8", math.inf))] == (
         a.computed(a.mine, Leg.CODE, CODE)
     )
@@ -84,7 +84,7 @@ def test_an_offer_names_the_codec_its_code_was_made_in() -> None:
     a = Bench(config=replace(EIGHT_BITS, codec="wrap4", reply_codec="int4"))
     code = Transfer(a.mine, Leg.CODE)
 
-    assert [Compute(code, 0, "wrap4", partner=HIGH)] == a.start()
+    assert [Compute(code, 0, "wrap4")] == a.start()
     offered = a.swaps.computed(Computed(code, CODE, "int8"), a.now)
 
     assert [Send(HIGH, Offer(a.mine, LINEAGE, 0, CODE, "int8", "int4", math.inf))] == offered
@@ -99,7 +99,7 @@ def test_a_responder_says_want_reply_and_keeps_its_move() -> None:
     first = b.hear(offer_of(b.theirs))
     assert CODE == only(Reserve, first).blob
     assert [Want(code, 0, 700)] == sent(first, HIGH)
-    answer = Compute(correction, 0, "int8", CODE, "int8", partner=HIGH)
+    answer = Compute(correction, 0, "int8", CODE, "int8")
     assert [answer] == b.receive(b.theirs, Leg.CODE, CODE)
     assert [
         Release(code),

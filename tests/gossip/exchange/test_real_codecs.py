@@ -33,7 +33,7 @@ from gossip.codecs import (
 from gossip.config import ExchangeConfig
 from gossip.errors import UsageError
 from gossip.machine import Apply
-from gossip.messages import ExchangeId, PeerId
+from gossip.messages import ExchangeId
 from gossip.mixing.flat import FlatModel
 from gossip.mixing.ledger import ExactLedger
 from gossip.mixing.replica import Replica
@@ -76,9 +76,9 @@ class ReplicaAnchor:
         self.largest, self.looks = 0.0, 0
         self._look()
 
-    def encode(self, fragment: int, codec: str, partner: PeerId) -> tuple[bytes, str]:
+    def encode(self, fragment: int, codec: str) -> tuple[bytes, str]:
         elements = self.replica.elements(fragment)
-        step_B = self.steps.steps_of(fragment, partner)
+        step_B = self.steps.steps_of(fragment)
         if codec in WRAP_CODECS and step_B is not None:
             self.wrap_codes += 1
             wrap = make_wrap_codec(codec)
@@ -107,8 +107,7 @@ class ReplicaAnchor:
             seen = Sighting(c_n.numel(), Scratch())
             for part, span in chunk_spans(codec, c_n.numel()):
                 seen.note(part, codec, view[span], c_n[part])
-            own_code = queued.signed_weight > 0
-            self.steps.learn(queued.fragment, seen, own_code, partner=queued.partner)
+            self.steps.learn(queued.fragment, seen, own_code=queued.signed_weight > 0)
         exchange = queued.transfer.exchange
         self.replica.apply_correction(queued.fragment, c_n, queued.signed_weight, exchange)
         self.replica.give_back(c_n)

@@ -31,7 +31,6 @@ from gossip.codecs import (
     make_wrap_codec,
 )
 from gossip.codecs.blocks import DECAY
-from gossip.messages import PeerId
 from gossip.mixing.flat import FlatModel
 from gossip.mixing.replica import Replica
 from gossip.mixing.scratch import Scratch
@@ -118,10 +117,9 @@ class Gossiper:
             for each in range(fragments)
         ]
 
-    def offer(self, fragment: int, partner: PeerId) -> tuple[OfferCodec, bytearray]:
+    def offer(self, fragment: int) -> tuple[OfferCodec, bytearray]:
         """The anchor's code, plain while nothing is known of the distance to others."""
-        elements = self.replica.elements(fragment)
-        step_B = self._steps.steps_of(fragment, partner)
+        elements, step_B = self.replica.elements(fragment), self._steps.steps_of(fragment)
         if self._wrap is not None and step_B is not None:
             code = bytearray(self._wrap.code_bytes(elements))
             self.replica.encode_wrapped(fragment, self._wrap, step_B, memoryview(code))
@@ -138,9 +136,7 @@ class Gossiper:
         )
         return out
 
-    def read_n(
-        self, fragment: int, correction: bytearray, own_code: bool, partner: PeerId
-    ) -> tuple[Tensor, Tensor]:
+    def read_n(self, fragment: int, correction: bytearray, own_code: bool) -> tuple[Tensor, Tensor]:
         """The correction's values, and which of its blocks were skipped; steps learn from them."""
         c_n = torch.empty(self.replica.elements(fragment))
         view = memoryview(correction)
@@ -148,7 +144,7 @@ class Gossiper:
         seen = Sighting(c_n.numel(), self._scratch)
         for part, span in chunk_spans(self._reply, c_n.numel()):
             seen.note(part, self._reply, view[span], c_n[part])
-        self._steps.learn(fragment, seen, own_code, partner=partner)
+        self._steps.learn(fragment, seen, own_code)
         return c_n, seen.skipped_B
 
     def become(self, snapshot_N: Tensor) -> None:
@@ -383,14 +379,13 @@ class Quadratics:
         one, two = self._peers[first], self._peers[second]
         here = slice(*self.spans[fragment])
         anchors = one.replica.phi_N[here].double(), two.replica.phi_N[here].double()
-        codec, code = one.offer(fragment, _name(second))
+        codec, code = one.offer(fragment)
         coarse, fine = one.memories[fragment].used(codec, code, anchors[0])
         event.coarse, event.fine = max(event.coarse, coarse), max(event.fine, fine)
         event.forgot |= codec.name != self._c.codecs[0]
         correction = two.answer(fragment, codec, code)
-        for peer, other in ((first, second), (second, first)):
-            own = peer == first
-            c_n, skipped_B = self._peers[peer].read_n(fragment, correction, own, _name(other))
+        for peer, own in ((first, True), (second, False)):
+            c_n, skipped_B = self._peers[peer].read_n(fragment, correction, own)
             self._peers[peer].memories[fragment].note(c_n, anchors, skipped_B, own)
             due = step + self._rng.randint(0, self._c.delay)
             self._late.append(_Late(due, peer, fragment, c_n, 0.5 if own else -0.5))
@@ -419,10 +414,6 @@ class Quadratics:
                 taken.append((low, high) if self._rng.random() < 0.5 else (high, low))
                 met.update(edge)
         return taken
-
-
-def _name(peer: int) -> PeerId:
-    return PeerId(f"{peer:016x}")
 
 
 def norm_of(w_PP: Tensor) -> float:

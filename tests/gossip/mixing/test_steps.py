@@ -12,11 +12,9 @@ from torch import Tensor
 
 from gossip.codecs import REPLY_CODECS, STEP_ELEMENTS, make_codec
 from gossip.codecs.blocks import DECAY, GROWTH, SAFETY, STEP_RESOLUTION
-from gossip.messages import PeerId
 from gossip.mixing.scratch import Scratch
 from gossip.mixing.steps import (
     FORGET_SHARE,
-    OWED_MAX,
     PEAKS,
     SHARE_MIN,
     STEP_MIN,
@@ -29,7 +27,6 @@ LAW = settings(max_examples=60, deadline=None)
 BITS = 4
 BLOCKS = 40
 HALF = 1 << (BITS - 1)
-ALL = tuple(range(BLOCKS))
 
 
 def sighting(peak_B: Tensor, skipped: tuple[int, ...] = ()) -> Sighting:
@@ -91,7 +88,7 @@ def test_partners_that_differ_are_no_growth() -> None:
 def test_steps_that_were_forgotten_had_grown() -> None:
     """The plain code that follows is compared with what was read before them."""
     book = taught(1.0)
-    book.learn(0, sighting(torch.ones(BLOCKS), ALL), own_code=True)
+    book.learn(0, sighting(torch.ones(BLOCKS), tuple(range(BLOCKS))), own_code=True)
     assert book.steps_of(0) is None
     book.learn(0, sighting(torch.full((BLOCKS,), 1.5)), own_code=True)
     assert float(steps(book)[0]) == pytest.approx(1.5 * 1.5 * SAFETY / HALF)
@@ -125,40 +122,10 @@ def test_who_moved_too_far_away_starts_again() -> None:
     assert book.steps_of(0) is None, "nothing is known of block 5, so nothing is begun"
 
 
-def test_who_could_not_read_a_code_is_owed_a_plain_one() -> None:
-    """Whoever else is met before, and until one has come through; of that fragment only."""
-    book, near, far = taught(), PeerId("a" * 16), PeerId("b" * 16)
-    book.learn(1, sighting(torch.ones(BLOCKS)), own_code=False, partner=far)
-    book.learn(0, sighting(torch.ones(BLOCKS), ALL), own_code=True, partner=far)
-    assert book.steps_of(0, near) is None
-    book.learn(0, sighting(torch.ones(BLOCKS)), own_code=True, partner=near)
-    assert book.steps_of(0, near) is not None
-    assert book.steps_of(1, far) is not None
-    book.learn(0, sighting(torch.ones(BLOCKS)), own_code=False, partner=far)
-    assert book.steps_of(0, far) is None, "its own code says that it can be read, not that I can"
-    book.learn(0, sighting(torch.ones(BLOCKS)), own_code=True, partner=far)
-    assert book.steps_of(0, far) is not None
-
-
-def test_plain_codes_are_owed_to_so_many_at_most() -> None:
-    """Peers come and go for months: whom it was owed first is forgotten first."""
-    book = taught()
-    for number in range(OWED_MAX + 1):
-        partner = PeerId(f"{number:016x}")
-        book.learn(0, sighting(torch.ones(BLOCKS), ALL), own_code=True, partner=partner)
-    book.learn(0, sighting(torch.ones(BLOCKS)), own_code=True)
-    assert book.steps_of(0, PeerId(f"{0:016x}")) is not None
-    assert book.steps_of(0, PeerId(f"{1:016x}")) is None
-
-
 def test_an_adoption_forgets_all_fragments() -> None:
-    """Another model is at another distance, and whatever was owed is void."""
-    book, far = taught(), PeerId("b" * 16)
+    """Another model is at another distance."""
+    book = taught()
     book.learn(1, sighting(torch.ones(BLOCKS)), own_code=False)
-    book.learn(0, sighting(torch.ones(BLOCKS), ALL), own_code=True, partner=far)
-    book.forget_all()
-    book.learn(0, sighting(torch.ones(BLOCKS)), own_code=False)
-    assert book.steps_of(0, far) is not None
     book.forget_all()
     assert book.steps_of(0) is None
     assert book.steps_of(1) is None
