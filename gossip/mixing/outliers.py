@@ -28,6 +28,10 @@ FAR: Final = 4.0
 to less than 1.8; one that claims noise, the start, or progress backwards to 7 at least, mostly to
 20 and more (a transformer and Muon, eight peers)."""
 
+NEAR: Final = 1e-5
+"""As a share of a model's length: whoever is no farther away is near. While a run is finished all
+come to agree to the last bit, and the last that still differs a little must not be left aside."""
+
 FEW: Final = 3
 """Fewer than one in so many may be left aside, so nobody is while only three are known. More than
 two thirds must be honest wherever nobody knows who is (Lamport, Shostak and Pease, "The Byzantine
@@ -43,14 +47,14 @@ class Outliers:
     def follows(self, fragment: int, peer: PeerId, distance: float) -> bool:
         """Whether to move towards a peer that is so far away; remembers that it is.
 
-        Any unit that stays the same. What is not finite is farther than anything.
+        ``distance`` is a share of this peer's own length; not finite is farther than anything.
         """
         known = self._distances[fragment]
         known.pop(peer, None)
         known[peer] = distance = math.inf if math.isnan(distance) else distance
         if len(known) > KNOWN_MAX:
             del known[next(iter(known))]
-        limit = FAR * median_low(known.values())
+        limit = max(FAR * median_low(known.values()), NEAR)
         far = sum(each > limit for each in known.values())
         return distance <= limit or FEW * far >= len(known)
 

@@ -246,7 +246,7 @@ class Gossip:
             lambda d_n: self._clip(offer.pair, offer.fragment, d_n),
         )
         moved_n = c_n * self.settings.weight
-        distance = float(c_n.norm()) / max(clip, CLIP_MIN)
+        distance = float(c_n.norm() / y_n.norm()) / max(clip, CLIP_MIN)
         if self._follows(offer.pair[1], offer.pair[0], offer.fragment, distance):
             self._move(field, offer, offer.pair[1], -moved_n)
         if self._follows(offer.pair[0], offer.pair[1], offer.fragment, distance):

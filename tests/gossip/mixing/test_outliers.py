@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.messages import PeerId
-from gossip.mixing.outliers import FAR, FEW, KNOWN_MAX, Outliers
+from gossip.mixing.outliers import FAR, FEW, KNOWN_MAX, NEAR, Outliers
 
 near = st.floats(1.0, FAR)
 
@@ -74,6 +74,13 @@ def test_who_was_left_behind_follows_everybody(distance: float, others: int) -> 
     followed = [outliers.follows(0, peer(at), 100 * distance) for at in range(others)]
     assert all(followed[others // 2 :])
     assert all(outliers.follows(0, peer(at), 100 * distance) for at in range(others))
+
+
+def test_nobody_is_left_aside_where_all_but_agree() -> None:
+    """As when a run is finished: three agree to the last bit, and the fourth nearly does."""
+    outliers = met(0.0, 0.0, 0.0)
+    assert outliers.follows(0, peer(9), NEAR)
+    assert not outliers.follows(0, peer(9), 2 * NEAR)
 
 
 def test_fragments_are_judged_apart_and_another_model_is_judged_anew() -> None:
