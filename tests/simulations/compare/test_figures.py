@@ -211,6 +211,8 @@ def test_churn_puts_a_copy_of_another_in_a_peers_place() -> None:
     method = Gossip(GossipSettings())
     field = field_of(method, conditions=Conditions(churn=0.999))
     told: list[tuple[int, int]] = []
+    afresh: list[int] = []
+    field.inner.reset_ = afresh.append
     method.replaced = lambda _, row, source: told.append((row, source))
     churn, theta_PN = _Churn(field, method), field.stack.theta_PN
     with torch.no_grad():
@@ -220,7 +222,7 @@ def test_churn_puts_a_copy_of_another_in_a_peers_place() -> None:
         assert told == []
         before_PN = theta_PN.clone()
         churn.after(CHURN_EVERY_STEPS - 1)
-    assert [row for row, _ in told] == [0, 1, 2, 3]
+    assert [row for row, _ in told] == afresh == [0, 1, 2, 3]
     assert all(row != source for row, source in told)
     assert torch.equal(theta_PN[0], before_PN[told[0][1]])
     assert not torch.equal(theta_PN, before_PN)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from gossip.codecs import OFFER_CODECS, REPLY_CODECS
 from gossip.errors import UsageError
 from peers.tasks.line import LineTask
 from simulations.compare.attacks import Attackers
@@ -205,9 +206,16 @@ def test_bytes_of_the_baselines_are_those_of_their_papers() -> None:
         assert field.traffic.sent_bytes == pytest.approx(expected * field.vector_bytes)
 
 
-def test_gossip_conserves_the_sum_and_brings_peers_together() -> None:
-    """Without training a swap moves no mass, whatever the codec; disagreement shrinks."""
-    method = Gossip(GossipSettings(fragments=2))
+@pytest.mark.parametrize("reply", REPLY_CODECS)
+@pytest.mark.parametrize("offer", OFFER_CODECS)
+def test_gossip_conserves_the_sum_and_brings_peers_together(offer: str, reply: str) -> None:
+    """Without training a swap moves no mass, whatever the codec; disagreement shrinks, the less
+    the fewer bits an answer has."""
+    try:
+        method = Gossip(GossipSettings(fragments=2, offer=offer, reply=reply))
+        field_of(method)
+    except UsageError:
+        pytest.skip("these do not go together")
     field = field_of(method)
     field.stack.theta_PN += 0.05 * torch.randn(
         field.stack.theta_PN.shape, generator=torch.Generator().manual_seed(2)
@@ -219,7 +227,8 @@ def test_gossip_conserves_the_sum_and_brings_peers_together() -> None:
         method._swaps += 1
     after_N = field.stack.theta_PN.double().sum(dim=0)
     torch.testing.assert_close(after_N, sum_N, rtol=0, atol=1e-5)
-    assert float(field.stack.theta_PN.std(dim=0).norm()) < 0.2 * spread
+    left = 0.9 if reply in ("sign", "topk8") else 0.2
+    assert float(field.stack.theta_PN.std(dim=0).norm()) < left * spread
 
 
 def test_slow_and_fast_peers_take_equal_steps_in_all() -> None:
