@@ -8,7 +8,8 @@ data each of them sees, and whoever lies to some effect is not.
 Whoever is left behind honestly (it was cut off, and all others went on) finds all others far from
 itself, which is no reason not to follow them, and so comes back by itself. Of two groups that a
 split kept apart, at least one finds a third of all peers on the other side, and follows them.
-Liars that are that many, or lie in small steps, are not found out; they are clipped all the same.
+Liars that are that many, adapt, or lie in small steps are not found out; they are clipped all the
+same. Peers that left count until KNOWN_MAX others were met (decision 0015).
 """
 
 from __future__ import annotations
