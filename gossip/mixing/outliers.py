@@ -9,13 +9,13 @@ Whoever is left behind honestly (it was cut off, and all others went on) finds a
 itself, which is no reason not to follow them, and so comes back by itself. Of two groups that a
 split kept apart, at least one finds a third of all peers on the other side, and follows them.
 Liars that are that many, adapt, or lie in small steps are not found out; they are clipped all the
-same. Peers that left count until KNOWN_MAX others were met (decision 0015).
+same.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from statistics import median_low
 from typing import Final
 
@@ -23,6 +23,9 @@ from gossip.messages import PeerId
 
 KNOWN_MAX: Final = 16
 """Peers remembered, those met last: distances change as rates do."""
+
+MEETINGS_MAX: Final = 4 * KNOWN_MAX
+"""Who was not met for so many meetings counts no more: it may be gone, and distances have grown."""
 
 FAR: Final = 4.0
 """So many times the median of all distances. Honest peers came to 3.2 at most, and 99 % of the time
@@ -44,21 +47,35 @@ class Outliers:
 
     def __init__(self) -> None:
         self._distances: dict[int, dict[PeerId, float]] = defaultdict(dict)
+        # When each was met last, in meetings of the fragment; in the order of the distances.
+        self._met: dict[int, dict[PeerId, int]] = defaultdict(dict)
+        self._meetings: Counter[int] = Counter()
 
     def follows(self, fragment: int, peer: PeerId, distance: float) -> bool:
         """Whether to move towards a peer that is so far away; remembers that it is.
 
         ``distance`` is a share of this peer's own length; not finite is farther than anything.
         """
-        known = self._distances[fragment]
-        known.pop(peer, None)
+        known = self._remember(fragment, peer)
         known[peer] = distance = math.inf if math.isnan(distance) else distance
-        if len(known) > KNOWN_MAX:
-            del known[next(iter(known))]
         limit = max(FAR * median_low(known.values()), NEAR)
         far = sum(each > limit for each in known.values())
         return distance <= limit or FEW * far >= len(known)
 
+    def _remember(self, fragment: int, peer: PeerId) -> dict[PeerId, float]:
+        """The distances that count beside this peer's new one, which becomes the last."""
+        known, met = self._distances[fragment], self._met[fragment]
+        self._meetings[fragment] = now = self._meetings[fragment] + 1
+        for each in (known, met):
+            each.pop(peer, None)
+        met[peer] = now
+        while len(met) > KNOWN_MAX or now - next(iter(met.values())) > MEETINGS_MAX:
+            gone = next(iter(met))
+            del met[gone]
+            del known[gone]
+        return known
+
     def forget_all(self) -> None:
         """This peer is another model now, at other distances."""
         self._distances.clear()
+        self._met.clear()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.messages import PeerId
-from gossip.mixing.outliers import FAR, FEW, KNOWN_MAX, NEAR, Outliers
+from gossip.mixing.outliers import FAR, FEW, KNOWN_MAX, MEETINGS_MAX, NEAR, Outliers
 
 near = st.floats(1.0, FAR)
 
@@ -100,6 +100,26 @@ def test_those_met_longest_ago_are_forgotten() -> None:
     assert all(followed[KNOWN_MAX // FEW :])
 
 
+@pytest.mark.parametrize(("gone", "left"), [(7, 2), (11, 5), (14, 2)])
+def test_those_that_are_left_of_a_group_follow_each_other(gone: int, left: int) -> None:
+    """The others are gone, and are remembered as near; distances have grown since."""
+    outliers = met(*[1.0] * (gone + left))
+    followed = [
+        outliers.follows(0, peer(number), 5.0)
+        for _ in range(MEETINGS_MAX)
+        for number in range(left)
+    ]
+    assert all(followed[MEETINGS_MAX + left :])
+
+
+def test_a_fragment_that_is_met_often_ages_no_other() -> None:
+    """Meetings are counted for each."""
+    outliers = met(1.0, 1.0, 1.0)
+    for _ in range(10 * MEETINGS_MAX):
+        outliers.follows(1, peer(0), 1.0)
+    assert not outliers.follows(0, peer(9), 100.0)
+
+
 def test_who_is_met_again_is_remembered_longer() -> None:
     """Who was met last is forgotten last, whenever it was met first."""
     outliers = met(*[1.0] * KNOWN_MAX)
@@ -138,7 +158,7 @@ def test_groups_that_were_apart_come_together(sizes: tuple[int, int], seed: int)
     for _ in range(200):
         x_PN += 0.5 * torch.randn(peers, 32, generator=generator)
         swap_all(x_PN, minds, rng)
-    assert float((x_PN - x_PN.mean(dim=0)).norm(dim=1).max()) < 32
+    assert float((x_PN - x_PN.mean(dim=0)).norm(dim=1).max()) < 6
 
 
 @pytest.mark.parametrize("seed", range(4))
