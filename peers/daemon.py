@@ -255,7 +255,7 @@ class Daemon:
     def _apply(self, effect: Apply) -> None:
         work = None if self.hook.is_closed else self.desk.correction(effect)
         if work is not None:
-            if work.signed_weight == 0 and not work.undo:
+            if not (work.followed or work.undo):
                 self._fault(Fault(effect.partner, "apart", NOT_FOLLOWED))
             self.mailbox.to_hook(work)
         elif not effect.undo:

@@ -88,8 +88,8 @@ class Desk:
 
     ``is_busy`` tells whether a transfer's bytes are in use; of ``config`` the codecs and ``dither``
     are read. Where codes wrap around, the desk keeps their steps (``gossip.mixing.steps``): it
-    sees every correction. So it does know whom ``outliers``, if given, does not let this peer
-    follow. Raises UsageError for codecs that do not go together.
+    sees every correction. So it asks ``outliers``, if given, whom this peer follows. Raises
+    UsageError for codecs that do not go together.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Desk:
         to give back to the replica.
 
         None when the bytes are not what was announced, not finite, or longer than the bound. One of
-        a peer that is not followed has weight 0, and so has its undo.
+        a peer that is not followed says so, and so does its undo.
         """
         held = self._held.get(effect.transfer)
         if held is None or held.broken or blob_digest(held.digests) != effect.blob.digest:
@@ -224,9 +224,10 @@ class Desk:
             effect.transfer.exchange,
             effect.fragment,
             values_n,
-            effect.signed_weight if held.followed else 0.0,
+            effect.signed_weight,
             effect.undo,
             self.disagreement,
+            held.followed,
         )
 
     def snapshot_of(self, effect: Replace) -> Tensor | None:

@@ -229,8 +229,10 @@ class Hook:
         return self.cadence.swap_every == AUTO and self.meter.total_stall_s > AUTO_SHARE * passed_s
 
     def _correct(self, work: Correction) -> None:
-        self._replica.apply_correction(work.fragment, work.c_n, work.signed_weight, work.exchange)
-        self.applied += 1
+        if work.followed:
+            where = (work.fragment, work.c_n, work.signed_weight, work.exchange)
+            self._replica.apply_correction(*where)
+            self.applied += 1
         if work.undo:
             self._replica.give_back(work.c_n)
         else:

@@ -23,6 +23,7 @@ class Correction:
 
     c_n stays the desk's, which the answer Applied tells that it is no longer read. ``undo`` wants
     no answer: its c_n is the hook's, to be given back. ``disagreement`` is passed on to the core.
+    One that is not ``followed`` moves nothing, and is answered and given back all the same.
     """
 
     exchange: ExchangeId
@@ -31,6 +32,7 @@ class Correction:
     signed_weight: float
     undo: bool
     disagreement: float = 0.0
+    followed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

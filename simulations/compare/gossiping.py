@@ -17,6 +17,7 @@ from torch import Tensor
 from gossip.config import ExchangeConfig
 from gossip.errors import UsageError
 from gossip.messages import PeerId
+from gossip.mixing.disagreement import ratio
 from gossip.mixing.flat import fragment_spans
 from gossip.mixing.outer import OuterStep
 from gossip.mixing.outliers import Outliers
@@ -246,10 +247,11 @@ class Gossip:
             lambda d_n: self._clip(offer.pair, offer.fragment, d_n),
         )
         moved_n = c_n * self.settings.weight
-        distance = float(c_n.norm() / y_n.norm()) / max(clip, CLIP_MIN)
-        if self._follows(offer.pair[1], offer.pair[0], offer.fragment, distance):
-            self._move(field, offer, offer.pair[1], -moved_n)
-        if self._follows(offer.pair[0], offer.pair[1], offer.fragment, distance):
+        length = float(c_n.norm()) / max(clip, CLIP_MIN)
+        opener, answerer = offer.pair
+        if self._follows(offer, answerer, opener, length):
+            self._move(field, offer, answerer, -moved_n)
+        if self._follows(offer, opener, answerer, length):
             due = offer.due + self.settings.delay
             self._replies.append(replace(offer, due=due, values_n=moved_n))
 
@@ -278,11 +280,14 @@ class Gossip:
         for clips, moved in zip(self._clips, moved_P.tolist(), strict=True):
             clips[fragment].note(moved)
 
-    def _follows(self, row: int, other: int, fragment: int, distance: float) -> bool:
-        """Whether a peer moves towards another that is so far away (gossip.mixing.outliers)."""
+    def _follows(self, swap: _UnderWay, row: int, other: int, length: float) -> bool:
+        """Whether a peer moves towards another from which it differs by so much
+        (gossip.mixing.outliers), beside its own length."""
         if not self._outliers:
             return True
-        return self._outliers[row].follows(fragment, PeerId(f"{other:016x}"), distance)
+        start, stop = swap.vector.spans[swap.fragment]
+        distance = ratio(length, float(swap.vector.values_PN[row, start:stop].norm()))
+        return self._outliers[row].follows(swap.fragment, PeerId(f"{other:016x}"), distance)
 
     def _clip(self, pair: tuple[int, int], fragment: int, d_n: Tensor) -> float:
         """At most 1, and such that neither side moves by more than kappa times its own update."""

@@ -79,7 +79,7 @@ class Side:
             case Apply():
                 work = self.desk.correction(effect)
                 assert work is not None
-                self.moved.append(work.signed_weight * work.c_n)
+                self.moved.append(work.followed * work.signed_weight * work.c_n)
                 return self.swaps.applied(Applied(effect.transfer.exchange, True), NOW)
             case _:
                 pass

@@ -166,10 +166,10 @@ def test_who_is_not_followed_is_counted_among_the_faults() -> None:
     there, blob = Transfer(exchange, Leg.CORRECTION), Blob(b"", 0, 1)
     daemon.hook = cast(Any, SimpleNamespace(is_closed=False))
     daemon.mailbox = cast(Any, SimpleNamespace(to_hook=done.append))
-    for weight, undo in ((0.5, False), (0.0, False), (0.0, True)):
-        work = Correction(exchange, 0, torch.zeros(1), weight, undo, 0.0)
+    for followed, undo in ((True, False), (False, False), (False, True)):
+        work = Correction(exchange, 0, torch.zeros(1), 0.5, undo, followed=followed)
         daemon.desk = cast(Any, SimpleNamespace(correction=lambda _, work=work: work))
-        daemon._do(Apply(there, 0, blob, "int8", weight, undo, partner=record(1).peer))
+        daemon._do(Apply(there, 0, blob, "int8", 0.5, undo, partner=record(1).peer))
         assert done[-1] is work
     assert dict(daemon.faults) == {"apart": 1}
 

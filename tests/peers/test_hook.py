@@ -68,6 +68,17 @@ def test_corrections_move_theta_and_phi_before_the_publish() -> None:
     assert torch.equal(torch.full((256,), 1.0), desk.replica.phi_N)
 
 
+def test_who_is_not_followed_moves_nothing_and_is_answered() -> None:
+    """The swap ends as any other; nor does its refund move anything."""
+    desk = Desk(Cadence(swap_every=100))
+    for undo, answers in ((False, [Applied(EXCHANGE, applied=True)]), (True, [])):
+        c_n = desk.replica.take_n(0).fill_(2.0)
+        desk.mailbox.to_hook(Correction(EXCHANGE, 0, c_n, 0.5, undo=undo, followed=False))
+        assert answers == desk.step(0.0)
+    assert 0.0 == float(desk.parameter.detach().abs().max())
+    assert 0.0 == float(desk.replica.phi_N.abs().max())
+
+
 def test_a_refund_is_not_answered() -> None:
     """Undo moves back without a word."""
     desk = Desk(Cadence(swap_every=100))
