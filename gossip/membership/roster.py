@@ -139,11 +139,13 @@ class Roster:
         return self._count < self._members_max or self.get(peer) is not None
 
     def draw(self, rng: random.Random) -> PeerId | None:
-        """A random live member beside me, or None; without listing them all."""
+        """A random live member beside me, or None; without listing them all, where they are many
+        of those there were."""
         if self.others == 0:
             return None
         ground, joined = self._ground.live, self._joined
-        # A quarter of the ground, at least, is live (see _settle), so few draws fail.
+        if 4 * self.others < len(ground):  # as in a small group that most have left
+            return self.live[rng.randrange(self.others)]
         while True:
             at = rng.randrange(len(ground) + len(joined))
             peer = ground[at] if at < len(ground) else joined[at - len(ground)]

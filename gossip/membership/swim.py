@@ -335,10 +335,11 @@ class Swim:
         self, sender: PeerId, rumors: Rumors, why: str, now: Seconds, spread: bool = True
     ) -> list[Effect]:
         effects = self._claims.learn(sender, rumors, why, now, spread)
-        for record in rumors.records:
-            if record.status is Status.SUSPECT:
-                about = about_whom(record, by_subject(rumors.evidence))
-                effects += self._jury.hear_accusation(sender, record, about, now)
+        suspects = [record for record in rumors.records if record.status is Status.SUSPECT]
+        told = by_subject(rumors.evidence) if suspects else {}
+        for suspect in suspects:
+            about = about_whom(suspect, told)
+            effects += self._jury.hear_accusation(sender, suspect, about, now)
         return effects
 
     def _on_hello(self, sender: PeerId, hello: Hello, now: Seconds) -> list[Effect]:

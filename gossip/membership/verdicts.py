@@ -24,6 +24,10 @@ from gossip.membership.roster import Roster
 from gossip.membership.sightings import Sightings, Witness
 from gossip.messages import Evidence, PeerId, Record, Seconds, Status
 
+SHARED_MAX: Final = 1 << 14
+"""Of equal accusers, and of equal evidence, so many are kept once for all claims of a process. What
+strangers say fills them, with up to 1.5 kB each."""
+
 CLAIMS_MAX: Final = 1024
 """Claims that wait at once."""
 
@@ -252,7 +256,7 @@ def evidence_for(record: Record, accusers: Iterable[PeerId], doubted: bool = Fal
     return _evidence_of(record.peer, record.boot, record.incarnation, names, doubted)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=SHARED_MAX)
 def _evidence_of(
     peer: PeerId, boot: int, incarnation: int, accusers: tuple[PeerId, ...], doubted: bool
 ) -> Evidence:
@@ -260,7 +264,7 @@ def _evidence_of(
     return Evidence(peer, boot, incarnation, accusers, doubted)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=SHARED_MAX)
 def joined(names: tuple[PeerId, ...], more: tuple[PeerId, ...]) -> tuple[PeerId, ...]:
     """Each name once, in the order given. Remembered: news makes all hear of the same accusers."""
     return tuple(dict.fromkeys((*names, *more)))

@@ -209,6 +209,31 @@ def test_a_ground_that_most_have_left_is_left_too() -> None:
     assert len(roster._ground.live) <= 4 * (roster.others + 1)
 
 
+def test_of_a_group_that_most_have_left_one_is_drawn_at_once() -> None:
+    """Three of five hundred are left, and all of them are drawn, with one look each."""
+    ground = Ground.of([record(number) for number in range(1, 501)], OBSERVERS // 2)
+    roster = Roster(record(1), 1000, OBSERVERS, ground)
+    for number in range(5, 501):
+        roster.put(down(number))
+    rng = Counted(7)
+    drawn = {roster.draw(rng) for _ in range(50)}
+
+    assert roster._ground is ground
+    assert drawn == {peer(2), peer(3), peer(4)}
+    assert rng.draws == 50
+
+
+class Counted(random.Random):
+    """Counts what is drawn of it."""
+
+    draws = 0
+
+    def randrange(self, *args: int) -> int:
+        """See random."""
+        self.draws += 1
+        return super().randrange(*args)
+
+
 def test_strangers_that_come_and_go_for_years_leave_nothing() -> None:
     """M27: whom the ground never knew need not be remembered as forgotten."""
     ground = Ground.of([record(number) for number in range(1, 11)], OBSERVERS // 2)
