@@ -80,7 +80,7 @@ LONG_BRIDGE = replace(
     BRIDGE,
     name="long bridge",
     summary="the same, for longer than any verdict waits",
-    peers=32,
+    peers=40,
     seconds=92.0,
     faults=(Fault(FaultKind.SPLIT, at_s=20.0, for_s=(40.0, 40.0), bridge=3),),
 )

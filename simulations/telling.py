@@ -9,11 +9,12 @@ Told of its own accord, a claim about somebody else is one of these:
   were, neighbors at most those of now and those that are gone.
 - That somebody is here, or has left, becomes news once: when it wins.
 - That somebody is down becomes news twice, when it is heard and when it is believed; between the
-  two, ``gossip_fanout`` neighbors are asked what they know. If it is not believed within the
-  longest suspicion, it is given up, and may begin anew when it is heard again.
+  two, ``gossip_fanout`` neighbors are asked what they know; or twice, and its observers with them,
+  if they are the only way to its subject. If it is not believed within the longest suspicion, it is
+  given up, and may begin anew when it is heard again.
 - An accusation is no news: it is told to the observers of the suspect, and again when another
   probe has failed, which takes ``probe_timeout_min_s``, or once when the suspect's link is lost
-  though it spoke for it before.
+  though it spoke for it before, and once when its accuser comes to doubt it.
 
 An answer goes to whoever said something that is known better. There are as many as messages that
 called for one, so what is counted is how often one message is answered with the same claim: with a
@@ -136,9 +137,10 @@ def told_max(
     """How often one peer may tell a claim of its own accord that was first told so long ago."""
     if status is Status.SUSPECT:
         observers = min(config.observers, members - 2)
-        return observers * (2 + age_s / config.probe_timeout_min_s)
+        return observers * (3 + age_s / config.probe_timeout_min_s)
     news = news_max(config, members, neighbors)
     if status is not Status.DOWN:
         return news
     longest_s = config.suspicion_max_factor * config.suspicion_s(members)
-    return (2 * news + config.gossip_fanout) * (1 + math.floor(age_s / longest_s))
+    asked = 2 * (config.gossip_fanout + config.observers)
+    return (2 * news + asked) * (1 + math.floor(age_s / longest_s))

@@ -163,7 +163,7 @@ class Judgment:
             elif view.sightings.heard_within(peer, config.contested_s, now):
                 claim.apply_at = now + config.contested_s  # its refutation is on the way
                 view.owe_notice(peer, now)
-            elif not claim.asked and claim.record.status == Status.DOWN:
+            elif self._asks_once_more(claim):
                 effects += self._ask_around(claim, now)
             elif claim.is_doubtful and self._speaks_for(peer):
                 claim.apply_at = now + config.contested_s  # it is held up, and cannot refute yet
@@ -187,11 +187,30 @@ class Judgment:
         self._tell_subject(claim.record.peer, now)
         if self._speaks_for(claim.record.peer) and weight != Weight.ENOUGH:
             return effects  # my own link knows better than peers that are not live here
-        peers = self._whom_to_ask()
-        claim.asked = bool(peers)  # with nobody to ask it waits, until it is given up
+        peers = dict.fromkeys([*self._others_that_watch(claim), *self._whom_to_ask()])
+        claim.asked += bool(peers)  # with nobody to ask it waits, until it is given up
         evidence = self._evidence(claim.record, accusers, now)
         asked = Gossip(Rumors((claim.record,), (), (evidence,)))
         return effects + [Send(peer, asked) for peer in peers]
+
+    def _asks_once_more(self, claim: Claim) -> bool:
+        """Whether others are asked before a claim whose time has come is believed. Those that watch
+        a subject which I cannot ask are asked twice: they tell it first, and know better then."""
+        if claim.record.status != Status.DOWN:
+            return False
+        return not claim.asked or (claim.asked == 1 and bool(self._others_that_watch(claim)))
+
+    def _others_that_watch(self, claim: Claim) -> list[PeerId]:
+        """Where a split is told of and I cannot ask the subject, as no link between us was ever up
+        and I cannot dial it: its observers that I get through to and that do not accuse it."""
+        view, peer = self._view, claim.record.peer
+        seen = view.sightings.of(peer)
+        if not claim.is_doubtful or view.roster.is_dialable(peer):
+            return []
+        if seen is not None and not seen.is_unmet:
+            return []
+        met = [each for each in view.roster.observers(peer) if each in view.sightings.seen]
+        return [each for each in met if each not in claim.accusers and self._is_linked(each)]
 
     def _speaks_for(self, peer: PeerId) -> bool:
         """Whether a link of mine witnesses that a member's process, or its host, is there."""

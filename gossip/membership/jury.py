@@ -11,7 +11,7 @@ import random
 from dataclasses import replace
 from typing import Final
 
-from gossip.machine import Effect, Fault, MemberChanged, Reach, Send, Tell
+from gossip.machine import Effect, Fault, LinkCause, MemberChanged, Reach, Send, Tell
 from gossip.membership.alone import is_judge, out_of_reach, stands_in
 from gossip.membership.claims import Claims
 from gossip.membership.health import Health
@@ -19,7 +19,7 @@ from gossip.membership.judgment import Judgment
 from gossip.membership.probe import Favor, Probe, Stage
 from gossip.membership.records import ACCUSERS_MAX
 from gossip.membership.rounds import Rounds
-from gossip.membership.sightings import Sighting, Witness
+from gossip.membership.sightings import UNDECIDED_S, Sighting, Witness
 from gossip.membership.suspicion import Trial
 from gossip.membership.verdicts import Weight, evidence_for
 from gossip.membership.view import View
@@ -87,12 +87,32 @@ class Jury:
             effects += self._accuse(peer, "nobody is left to hear of it", now)
         return effects
 
-    def doubt(self, peer: PeerId, now: Seconds) -> list[Effect]:
-        """The link of a peer that is not being probed was lost: probe it; if a probe had failed
-        before and only the link spoke for it, that is held against it now."""
-        if self._view.sightings.at(peer).failing_since is None:
-            return [self._rounds.probe(peer, now)]
-        return self._conclude(peer, "nobody gets through to it", now)
+    def link_lost(self, peer: PeerId, cause: LinkCause, now: Seconds) -> list[Effect]:
+        """The link to a member was lost. One that is not being probed is probed; if a probe had
+        failed before and only the link spoke for it, that is held against it now."""
+        view = self._view
+        if cause == LinkCause.FROZEN:
+            view.suspicions.retract(peer, view.roster.me.peer)
+        effects: list[Effect] = []
+        if not view.prober.is_open(peer):
+            if view.sightings.at(peer).failing_since is None:
+                effects.append(self._rounds.probe(peer, now))
+            else:
+                effects += self._conclude(peer, "nobody gets through to it", now)
+        if cause == LinkCause.SILENT:
+            effects += self._doubt_after_all(now)
+        return effects
+
+    def _doubt_after_all(self, now: Seconds) -> list[Effect]:
+        """Whoever I accused before paths fell silent together, I doubt now: the first accusations
+        of a split come before any sign of it."""
+        view, me = self._view, self._view.roster.me.peer
+        effects: list[Effect] = []
+        for peer, trial in view.suspicions.open.items():
+            if trial.accusers.get(me) is False and view.verdicts.is_doubtful(peer, now):
+                trial.accusers[me] = True
+                effects += self._tell_fellows(trial.suspect, True)
+        return effects
 
     # ---------------------------------------------------------------- probes
 
@@ -139,7 +159,8 @@ class Jury:
         if seen.is_unmet and view.roster.me.control_address and not view.roster.is_dialable(peer):
             return silent_s < self._config.sync_interval_s  # it may not know yet whom to dial
         excused = seen.is_excused(view.watch.is_dialed(peer), now)
-        return excused and silent_s < self._config.busy_max_s
+        is_fresh = now - seen.up_at < UNDECIDED_S  # of the silence before that it knew nothing
+        return excused and (silent_s < self._config.busy_max_s or is_fresh)
 
     def _began_at(self, peer: PeerId, now: Seconds) -> Seconds:
         """From when on a doubt counts: from my own first, if I had one; about one that cannot be
@@ -233,11 +254,18 @@ class Jury:
         trial = view.suspicions.get(peer)
         if trial is not None and not trial.may_tell(now):
             return effects
-        told = Gossip(Rumors((suspect,), (), (evidence_for(suspect, (me,), doubts),)))
-        for fellow in self._fellows(peer):
-            effects += view.watch.link(fellow)
-            effects.append(Send(fellow, told))
+        effects += self._tell_fellows(suspect, doubts)
         effects.append(Send(peer, Notice(suspect)))
+        return effects
+
+    def _tell_fellows(self, suspect: Record, doubts: bool) -> list[Effect]:
+        """My accusation, to all others that watch the suspect."""
+        about = evidence_for(suspect, (self._view.roster.me.peer,), doubts)
+        told = Gossip(Rumors((suspect,), (), (about,)))
+        effects: list[Effect] = []
+        for fellow in self._fellows(suspect.peer):
+            effects += self._view.watch.link(fellow)
+            effects.append(Send(fellow, told))
         return effects
 
     def hear_accusation(

@@ -59,7 +59,7 @@ class Sighting:
     ``failing_since`` is when its first probe since it was last heard ran out. ``lost_probe`` is
     the number of the last probe sent before its link was lost: only an answer to a later one
     shows that there is a way both ways again. ``closed_at`` is when its link was lost,
-    ``up_at`` when it last came up.
+    ``up_at`` when it last came up. ``given_up``: the link was silent when I gave it up.
     """
 
     heard_at: Seconds = -1e9
@@ -68,6 +68,7 @@ class Sighting:
     lost_probe: int = -1
     closed_at: Seconds = -1e9
     up_at: Seconds = -1e9
+    given_up: bool = False
 
     @property
     def reach(self) -> Reach:
@@ -98,7 +99,7 @@ class Sighting:
         """Its link is lost, or more is known about why."""
         if self.witness not in _GONE:
             self.closed_at = now
-        self.witness, self.lost_probe = witness, last_probe
+        self.witness, self.lost_probe, self.given_up = witness, last_probe, False
 
     def begin_anew(self) -> None:
         """It is in a new life: what ended the last one is no longer held against it."""
@@ -175,25 +176,23 @@ class Sightings:
     def lose(self, peer: PeerId, witness: Witness, last_probe: int, now: Seconds) -> None:
         """The link to it is lost, or more is known about why."""
         self.at(peer).lose(witness, last_probe, now)
-        self._linked_at = -math.inf
+        self._linked_at = self._silent_at = -math.inf
         if witness in (Witness.REFUSED, Witness.FROZEN):
             self._speaks(peer)  # its host answers, so the path is open
         if witness != Witness.SILENT or peer in self._silenced:
             return
         self._silenced[peer] = now
-        self._silent_at = -math.inf
         if len(self._silenced) > SILENCED_MAX:
             del self._silenced[next(iter(self._silenced))]
 
     def is_splitting(self, within_s: Seconds, now: Seconds, but: PeerId) -> bool:
-        """Whether a large part of all paths fell silent so recently, several beside the one to this
-        peer, and carries nothing yet: as in a split, of which the far side may speak to me before
-        any path of mine has come to itself."""
+        """Whether a large part of all paths is silent, several beside the one to this peer: as in
+        a split, of which the far side may speak to me before any path of mine has come to itself.
+        Paths to members that went since count for so long."""
         if len(self._silenced) < SPLIT_MIN:
             return False
         silent = self._silent_within(within_s, now)
-        its_own = self._silenced.get(but)
-        if silent - (its_own is not None and now - its_own < within_s) < SPLIT_MIN:
+        if silent - self._is_silent(but, within_s, now) < SPLIT_MIN:
             return False
         if self._linked_at != now:
             self._linked = sum([each.witness == Witness.UP for each in self.seen.values()])
@@ -201,12 +200,21 @@ class Sightings:
         return silent * SPLIT_SHARE >= silent + self._linked
 
     def _silent_within(self, within_s: Seconds, now: Seconds) -> int:
-        """How many paths fell silent so recently; counted once for all claims weighed at a time."""
+        """How many paths are silent; counted once for all claims weighed at a time."""
         if self._silent_at != now or self._silent_within_s != within_s:
-            ages_s = [now - since for since in self._silenced.values()]
-            self._silent = len([age_s for age_s in ages_s if age_s < within_s])
+            silent = [self._is_silent(peer, within_s, now) for peer in self._silenced]
+            self._silent = sum(silent)
             self._silent_at, self._silent_within_s = now, within_s
         return self._silent
+
+    def _is_silent(self, peer: PeerId, within_s: Seconds, now: Seconds) -> bool:
+        """Whether a path fell silent so recently, or is one that I still try, to a member that the
+        group thinks is there."""
+        since = self._silenced.get(peer)
+        if since is None or now - since < within_s:
+            return since is not None
+        seen = self.seen.get(peer)
+        return seen is not None and seen.witness is Witness.SILENT and not seen.given_up
 
     def came_up(self, peer: PeerId, now: Seconds) -> None:
         """The link to it is open."""
@@ -266,7 +274,11 @@ class Sightings:
     def unlinked(self, peer: PeerId) -> None:
         """I gave up the link to it, which speaks for it no more."""
         seen = self.seen.get(peer)
-        if seen is not None and seen.witness == Witness.UP:
+        if seen is None:
+            return
+        seen.given_up = seen.witness == Witness.SILENT
+        self._silent_at = -math.inf
+        if seen.witness == Witness.UP:
             seen.witness = Witness.NONE
 
     def went(self, peer: PeerId, is_dialable: bool) -> None:
@@ -283,3 +295,4 @@ class Sightings:
         self.seen.pop(peer, None)
         self._standing.pop(peer, None)
         self._mended.pop(peer, None)
+        self._silent_at = -math.inf

@@ -245,11 +245,7 @@ class Swim:
             return []
         self._view.sightings.lose(peer, OF_CAUSE[cause], self._view.prober.last_number, now)
         effects = self._view.look_again(peer, f"link {cause.name.lower()}")
-        if cause == LinkCause.FROZEN:
-            self._view.suspicions.retract(peer, self.me.peer)
-        if not self._view.prober.is_open(peer):
-            effects += self._jury.doubt(peer, now)
-        return self._closing(effects, now)
+        return self._closing(effects + self._jury.link_lost(peer, cause, now), now)
 
     def heard_from(self, sender: PeerId, now: Seconds) -> list[Effect]:
         """Any message is a sign of life: it answers an open probe and ends a private doubt.

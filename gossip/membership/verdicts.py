@@ -44,16 +44,16 @@ class Weight(IntEnum):
 class Claim:
     """A verdict of the group that is not believed yet. Applied at ``apply_at`` if not refuted.
 
-    ``asked`` says that others were asked whether they have heard of a refutation; ``doubted``, that
-    accusers from behind a split had to be counted once; ``told_doubted``, that
-    somebody who told it doubted it, ``told_plainly``, that somebody did not, with accusers enough.
+    ``asked`` is how often others were asked whether they have heard of a refutation. ``doubted``
+    says that accusers from behind a split had to be counted once; ``told_doubted``, that somebody
+    who told it doubted it, ``told_plainly``, that somebody did not, with accusers enough.
     """
 
     record: Record
     accusers: tuple[PeerId, ...]
     since: Seconds
     apply_at: Seconds = math.inf
-    asked: bool = False
+    asked: int = 0
     doubted: bool = False
     told_doubted: bool = False
     told_plainly: bool = False

@@ -55,6 +55,33 @@ def test_nobody_is_down_because_a_split_as_short_as_a_trial_heals(
     assert outcome.ok, outcome.broken
 
 
+@pytest.mark.parametrize(
+    "peers, bridge, share, for_s, seed",
+    [
+        *((60, 6, 0.5, 13, 109), (60, 10, 0.5, 13, 101), (60, 10, 0.5, 13, 102)),
+        *((32, 6, 0.0, 60, 1), (32, 6, 0.0, 60, 5)),
+    ],
+)
+def test_a_bridge_believes_neither_side(
+    peers: int, bridge: int, share: float, for_s: float, seed: int
+) -> None:
+    """M11: observers accuse before their links tell them that others are silent too, or long after
+    they did; and a bridge that only dials out has no way of its own to the subject."""
+    bridged = Scenario(
+        name="bridged",
+        summary="a split that some see both sides of",
+        peers=peers,
+        seconds=60.0 + for_s,
+        calm_s=35.0,
+        dial_out_share=share,
+        conditions=WAN,
+        faults=(Fault(FaultKind.SPLIT, at_s=20.0, for_s=(for_s, for_s), bridge=bridge),),
+        expect=Expected(agree_s=35.0),
+    )
+    outcome = Execution(bridged, seed).run()
+    assert outcome.ok, outcome.broken
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_nor_when_the_same_halves_part_again_soon(seed: int) -> None:
     """M24: paths that were silent, and open again, are silent anew."""
@@ -81,7 +108,7 @@ def test_nor_when_the_same_halves_part_again_soon(seed: int) -> None:
         *(710072, 900116, 900377, 900420, 900890, 901084, 901160, 901246, 910234),
         *(910017, 920159, 920781),
         *(920350, 920594, 920671, 930536),
-        *(990140, 990966, 999068, 1001567, 1003270, 1003995, 1004005, 1030308),
+        *(990140, 990966, 999068, 1001567, 1003270, 1003995, 1004005, 1030308, 1060954),
     ],
 )
 def test_random_scenarios_that_broke_a_rule_keep_it(seed: int) -> None:

@@ -28,17 +28,17 @@ def test_only_a_verdict_may_become_news_again() -> None:
     """Heard, asked about and believed; and anew when it was given up after the longest doubt."""
     for status in (Status.ALIVE, Status.LEFT):
         assert news_max(CONFIG, 100) == told_max(CONFIG, status, 1e6, 100)
-    once = 2 * news_max(CONFIG, 100) + CONFIG.gossip_fanout
+    once = 2 * (news_max(CONFIG, 100) + CONFIG.gossip_fanout + CONFIG.observers)
     assert once == told_max(CONFIG, Status.DOWN, LONGEST_S - 0.1, 100)
     assert 2 * once == told_max(CONFIG, Status.DOWN, LONGEST_S + 0.1, 100)
 
 
 def test_an_accusation_may_be_repeated_with_every_probe() -> None:
-    """To each observer but the accuser itself, and once when a link ends."""
-    assert 2 == told_max(CONFIG, Status.SUSPECT, 0.0, 3)
-    assert 2 * CONFIG.observers == told_max(CONFIG, Status.SUSPECT, 0.0, 100)
+    """To each observer but the accuser itself, once when a link ends, and once in doubt."""
+    assert 3 == told_max(CONFIG, Status.SUSPECT, 0.0, 3)
+    assert 3 * CONFIG.observers == told_max(CONFIG, Status.SUSPECT, 0.0, 100)
     again = told_max(CONFIG, Status.SUSPECT, CONFIG.probe_timeout_min_s, 100)
-    assert 3 * CONFIG.observers == again
+    assert 4 * CONFIG.observers == again
 
 
 def test_an_answer_goes_to_whoever_spoke() -> None:

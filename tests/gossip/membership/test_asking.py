@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gossip.machine import LinkCause, Send
 from gossip.membership.sightings import Witness
 from gossip.membership.swim import Swim
 from gossip.messages import (
+    Evidence,
+    Gossip,
     Notice,
     PeerId,
     Rumors,
@@ -15,7 +19,7 @@ from gossip.messages import (
     Status,
     Welcome,
 )
-from tests.gossip.membership.claims import LAYOUT, down, peer, record
+from tests.gossip.membership.claims import LAYOUT, down, peer, record, undialable
 from tests.gossip.membership.dialogue import (
     CONFIG,
     FEW,
@@ -95,6 +99,38 @@ def test_those_are_asked_that_i_get_through_to(reached: tuple[int, ...]) -> None
 
     assert min(FEW.gossip_fanout, len(reached)) == len(asked) == len(set(asked))
     assert set(asked) <= set(map(peer, reached))
+
+
+@pytest.mark.parametrize("met", [False, True])
+def test_who_watches_a_subject_that_i_cannot_ask_is_asked_twice(met: bool) -> None:
+    """M24: all my neighbors may stand on one side of a split, and the subject, which only dials
+    out, on the other. Those that watch it tell it when they are asked, and know better then; those
+    that accuse it have said what they know."""
+    others, gone = tuple(range(2, 9)), replace(undialable(9), status=Status.DOWN)
+    swim = machine(*map(record, others), undialable(9), config=FEW)
+    accuser, *watching = [each for each in swim.observers(peer(9)) if each != peer(1)]
+    for number in range(2, 9 + met):
+        swim.link_up(peer(number), 0.0)
+        swim.heard_from(peer(number), 0.0)
+    run(swim, 9.0, answering=others)
+    about = Evidence(peer(9), 1, 0, (accuser, *map(peer, range(10, 18))), True)
+    say(swim, 6, Gossip(Rumors((gone,), (), (about,))), 9.1)
+    asked_at = 9.1 + FEW.suspicion_s(9)
+    run(swim, asked_at - 0.1, answering=others)
+
+    for at in (asked_at, asked_at + FEW.contested_s):
+        effects = only(run(swim, at + 0.1, answering=others))
+        asked = [
+            each.to
+            for each in effects
+            if isinstance(each, Send)
+            and isinstance(each.message, Gossip)
+            and gone in each.message.rumors.records
+        ]
+        assert met is not (set(watching) <= set(asked))
+        assert len(asked) == len(set(asked))
+    run(swim, asked_at + 2 * FEW.contested_s + 0.1, answering=others)
+    assert met is (gone != swim.record(peer(9)))  # a link that stands speaks for it
 
 
 def test_a_verdict_waits_while_there_is_nobody_to_ask() -> None:

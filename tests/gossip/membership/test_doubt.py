@@ -285,6 +285,20 @@ def test_a_link_that_is_being_dialed_speaks_for_its_peer_for_a_while() -> None:
     assert failed_at + UNDECIDED_S <= accused_at <= failed_at + UNDECIDED_S + 5.0
 
 
+def test_a_link_that_is_up_again_speaks_for_a_peer_that_was_silent_for_long() -> None:
+    """M12: the silence before, longer than any peer may be busy, was the split's. It speaks on once
+    it has had time to."""
+    swim = group(6)
+    run(swim, 5.0, answering=(*OTHERS, 4))
+    swim.link_lost(peer(4), LinkCause.SILENT, 5.0)
+    up_at = 5.0 + CONFIG.busy_max_s + 10.0
+    assert accusations(only(run(swim, up_at, answering=OTHERS)), of=4)
+
+    swim.link_up(peer(4), up_at)
+    assert not accusations(only(run(swim, up_at + UNDECIDED_S, answering=OTHERS)), of=4)
+    assert accusations(only(run(swim, up_at + UNDECIDED_S + 60.0, answering=OTHERS)), of=4)
+
+
 @pytest.mark.parametrize("cause", list(LinkCause))
 def test_a_lost_link_ends_swaps_and_is_probed_at_once(cause: LinkCause) -> None:
     """Nobody is down, or even accused, at once: it may be restarting."""

@@ -91,8 +91,8 @@ def test_a_path_mended_before_i_was_starved_is_mended_just_now() -> None:
 
 
 def test_a_large_part_of_all_paths_that_fell_silent_is_a_split() -> None:
-    """M24: three at least, and one in four; not the subject's own, none that is open again, in a
-    new life or silent for long. Members that are down by now count too."""
+    """M24: three at least, and one in four; not the subject's own, none that is open again or in a
+    new life. Members that are down by now count too, and links given up, but not for long."""
     sightings = Sightings()
     for number in range(2, 14):
         sightings.came_up(peer(number), 1.0)
@@ -102,10 +102,17 @@ def test_a_large_part_of_all_paths_that_fell_silent_is_a_split() -> None:
     sightings.lose(peer(4), Witness.SILENT, 0, 10.0)
     assert sightings.is_splitting(20.0, 11.0, but=peer(9))
     assert not sightings.is_splitting(20.0, 11.0, but=peer(4))
-    assert not sightings.is_splitting(20.0, 30.0, but=peer(9))
+    assert sightings.is_splitting(20.0, 999.0, but=peer(9))
 
     sightings.forget(peer(4))
-    assert sightings.is_splitting(20.0, 11.0, but=peer(9))
+    assert sightings.is_splitting(20.0, 29.0, but=peer(9))
+    assert not sightings.is_splitting(20.0, 30.0, but=peer(9))
+    sightings.lose(peer(4), Witness.SILENT, 0, 30.0)
+    assert sightings.is_splitting(20.0, 30.0, but=peer(9)), "it came, and is silent again"
+    sightings.unlinked(peer(4))
+    assert sightings.is_splitting(20.0, 29.0, but=peer(9))
+    assert not sightings.is_splitting(20.0, 30.0, but=peer(9))
+
     sightings.extend(100.0)
     assert sightings.is_splitting(20.0, 121.0, but=peer(9))
     sightings.came_up(peer(3), 121.0)
@@ -161,15 +168,18 @@ def test_a_dial_that_has_not_told_yet_excuses_silence_for_a_while() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(("lose", "refused", "mended", "new life", "starved")),
+            st.sampled_from(
+                ("lose", "refused", "mended", "new life", "starved", "went", "given up")
+            ),
             st.integers(2, 8),
             st.integers(0, 2),
         ),
         max_size=30,
-    )
+    ),
+    st.sampled_from((2.0, 5.0)),
 )
 def test_silent_paths_are_counted_anew_whenever_one_falls_silent_or_speaks(
-    steps: list[tuple[str, int, int]],
+    steps: list[tuple[str, int, int]], within_s: float
 ) -> None:
     """Many claims are weighed at one time, and the paths counted once for all of them."""
     seen, now = Sightings(), 0.0
@@ -184,8 +194,14 @@ def test_silent_paths_are_counted_anew_whenever_one_falls_silent_or_speaks(
                 seen.mended(who, now)
             case "new life":
                 seen.begins_anew(who)
+            case "went":
+                seen.went(who, is_dialable=True)
+            case "given up":
+                seen.unlinked(who)
             case _:
                 seen.extend(1.0)
-        for within_s in (2.0, 5.0):
-            silent = sum(now - since < within_s for since in seen._silenced.values())
-            assert silent == seen._silent_within(within_s, now)
+        tried = [each for each in seen._silenced if each in seen.seen]
+        tried = [each for each in tried if not seen.seen[each].given_up]
+        recent = [each for each, at in seen._silenced.items() if now - at < within_s]
+        silent = len({*tried, *recent})
+        assert silent == seen._silent_within(within_s, now)

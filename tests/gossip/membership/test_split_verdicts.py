@@ -303,3 +303,25 @@ def test_whoever_sees_a_split_accuses_with_doubt() -> None:
     accused = [each for each in carried(effects) if suspect(OBSERVED) in each.records]
     assert accused
     assert all(about.doubted for each in accused for about in each.evidence)
+
+
+def test_whoever_accused_before_a_split_showed_says_once_that_it_doubts() -> None:
+    """M24: links take seconds to tell that they are silent, so the first accusations come before
+    any sign of a split; a quorum of them would make a verdict plain."""
+    swim = juror(15.0)
+    trial = swim._view.suspicions.get(peer(OBSERVED))
+    assert trial is not None
+    assert not trial.accusers[peer(1)]
+    effects: list[Effect] = []
+    for number in (2, 3, 9, 12):
+        effects += swim.link_lost(peer(number), LinkCause.SILENT, 15.0)
+
+    told = [
+        (each.to, each.message.rumors.evidence)
+        for each in effects
+        if isinstance(each, Send) and isinstance(each.message, Gossip)
+    ]
+    assert sorted(told) == [
+        (peer(fellow), (evidence(OBSERVED, 1, doubted=True),)) for fellow in FELLOWS
+    ]
+    assert trial.accusers[peer(1)] is True
