@@ -407,15 +407,17 @@ class Guard:
 
         Only the first verdict on a version is looked at, as later ones may come from others' word;
         and only one about a peer that is gone, whose silence began with the end of the life that
-        had this version, be it the last or not: not before, when a split had come between the two.
+        had this version, be it the last or not; or before, when a split had come between the two,
+        though it healed while this peer rested.
         """
         doubt = life.doubts.get(record.peer)
         if doubt is None or life.clock is not None or subject.life.running:
             return
         version = (record.boot, record.incarnation)
         silent_at_s = subject.silent_since(version, doubt.at_s)
-        if self._splits.divided(life.me.peer, record.peer, silent_at_s):
-            silent_at_s = min(silent_at_s, doubt.at_s)
+        for at_s in (silent_at_s, doubt.at_s):
+            if self._splits.divided(life.me.peer, record.peer, at_s):
+                silent_at_s = min(silent_at_s, doubt.at_s)
         rested_s = life.rested_s - doubt.rested_s
         active_s = self._world.now - silent_at_s - rested_s
         same = doubt.version == version
