@@ -100,7 +100,8 @@ class Telling:
         if self._world.plan.dial_out_share:
             neighbors = len(life.core.swim.neighbors()) + ever - self._world.running_count
         age_s = self._world.now - self._first_at_s[number]
-        return told_max(self._config, record.status, age_s, ever, neighbors)
+        hidden = not record.control_address
+        return told_max(self._config, record.status, age_s, ever, neighbors, hidden)
 
     def _number(self, record: Record) -> int:
         """A claim by a number, from 0 on: equal ones have the same, since all lives count by it.
@@ -132,9 +133,15 @@ def news_max(config: MembershipConfig, members: int, neighbors: int = 0) -> int:
 
 
 def told_max(
-    config: MembershipConfig, status: Status, age_s: Seconds, members: int, neighbors: int = 0
+    config: MembershipConfig,
+    status: Status,
+    age_s: Seconds,
+    members: int,
+    neighbors: int = 0,
+    hidden: bool = False,
 ) -> float:
-    """How often one peer may tell a claim of its own accord that was first told so long ago."""
+    """How often one peer may tell a claim of its own accord that was first told so long ago;
+    ``hidden``: about a member that cannot be dialed."""
     if status is Status.SUSPECT:
         observers = min(config.observers, members - 2)
         return observers * (3 + age_s / config.probe_timeout_min_s)
@@ -142,5 +149,5 @@ def told_max(
     if status is not Status.DOWN:
         return news
     longest_s = config.suspicion_max_factor * config.suspicion_s(members)
-    asked = 2 * (config.gossip_fanout + config.observers)
+    asked = 2 * (config.gossip_fanout + config.observers) if hidden else config.gossip_fanout
     return (2 * news + asked) * (1 + math.floor(age_s / longest_s))

@@ -159,8 +159,11 @@ class Jury:
         if seen.is_unmet and view.roster.me.control_address and not view.roster.is_dialable(peer):
             return silent_s < self._config.sync_interval_s  # it may not know yet whom to dial
         excused = seen.is_excused(view.watch.is_dialed(peer), now)
-        is_fresh = now - seen.up_at < UNDECIDED_S  # of the silence before that it knew nothing
-        return excused and (silent_s < self._config.busy_max_s or is_fresh)
+        busy_max_s = self._config.busy_max_s
+        # A path that was cut for longer says nothing of its end.
+        was_cut = seen.up_at - seen.closed_at >= busy_max_s
+        is_fresh = was_cut and now - seen.up_at < UNDECIDED_S
+        return excused and (silent_s < busy_max_s or is_fresh)
 
     def _began_at(self, peer: PeerId, now: Seconds) -> Seconds:
         """From when on a doubt counts: from my own first, if I had one; about one that cannot be
@@ -250,9 +253,12 @@ class Jury:
             return []
         suspect, me = replace(record, status=Status.SUSPECT), view.roster.me.peer
         doubts = view.verdicts.is_doubtful(peer, now)
+        before = view.suspicions.get(peer)
+        doubted = before is not None and before.accusers.get(me, False)
         effects = self._hold_trial(suspect, me, why, now, doubts)
         trial = view.suspicions.get(peer)
         if trial is not None and not trial.may_tell(now):
+            trial.accusers[me] |= doubted  # what I said holds until I say something else
             return effects
         effects += self._tell_fellows(suspect, doubts)
         effects.append(Send(peer, Notice(suspect)))

@@ -183,7 +183,9 @@ class Sightings:
             return
         self._silenced[peer] = now
         if len(self._silenced) > SILENCED_MAX:
-            del self._silenced[next(iter(self._silenced))]
+            oldest = next(iter(self._silenced))
+            untried = (each for each in self._silenced if not self._is_tried(each))
+            del self._silenced[next(untried, oldest)]
 
     def is_splitting(self, within_s: Seconds, now: Seconds, but: PeerId) -> bool:
         """Whether a large part of all paths is silent, several beside the one to this peer: as in
@@ -213,6 +215,10 @@ class Sightings:
         since = self._silenced.get(peer)
         if since is None or now - since < within_s:
             return since is not None
+        return self._is_tried(peer)
+
+    def _is_tried(self, peer: PeerId) -> bool:
+        """Whether a path that is silent leads to a live member, and I have a link to it."""
         seen = self.seen.get(peer)
         return seen is not None and seen.witness is Witness.SILENT and not seen.given_up
 

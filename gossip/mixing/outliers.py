@@ -65,7 +65,9 @@ class Outliers:
     def _remember(self, fragment: int, peer: PeerId) -> dict[PeerId, float]:
         """The distances that count beside this peer's new one, which becomes the last."""
         known, met = self._distances[fragment], self._met[fragment]
-        self._meetings[fragment] = now = self._meetings[fragment] + 1
+        # Whoever comes again and again makes nobody else forgotten.
+        self._meetings[fragment] += peer != next(reversed(met), None)
+        now = self._meetings[fragment]
         for each in (known, met):
             each.pop(peer, None)
         met[peer] = now

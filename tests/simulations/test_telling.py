@@ -28,7 +28,7 @@ def test_only_a_verdict_may_become_news_again() -> None:
     """Heard, asked about and believed; and anew when it was given up after the longest doubt."""
     for status in (Status.ALIVE, Status.LEFT):
         assert news_max(CONFIG, 100) == told_max(CONFIG, status, 1e6, 100)
-    once = 2 * (news_max(CONFIG, 100) + CONFIG.gossip_fanout + CONFIG.observers)
+    once = 2 * news_max(CONFIG, 100) + CONFIG.gossip_fanout
     assert once == told_max(CONFIG, Status.DOWN, LONGEST_S - 0.1, 100)
     assert 2 * once == told_max(CONFIG, Status.DOWN, LONGEST_S + 0.1, 100)
 

@@ -299,6 +299,19 @@ def test_a_link_that_is_up_again_speaks_for_a_peer_that_was_silent_for_long() ->
     assert accusations(only(run(swim, up_at + UNDECIDED_S + 60.0, answering=OTHERS)), of=4)
 
 
+def test_a_link_that_comes_and_goes_excuses_nobody_for_ever() -> None:
+    """M12: a hung process behind a kernel that accepts is accused once its time is over."""
+    swim, now = group(6), 5.0
+    run(swim, now, answering=(*OTHERS, 4))
+    effects: Timed = []
+    while now < 5.0 + CONFIG.busy_max_s + 20.0:
+        swim.link_lost(peer(4), LinkCause.CLOSED, now)
+        swim.link_up(peer(4), now + 1.0)
+        effects += run(swim, now := now + UNDECIDED_S - 2.0, answering=OTHERS)
+    assert accusations(only(effects), of=4)
+    assert 5.0 + CONFIG.busy_max_s <= changed(effects, Status.SUSPECT)[0]
+
+
 @pytest.mark.parametrize("cause", list(LinkCause))
 def test_a_lost_link_ends_swaps_and_is_probed_at_once(cause: LinkCause) -> None:
     """Nobody is down, or even accused, at once: it may be restarting."""

@@ -145,11 +145,13 @@ def test_a_path_is_silent_no_more_once_anything_comes_over_it() -> None:
 def test_only_so_many_silent_paths_are_remembered() -> None:
     """M27."""
     sightings = Sightings()
+    sightings.lose(peer(1), Witness.SILENT, 0, 1.0)
     for number in range(2, 3 * SILENCED_MAX):
         sightings.lose(peer(number), Witness.SILENT, 0, float(number))
         sightings.forget(peer(number))
     assert SILENCED_MAX == len(sightings._silenced)
     assert peer(3 * SILENCED_MAX - 1) in sightings._silenced
+    assert peer(1) in sightings._silenced, "a member that I still try to reach"
 
 
 def test_a_dial_that_has_not_told_yet_excuses_silence_for_a_while() -> None:

@@ -120,6 +120,12 @@ def test_a_fragment_that_is_met_often_ages_no_other() -> None:
     assert not outliers.follows(0, peer(9), 100.0)
 
 
+def test_who_comes_again_and_again_makes_nobody_forgotten() -> None:
+    """A liar that asks far more often than all others stands apart as before."""
+    outliers = met(1.0, 1.0, 1.0)
+    assert not any(outliers.follows(0, peer(9), 1e9) for _ in range(2 * MEETINGS_MAX))
+
+
 def test_who_is_met_again_is_remembered_longer() -> None:
     """Who was met last is forgotten last, whenever it was met first."""
     outliers = met(*[1.0] * KNOWN_MAX)
