@@ -181,7 +181,7 @@ class Faults:
 
         Told only of those it could find nobody, whatever the protocol; a real peer ends then and
         says so, and is started with another address. It is that of who has been here longest: the
-        surest to be a member, however busy it is.
+        surest to be a member, however busy it is. With nobody here to dial, of one that comes back.
         """
         lives = self._world.current
         before = lives.get(number)
@@ -190,7 +190,8 @@ class Faults:
         returning = sorted(number for number, times in self._returning.items() if times)
         awaited = [*there, *(lives[number] for number in returning)]
         if not any(each.number in contacts or each.me.control_address in kept for each in awaited):
-            oldest = sorted(there, key=lambda life: life.started_at)[:1]
+            dialable = there or [each for each in awaited if not each.only_dials_out]
+            oldest = sorted(dialable, key=lambda life: life.started_at)[:1]
             contacts = [*contacts, *(life.number for life in oldest)]
         self._world.start(number, contacts, disk)
 
