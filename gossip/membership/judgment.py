@@ -16,7 +16,7 @@ from itertools import islice
 from gossip.config import MembershipConfig
 from gossip.machine import Effect, Reach, Send
 from gossip.membership.records import evidence_flaw
-from gossip.membership.sightings import Witness
+from gossip.membership.sightings import UNDECIDED_S, Witness
 from gossip.membership.verdicts import Claim, Weight, evidence_for, joined
 from gossip.membership.view import View
 from gossip.messages import Evidence, Gossip, PeerId, Record, Rumors, Seconds, Status
@@ -165,7 +165,7 @@ class Judgment:
                 view.owe_notice(peer, now)
             elif self._asks_once_more(claim):
                 effects += self._ask_around(claim, now)
-            elif claim.is_doubtful and self._speaks_for(peer):
+            elif claim.is_doubtful and (self._speaks_for(peer) or self._dial_may_tell(claim, now)):
                 claim.apply_at = now + config.contested_s  # it is held up, and cannot refute yet
             else:
                 effects += self.believe(claim.record, "not refuted in time", now)
@@ -183,7 +183,9 @@ class Judgment:
         claim.apply_at = now + self._config.contested_s
         effects: list[Effect] = []
         if self._sees_less_than_tellers(claim, now):
-            effects += view.watch.link(claim.record.peer)
+            dials = view.watch.link(claim.record.peer)
+            claim.dialed |= bool(dials)
+            effects += dials
         self._tell_subject(claim.record.peer, now)
         if self._speaks_for(claim.record.peer) and weight != Weight.ENOUGH:
             return effects  # my own link knows better than peers that are not live here
@@ -216,6 +218,13 @@ class Judgment:
         """Whether a link of mine witnesses that a member's process, or its host, is there."""
         seen = self._view.sightings.of(peer)
         return seen is not None and seen.witness in (Witness.UP, Witness.FROZEN)
+
+    def _dial_may_tell(self, claim: Claim, now: Seconds) -> bool:
+        """Whether the subject was dialed to be asked, and the dial has told nothing yet: its
+        process may stand still."""
+        seen = self._view.sightings.of(claim.record.peer)
+        is_silent = seen is None or seen.witness == Witness.NONE
+        return claim.dialed and is_silent and now - claim.since < UNDECIDED_S
 
     def _tell_subject(self, peer: PeerId, now: Seconds) -> None:
         """Nobody knows better than the subject. News may not reach it: those that watch it in the

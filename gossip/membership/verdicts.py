@@ -46,7 +46,8 @@ class Claim:
 
     ``asked`` is how often others were asked whether they have heard of a refutation. ``doubted``
     says that accusers from behind a split had to be counted once; ``told_doubted``, that somebody
-    who told it doubted it, ``told_plainly``, that somebody did not, with accusers enough.
+    who told it doubted it, ``told_plainly``, that somebody did not, with accusers enough;
+    ``dialed``, that its subject was dialed to be asked.
     """
 
     record: Record
@@ -57,6 +58,7 @@ class Claim:
     doubted: bool = False
     told_doubted: bool = False
     told_plainly: bool = False
+    dialed: bool = False
 
     @property
     def is_doubtful(self) -> bool:

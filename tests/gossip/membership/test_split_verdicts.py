@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gossip.machine import Effect, LinkCause, Send
+from gossip.membership.sightings import UNDECIDED_S
 from gossip.membership.swim import Swim
 from gossip.messages import Evidence, Gossip, Notice, Rumors, Seconds, Status
 from tests.gossip.membership.claims import down, evidence, peer, record, suspect
@@ -157,11 +158,10 @@ def test_a_telling_that_proves_nothing_ends_no_doubt(
     assert record(4) == swim.record(peer(4))
 
 
-@pytest.mark.parametrize("held_up, held_up_s", [(False, 1.0), (True, 8.0)])
-def test_a_subject_without_a_link_is_dialed_to_be_asked(held_up: bool, held_up_s: float) -> None:
-    """M11: whoever stands on both sides of a split hears from each that the other is lost. A link
-    that comes up speaks for a process that cannot."""
-    swim, now = machine(*map(record, range(2, 13)), config=FEW), 20.0
+def told_in_doubt(now: Seconds) -> tuple[Swim, int, tuple[int, ...], list[Effect]]:
+    """A peer among twelve hears that one it has no link to is down, from a peer that doubts it;
+    who that is, all others, and what it does."""
+    swim = machine(*map(record, range(2, 13)), config=FEW)
     subject = next(each for each in range(2, 13) if not swim._view.watch.is_dialed(peer(each)))
     observers = [int(each, 16) for each in swim.observers(peer(subject))][:3]
     others = tuple(each for each in range(2, 13) if each != subject)
@@ -169,16 +169,33 @@ def test_a_subject_without_a_link_is_dialed_to_be_asked(held_up: bool, held_up_s
         swim.link_up(peer(number), 1.0)
     run(swim, now, answering=others)
     told = Rumors((down(subject),), (), (evidence(subject, *observers, doubted=True),))
-    effects = say(swim, observers[0], Gossip(told), now)
+    return swim, subject, others, say(swim, observers[0], Gossip(told), now)
+
+
+@pytest.mark.parametrize(
+    "linked, held_up_s", [(False, 1.0), (True, 8.0), (False, UNDECIDED_S - 0.1)]
+)
+def test_a_subject_without_a_link_is_dialed_to_be_asked(linked: bool, held_up_s: float) -> None:
+    """M11: whoever stands on both sides of a split hears from each that the other is lost. A link
+    that comes up speaks for a process that cannot; a dial is waited for as long as one takes."""
+    now = 20.0
+    swim, subject, others, effects = told_in_doubt(now)
     assert peer(subject) in dials(effects)
     assert [Notice(down(subject))] == sent(effects, Notice, peer(subject))
-    if held_up:
+    if linked:
         swim.link_up(peer(subject), now + 0.3)
-        run(swim, now + held_up_s, answering=others)
-        assert record(subject) == swim.record(peer(subject))
+    run(swim, now + held_up_s, answering=others)
+    assert record(subject) == swim.record(peer(subject))
     say(swim, subject, Gossip(Rumors((record(subject, incarnation=1),))), now + held_up_s)
     run(swim, now + 20.0, answering=others)
     assert record(subject, incarnation=1) == swim.record(peer(subject))
+
+
+def test_a_dial_that_tells_nothing_is_not_waited_for_for_ever() -> None:
+    """M10."""
+    swim, subject, others, _ = told_in_doubt(20.0)
+    run(swim, 20.0 + UNDECIDED_S + FEW.contested_s + 1.1, answering=others)
+    assert down(subject) == swim.record(peer(subject))
 
 
 OBSERVED = 7
