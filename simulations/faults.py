@@ -246,7 +246,6 @@ class Faults:
             after_s = dice.uniform(*(fault.restart_after_s or (5.0, 5.0)))
             contacts = [other.number for other in dice.sample(known, min(CONTACTS, len(known)))]
             back_at_s = min(crash_at_s + after_s, self._calm_at_s)
-            self._returning[life.number] += 1
             again = (life.number, contacts, self._keeps_disk(fault, dice))
             self._world.call(crash_at_s, self._crash_in_turn, life, back_at_s, again)
         return 0
@@ -256,9 +255,9 @@ class Faults:
     ) -> None:
         """Unless it is gone already, or about to go politely: then it does not come back."""
         if not life.running or life.leaving:
-            self._returning[life.number] -= 1
             return
         self._world.crash(life.number)
+        self._returning[life.number] += 1
         self.injected[FaultKind.RESTART_ALL] += 1
         self._world.call(back_at_s, self._start_again, *again)
 
