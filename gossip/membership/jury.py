@@ -89,7 +89,8 @@ class Jury:
 
     def link_lost(self, peer: PeerId, cause: LinkCause, now: Seconds) -> list[Effect]:
         """The link to a member was lost. One that is not being probed is probed; if a probe had
-        failed before and only the link spoke for it, that is held against it now."""
+        failed before and only the link spoke for it, that is held against it now. Who is found
+        frozen is accused no more; one more silent path may show a split."""
         view = self._view
         if cause == LinkCause.FROZEN:
             view.suspicions.retract(peer, view.roster.me.peer)

@@ -31,6 +31,8 @@ def test_only_a_verdict_may_become_news_again() -> None:
     once = 2 * news_max(CONFIG, 100) + CONFIG.gossip_fanout
     assert once == told_max(CONFIG, Status.DOWN, LONGEST_S - 0.1, 100)
     assert 2 * once == told_max(CONFIG, Status.DOWN, LONGEST_S + 0.1, 100)
+    twice = once + CONFIG.gossip_fanout + 2 * CONFIG.observers
+    assert twice == told_max(CONFIG, Status.DOWN, 0.0, 100, hidden=True), "asked of its observers"
 
 
 def test_an_accusation_may_be_repeated_with_every_probe() -> None:
